@@ -1,0 +1,5 @@
+/** Runs language models that are larger than the memory of the machine: start at {@code LanguageModel}. */
+@NullMarked
+package dev.lamina;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,259 @@
+/*
+ * lamina.h: the arithmetic runtime of Lamina, and the only door to it.
+ *
+ * The host program (Java) owns files, reading, schedule and generation. This library owns devices, their memory and the
+ * arithmetic. One token takes this way through it:
+ *
+ *     lm_device_open -> lm_host_alloc (staging slots), lm_device_alloc (activations), lm_kv_create, lm_queue_create
+ *     for each panel that arrives from disk:  lm_submit(queue, the ops that this panel feeds, step)
+ *     lm_copy_to_host(logits) -> lm_wait
+ *
+ * Rules
+ *   - Every call returns a status: LM_OK (0) or an LM_ERROR_* code; lm_last_error gives the message for the calling thread.
+ *   - Nothing here aborts, exits, prints or installs a signal handler. Every size and address range is checked before use.
+ *   - Only fixed-width integers, floats and pointers cross this border, so that the bindings are the same on every platform.
+ *   - Threads: lm_*_alloc, lm_*_free, lm_device_info and lm_kv_* may be called from any thread; a queue (lm_submit, lm_copy_*,
+ *     lm_wait) by one thread at a time. Close queues and free memory and caches before their device.
+ *   - Row invariance: the bits of a row's result do not depend on how many rows are computed beside it, on how a weight is
+ *     cut into panels, on the number of threads, or on the SIMD instruction set.
+ *
+ * Activations are float32. A row is one token position. Shapes are written (rows, width), row-major.
+ */
+#ifndef LAMINA_H
+#define LAMINA_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define LM_API __declspec(dllexport)
+#else
+#define LM_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The version of this interface; it changes whenever a struct or the meaning of a call changes. */
+#define LM_ABI_VERSION 1
+
+/* Status codes. */
+#define LM_OK 0
+#define LM_ERROR_INVALID_ARGUMENT 1 /* a null pointer, a size or range that does not fit, an unknown code */
+#define LM_ERROR_OUT_OF_MEMORY 2    /* host or device memory could not be had */
+#define LM_ERROR_UNSUPPORTED 3      /* this build or this machine has no such backend, instruction set or combination */
+#define LM_ERROR_DEVICE 4           /* the device or the operating system failed */
+
+/* Backends. */
+#define LM_BACKEND_CPU 0
+
+/* SIMD instruction sets of the CPU backend; all of them give the same bits. */
+#define LM_SIMD_AUTO 0 /* the environment variable LAMINA_SIMD=plain|avx2|avx512|neon if set, otherwise the best there is */
+#define LM_SIMD_PLAIN 1
+#define LM_SIMD_AVX2 2 /* with FMA and F16C */
+#define LM_SIMD_AVX512 3
+#define LM_SIMD_NEON 4
+
+/* Element types of weights and KV caches. */
+#define LM_DTYPE_F32 0
+#define LM_DTYPE_F16 1
+#define LM_DTYPE_BF16 2
+
+/* Which rows of a step an op works on. */
+#define LM_ROWS_ALL 0    /* rows 0 .. step.rows - 1 */
+#define LM_ROWS_OUTPUT 1 /* rows 0 .. step.output_rows - 1: those whose logits are wanted, packed by LM_OP_GATHER_ROWS */
+
+/* Op codes; lm_op says which fields each one reads. */
+#define LM_OP_EMBED 1
+#define LM_OP_RMS_NORM 2
+#define LM_OP_LINEAR 3
+#define LM_OP_ROPE 4
+#define LM_OP_KV_STORE 5
+#define LM_OP_ATTENTION 6
+#define LM_OP_ACTIVATION 7
+#define LM_OP_ADD 8
+#define LM_OP_GATHER_ROWS 9
+
+/* Kinds of LM_OP_ACTIVATION. */
+#define LM_ACTIVATION_SILU 0      /* x / (1 + exp(-x)) */
+#define LM_ACTIVATION_GELU 1      /* x * (1 + erf(x / sqrt(2))) / 2 */
+#define LM_ACTIVATION_GELU_TANH 2 /* the tanh approximation of GELU */
+#define LM_ACTIVATION_RELU 3      /* max(x, 0) */
+
+/* Kinds of LM_OP_ROPE: which two elements of a head form a pair. */
+#define LM_ROPE_HALF 0        /* (i, i + rotary_dim / 2), as in Hugging Face Llama */
+#define LM_ROPE_INTERLEAVED 1 /* (2 i, 2 i + 1), as in the RoFormer paper */
+
+typedef struct lm_device lm_device; /* a processor that computes: its threads or streams, and its memory */
+typedef struct lm_queue lm_queue;   /* work of one device, done in the order of submission */
+typedef struct lm_kv lm_kv;         /* keys and values of one sequence, for all layers */
+
+/* Version and struct sizes of the loaded library: a caller compares them with its own before any other call. */
+typedef struct lm_abi {
+    int32_t version;             /* LM_ABI_VERSION */
+    int32_t size_abi;            /* sizeof each struct, in bytes */
+    int32_t size_device_options;
+    int32_t size_device_info;
+    int32_t size_kv_layer;
+    int32_t size_view;
+    int32_t size_op;
+    int32_t size_step;
+} lm_abi;
+
+typedef struct lm_device_options {
+    int32_t backend; /* LM_BACKEND_* */
+    int32_t ordinal; /* which device of that backend, from 0 */
+    int32_t threads; /* CPU: threads that compute, the submitting one included; 0 = one a core that this process may use */
+    int32_t simd;    /* CPU: LM_SIMD_* */
+} lm_device_options;
+
+typedef struct lm_device_info {
+    char name[128];         /* of the processor, UTF-8, ends with a zero */
+    int32_t backend;        /* LM_BACKEND_* */
+    int32_t threads;        /* CPU: threads that compute */
+    int32_t simd;           /* CPU: the LM_SIMD_* in use */
+    int32_t simd_supported; /* CPU: a bit (1 << LM_SIMD_*) for each instruction set that can run here */
+    int32_t unified;        /* 1: the device reads host memory from lm_host_alloc in place, panels need no copy */
+    int32_t reserved;       /* 0 */
+} lm_device_info;
+
+/* One layer of a KV cache. */
+typedef struct lm_kv_layer {
+    int32_t kv_heads;     /* heads of keys and of values */
+    int32_t head_dim;     /* floats of a key of one head */
+    int32_t head_dim_v;   /* floats of a value of one head */
+    int32_t reserved;     /* 0 */
+} lm_kv_layer;
+
+/* A (rows, width) matrix in the step's activation memory; element (r, c) is float number offset + r * stride + c. */
+typedef struct lm_view {
+    int64_t offset; /* floats from step.activations */
+    int32_t stride; /* floats from one row to the next, >= width */
+    int32_t width;  /* floats of one row; 0: this operand is absent */
+} lm_view;
+
+/*
+ * One op over the rows of a step. Fields that an op does not name are ignored. In what follows R is the number of rows of
+ * row_set. An out view may be the same as an in view where the op says so, and must not overlap one otherwise.
+ *
+ * LM_OP_EMBED        out (R, width) = a row of the embedding table for each row, converted to f32. The rows lie in
+ *                    step.inputs at input_offset, one after the other, each width elements of dtype.
+ * LM_OP_RMS_NORM     out = a / sqrt(mean(a^2) + epsilon) * vector, in each of `heads` equal groups of the row; vector has
+ *                    width / heads floats, the same for each group. out may be a.
+ * LM_OP_LINEAR       out[r, n] = sum over k of a[r, k] * weight[n, k] + vector[n]; n < out.width = weight_rows,
+ *                    k < a.width. weight[n, 0] lies at step.panel + weight_offset + n * weight_stride, in dtype, at any
+ *                    byte address. vector: the bias, out.width floats, or null.
+ * LM_OP_ROPE         rotates out = a in place: `heads` heads of head_dim floats, of which the first rotary_dim are turned.
+ *                    step.inputs at input_offset holds a (R, rotary_dim) f32 table: rotary_dim / 2 cosines, then as many
+ *                    sines, for the position of each row; kind = LM_ROPE_*.
+ * LM_OP_KV_STORE     a (R, kv_heads * head_dim) = keys, b (R, kv_heads * head_dim_v) = values: stored in layer `layer` of
+ *                    the row's cache at the row's position.
+ * LM_OP_ATTENTION    out (R, heads * head_dim_v) = softmax(scale * q k^T) v for queries a (R, heads * head_dim) over the
+ *                    positions p of the row's sequence in layer `layer` with p <= own position and, if window > 0,
+ *                    p > own position - window. Query head h uses KV head h / (heads / kv_heads).
+ * LM_OP_ACTIVATION   out = kind(a) * b, or kind(a) where b is absent; kind = LM_ACTIVATION_*. out may be a or b.
+ * LM_OP_ADD          out = a + b. out may be a or b.
+ * LM_OP_GATHER_ROWS  out row i = a row step.output_index[i], for i < step.output_rows; row_set is LM_ROWS_OUTPUT.
+ */
+typedef struct lm_op {
+    int32_t code;          /* LM_OP_* */
+    int32_t row_set;       /* LM_ROWS_* */
+    lm_view out;
+    lm_view a;
+    lm_view b;
+    const float* vector;   /* device memory, f32: norm weight or bias; see the op for its length */
+    int64_t vector_length; /* floats at vector; 0 where it is null */
+    int64_t weight_offset; /* bytes from step.panel to the first row of the weight */
+    int64_t weight_stride; /* bytes from one weight row to the next */
+    int64_t input_offset;  /* bytes from step.inputs */
+    int32_t weight_rows;   /* rows of the weight in this panel */
+    int32_t dtype;         /* LM_DTYPE_* of the weight or of the embedding rows */
+    int32_t kind;          /* LM_ACTIVATION_* or LM_ROPE_* */
+    int32_t layer;         /* of the KV cache */
+    int32_t heads;         /* query heads, heads to rotate, or groups to normalise */
+    int32_t head_dim;      /* floats of one head */
+    int32_t rotary_dim;    /* floats of one head that are rotated, even */
+    int32_t window;        /* positions that a row sees, itself included; 0: all up to its own */
+    float scale;           /* of the attention scores */
+    float epsilon;         /* of a norm */
+} lm_op;
+
+/* What the ops of one submission work on. The struct and its arrays are read until the submission's ticket is done. */
+typedef struct lm_step {
+    int32_t rows;                /* rows of this sweep */
+    int32_t output_rows;         /* rows whose logits are wanted, <= rows */
+    int32_t sequences;           /* entries of kv */
+    int32_t reserved;            /* 0 */
+    const int32_t* positions;    /* (rows): position of each row in its sequence, from 0 */
+    const int32_t* sequence;     /* (rows): index into kv */
+    const int32_t* output_index; /* (output_rows): row numbers */
+    lm_kv* const* kv;            /* (sequences) */
+    void* activations;           /* device memory, 64-byte aligned */
+    int64_t activations_bytes;
+    const void* inputs;          /* host memory: embedding rows and rope tables of this step */
+    int64_t inputs_bytes;
+    const void* panel;           /* memory the device can read: the panel that feeds these ops; null if none needs one */
+    int64_t panel_bytes;
+} lm_step;
+
+/* Version and struct sizes of this library. */
+LM_API int32_t lm_get_abi(lm_abi* out);
+
+/*
+ * Writes the message of the last call that failed on this thread, cut to capacity - 1 bytes and ended with a zero; an
+ * empty string when none has failed.
+ */
+LM_API int32_t lm_last_error(char* out, int64_t capacity);
+
+/* Opens a device: starts its threads. */
+LM_API int32_t lm_device_open(const lm_device_options* options, lm_device** out);
+
+/* Ends the device's threads and frees it; null does nothing. */
+LM_API int32_t lm_device_close(lm_device* device);
+
+LM_API int32_t lm_device_get_info(const lm_device* device, lm_device_info* out);
+
+/*
+ * Host memory for panels: aligned to 4096 bytes (2 MiB from 2 MiB on), page-locked where the device wants it, huge pages
+ * advised. Its pages are taken from the system at first touch. bytes > 0; free it with the same number of bytes.
+ */
+LM_API int32_t lm_host_alloc(lm_device* device, int64_t bytes, void** out);
+LM_API int32_t lm_host_free(lm_device* device, void* memory, int64_t bytes);
+
+/* Device memory, aligned to 4096 bytes; zeroed. bytes > 0; free it with the same number of bytes. */
+LM_API int32_t lm_device_alloc(lm_device* device, int64_t bytes, void** out);
+LM_API int32_t lm_device_free(lm_device* device, void* memory, int64_t bytes);
+
+LM_API int32_t lm_queue_create(lm_device* device, lm_queue** out);
+LM_API int32_t lm_queue_destroy(lm_queue* queue);
+
+/*
+ * Bytes that a KV cache of this shape takes on the device. dtype: LM_DTYPE_F32 or LM_DTYPE_F16; capacity: positions.
+ */
+LM_API int32_t lm_kv_bytes(const lm_kv_layer* layers, int32_t layer_count, int32_t capacity, int32_t dtype, int64_t* out);
+
+/* Makes a KV cache of that shape. Storing a position again overwrites it: going back needs no call. */
+LM_API int32_t lm_kv_create(lm_device* device, const lm_kv_layer* layers, int32_t layer_count, int32_t capacity,
+                            int32_t dtype, lm_kv** out);
+LM_API int32_t lm_kv_destroy(lm_kv* kv);
+
+/*
+ * Submits count ops, computed one after the other. Everything is checked before the first op runs. *ticket (may be null)
+ * numbers the submission: lm_wait on it returns when its work is done. The CPU backend computes within the call.
+ */
+LM_API int32_t lm_submit(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t* ticket);
+
+/* Copies bytes between memory of the host and of the device, in the order of the queue. */
+LM_API int32_t lm_copy_to_device(lm_queue* queue, void* device_memory, const void* host_memory, int64_t bytes,
+                                 int64_t* ticket);
+LM_API int32_t lm_copy_to_host(lm_queue* queue, void* host_memory, const void* device_memory, int64_t bytes,
+                               int64_t* ticket);
+
+/* Returns when the submission with this ticket and all before it are done, with the status of the first that failed. */
+LM_API int32_t lm_wait(lm_queue* queue, int64_t ticket);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

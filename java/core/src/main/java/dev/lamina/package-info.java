@@ -1,4 +1,4 @@
-/** Runs language models that are larger than the memory of the machine: start at {@code LanguageModel}. */
+/** Runs language models that are larger than the memory of the machine: start at {@link dev.lamina.LanguageModel}. */
 @NullMarked
 package dev.lamina;
 

@@ -1,0 +1,38 @@
+package dev.lamina;
+
+/**
+ * What a generation took.
+ *
+ * @param promptTokens tokens of the prompt
+ * @param cachedTokens how many of those were in the KV cache already, from an earlier turn
+ * @param generatedTokens tokens that were generated
+ * @param prefillSeconds time until the first token was sampled
+ * @param decodeSeconds time from then on
+ * @param sweeps trips through all weights
+ * @param diskBytes bytes of weights that were read from disk for those sweeps
+ * @param embeddingBytes bytes of embedding rows that were read from disk
+ * @param paddingBytes bytes that were read only because direct reads are aligned
+ * @param unusedReadAheadBytes bytes that were read ahead and then dropped
+ * @param diskWaitSeconds time in which the computation waited for the disk
+ * @param residentBytes bytes of weights that stay in memory
+ * @param peakHostBytes most host memory that Lamina held: staging ring, resident panels, KV caches, activations
+ */
+public record GenerationStats(
+        int promptTokens,
+        int cachedTokens,
+        int generatedTokens,
+        double prefillSeconds,
+        double decodeSeconds,
+        long sweeps,
+        long diskBytes,
+        long embeddingBytes,
+        long paddingBytes,
+        long unusedReadAheadBytes,
+        double diskWaitSeconds,
+        long residentBytes,
+        long peakHostBytes) {
+    /** Generated tokens per second after the first; 0 if there are none. */
+    public double tokensPerSecond() {
+        return generatedTokens < 2 || decodeSeconds == 0 ? 0 : (generatedTokens - 1) / decodeSeconds;
+    }
+}

@@ -1,0 +1,122 @@
+package dev.lamina;
+
+import java.nio.file.Path;
+import java.util.List;
+import java.util.ServiceLoader;
+
+/**
+ * A language model whose weights stay on disk and stream through the device while it computes.
+ *
+ * {@snippet :
+ * try (var model = LanguageModel.open("models/Llama-3.1-8B-Instruct", ModelOptions.builder().memory("2GiB").build())) {
+ *     var prompt = Prompt.chat(Message.user("Why is the sky blue?"));
+ *     var answer = model.generate(prompt, GenerationOptions.builder().maxTokens(200).build(), System.out::print);
+ *     System.out.println(answer.stats());
+ * }
+ * }
+ *
+ * <p><b>Threads.</b> All methods may be called from any thread. A model computes one call at a time: calls that come
+ * meanwhile wait their turn, in order of arrival. Run prompts together with {@link #generate(List, GenerationOptions,
+ * GenerationListener)}. {@link #cancel} and {@link #close} do not wait for a turn.
+ *
+ * <p><b>Errors.</b> What goes wrong with files, memory or arguments is a {@link LaminaException}; the model stays usable
+ * unless it is closed.
+ */
+public interface LanguageModel extends AutoCloseable {
+    /**
+     * Opens a model with default options.
+     *
+     * @param model folder of a Hugging Face model in safetensors format, or of a shard set
+     */
+    static LanguageModel open(String model) {
+        return open(model, ModelOptions.defaults());
+    }
+
+    /**
+     * Opens a model: reads its configuration, headers, tokenizer and small tensors. The family is detected.
+     *
+     * @param model folder of a Hugging Face model in safetensors format, or of a shard set
+     * @throws LaminaException if the model is not there, damaged, of an unknown family, or does not fit the options
+     */
+    static LanguageModel open(String model, ModelOptions options) {
+        return ServiceLoader.load(ModelProvider.class, ModelProvider.class.getClassLoader())
+                .findFirst()
+                .orElseThrow(() -> new LaminaException("No model provider on the class path: the jar of Lamina is incomplete."))
+                .open(Path.of(model), options);
+    }
+
+    /** What this model is. */
+    ModelInfo info();
+
+    /**
+     * Continues a prompt.
+     *
+     * @param listener told of each piece of text as it becomes certain, on the calling thread
+     */
+    Generation generate(Prompt prompt, GenerationOptions options, GenerationListener listener);
+
+    /** Continues a prompt. */
+    default Generation generate(Prompt prompt, GenerationOptions options) {
+        return generate(prompt, options, text -> { });
+    }
+
+    /** Continues a text; the tokenizer adds what it adds at the start of a text. */
+    default Generation generate(String text, GenerationOptions options, GenerationListener listener) {
+        return generate(Prompt.text(text), options, listener);
+    }
+
+    /** Continues a text. */
+    default Generation generate(String text, GenerationOptions options) {
+        return generate(Prompt.text(text), options);
+    }
+
+    /**
+     * Continues prompts of any lengths together: each sweep through the weights moves all of them by one step. Each result
+     * is the same as if its prompt had run alone.
+     *
+     * @return one result for each prompt, in the same order
+     */
+    List<Generation> generate(List<Prompt> prompts, GenerationOptions options, GenerationListener listener);
+
+    /** Continues prompts of any lengths together. */
+    default List<Generation> generate(List<Prompt> prompts, GenerationOptions options) {
+        return generate(prompts, options, text -> { });
+    }
+
+    /**
+     * Begins a conversation, which keeps its KV cache from turn to turn.
+     *
+     * @param history messages so far, such as one of the role {@code "system"}; may be empty
+     */
+    Chat chat(List<Message> history, GenerationOptions options);
+
+    /**
+     * Computes the logits of every token of a sequence, without holding them all in memory.
+     *
+     * @param ids token ids, at least one
+     * @param consumer takes them block by block, on the calling thread
+     */
+    void logits(int[] ids, LogitsConsumer consumer);
+
+    /**
+     * Scores a text: exp(mean negative log-likelihood) over windows of 512 tokens that do not overlap, each begun with the
+     * BOS token if the tokenizer adds one; the first token of a window is not scored.
+     */
+    Perplexity perplexity(String text);
+
+    /** The token ids of a text, with what the tokenizer adds at its start. */
+    int[] encode(String text);
+
+    /** The token ids of a conversation in the model's chat format, ready for the model's answer. */
+    int[] encode(List<Message> conversation);
+
+    /** The text of token ids, without special tokens. */
+    String decode(int[] ids);
+
+    /** Ends the call that computes now, and no other, within one panel; its result says {@link FinishReason#CANCELLED}. */
+    void cancel();
+
+    /** Cancels what computes, then frees all memory, threads and files. Closing twice does nothing. */
+    @Override
+    void close();
+}

@@ -1,0 +1,162 @@
+package dev.lamina;
+
+import java.util.Locale;
+
+/**
+ * How a model is opened. Build one with {@link #builder}.
+ *
+ * @param memory host memory that Lamina may hold for this model, in bytes: staging ring, resident panels, KV caches and
+ *     activations together stay below it; 0: half of what the machine has free
+ * @param threads threads that compute; 0: one a core
+ * @param prefetch panels that are read ahead; 0: reading and computing take turns; -1: chosen for the disk
+ * @param panel most bytes of a panel; 0: chosen
+ * @param context positions of a KV cache; 0: what a call needs (a conversation: the least of the model's limit, 4096 and
+ *     what fits)
+ * @param kv element type of KV caches
+ * @param io how files are read
+ */
+public record ModelOptions(long memory, int threads, int prefetch, long panel, int context, KvType kv, Io io) {
+    /** Element type of a KV cache. */
+    public enum KvType {
+        /** 4 bytes an element. */
+        F32,
+        /** 2 bytes an element, rounded. */
+        F16
+    }
+
+    /** How files are read. */
+    public enum Io {
+        /** Past the page cache where the file system allows it, through it otherwise. */
+        AUTO,
+        /** Past the page cache, or not at all. */
+        DIRECT,
+        /** Through the page cache. */
+        BUFFERED
+    }
+
+    /** Checks the ranges. */
+    public ModelOptions {
+        require(memory >= 0, "memory", memory);
+        require(threads >= 0 && threads <= 1024, "threads", threads);
+        require(prefetch >= -1 && prefetch <= 4096, "prefetch", prefetch);
+        require(panel >= 0 && panel <= 1L << 30, "panel", panel);
+        require(context >= 0, "context", context);
+    }
+
+    private static void require(boolean fits, String name, long value) {
+        if (!fits) {
+            throw new LaminaException("The option " + name + " cannot be " + value + ".");
+        }
+    }
+
+    /** Options with all defaults. */
+    public static ModelOptions defaults() {
+        return builder().build();
+    }
+
+    /** Begins with all defaults. */
+    public static Builder builder() {
+        return new Builder();
+    }
+
+    /** Builds {@link ModelOptions}. */
+    public static final class Builder {
+        private long memory;
+        private int threads;
+        private int prefetch = -1;
+        private long panel;
+        private int context;
+        private KvType kv = KvType.F32;
+        private Io io = Io.AUTO;
+
+        private Builder() {}
+
+        /** Host memory in bytes; 0: chosen. */
+        public Builder memory(long bytes) {
+            this.memory = bytes;
+            return this;
+        }
+
+        /** Host memory such as {@code "2GiB"} or {@code "512MB"}. */
+        public Builder memory(String size) {
+            return memory(parseSize(size));
+        }
+
+        /** Threads that compute; 0: one a core. */
+        public Builder threads(int count) {
+            this.threads = count;
+            return this;
+        }
+
+        /** Panels read ahead; -1: chosen. */
+        public Builder prefetch(int panels) {
+            this.prefetch = panels;
+            return this;
+        }
+
+        /** Most bytes of a panel; 0: chosen. */
+        public Builder panel(long bytes) {
+            this.panel = bytes;
+            return this;
+        }
+
+        /** Positions of a KV cache; 0: chosen. */
+        public Builder context(int positions) {
+            this.context = positions;
+            return this;
+        }
+
+        /** Element type of KV caches. */
+        public Builder kv(KvType type) {
+            this.kv = type;
+            return this;
+        }
+
+        /** How files are read. */
+        public Builder io(Io mode) {
+            this.io = mode;
+            return this;
+        }
+
+        /** The options. */
+        public ModelOptions build() {
+            return new ModelOptions(memory, threads, prefetch, panel, context, kv, io);
+        }
+    }
+
+    /**
+     * Reads a size: a number, then B, kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024), or K, M, G, T
+     * (powers of 1024), in any case; no unit means bytes.
+     *
+     * @return bytes
+     * @throws LaminaException if it is no size
+     */
+    public static long parseSize(String text) {
+        var trimmed = text.strip();
+        int end = 0;
+        while (end < trimmed.length() && (Character.isDigit(trimmed.charAt(end)) || trimmed.charAt(end) == '.')) {
+            end++;
+        }
+        double unit = switch (trimmed.substring(end).strip().toLowerCase(Locale.ROOT)) {
+            case "", "b" -> 1;
+            case "kb" -> 1e3;
+            case "mb" -> 1e6;
+            case "gb" -> 1e9;
+            case "tb" -> 1e12;
+            case "k", "kib" -> 0x1p10;
+            case "m", "mib" -> 0x1p20;
+            case "g", "gib" -> 0x1p30;
+            case "t", "tib" -> 0x1p40;
+            default -> Double.NaN;
+        };
+        try {
+            double bytes = Double.parseDouble(trimmed.substring(0, end)) * unit;
+            if (bytes >= 0 && bytes < 0x1p62) {
+                return (long) bytes;
+            }
+        } catch (NumberFormatException e) {
+            // Falls through to the one message for all that is no size.
+        }
+        throw new LaminaException("\"" + text + "\" is not a size: write it like 512MiB, 2GiB or 1.5GB.");
+    }
+}

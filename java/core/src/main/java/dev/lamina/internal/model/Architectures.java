@@ -1,0 +1,42 @@
+package dev.lamina.internal.model;
+
+import dev.lamina.LaminaException;
+import dev.lamina.internal.checkpoint.Checkpoint;
+import java.util.List;
+import java.util.stream.Collectors;
+
+/** The families that are supported. */
+public final class Architectures {
+    private static final List<Architecture> ALL = List.of(new Llama(), new Mistral(), new Qwen2(), new Qwen3());
+
+    private Architectures() {}
+
+    /** Detects the family of a model from its configuration. */
+    public static Architecture detect(ModelConfig config) {
+        var names = config.strings("architectures");
+        var modelType = config.stringOr("model_type", "");
+        for (var family : ALL) {
+            boolean fits = names.isEmpty()
+                    ? family.modelTypes().contains(modelType)
+                    : family.architectures().contains(names.getFirst());
+            if (fits) {
+                return family;
+            }
+        }
+        var name = names.isEmpty() ? modelType.isEmpty() ? "unnamed" : modelType : names.getFirst();
+        throw new LaminaException(config.where() + ": the architecture " + name + " is not supported. Supported are "
+                + supported() + ".");
+    }
+
+    /** Records the program of a checkpoint's model, and checks that the checkpoint has every tensor in its right shape. */
+    public static Program program(ModelConfig config, Checkpoint checkpoint) {
+        return detect(config).build(config, new ProgramBuilder(checkpoint));
+    }
+
+    /** The names that {@code architectures} may have, for messages. */
+    public static String supported() {
+        return ALL.stream()
+                .flatMap(family -> family.architectures().stream().sorted())
+                .collect(Collectors.joining(", "));
+    }
+}

@@ -1,0 +1,212 @@
+package dev.lamina.internal.model;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParseException;
+import com.google.gson.JsonParser;
+import com.google.gson.JsonPrimitive;
+import dev.lamina.LaminaException;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The values of a JSON configuration file ({@code config.json}, or an object inside it), read with type and range checks.
+ * A key whose value is {@code null} counts as absent. All errors name the file and the key.
+ */
+public final class ModelConfig {
+    /** No published configuration comes near this size; a larger file is refused before it is parsed. */
+    private static final long MAX_FILE_BYTES = 16L << 20;
+
+    private final String where;
+    private final JsonObject json;
+
+    private ModelConfig(String where, JsonObject json) {
+        this.where = where;
+        this.json = json;
+    }
+
+    /** Reads {@code config.json} of a model folder. */
+    public static ModelConfig load(Path modelDirectory) {
+        var file = modelDirectory.resolve("config.json");
+        var config = loadIfPresent(file);
+        if (config == null) {
+            throw new LaminaException(
+                    "No config.json in " + modelDirectory + ": give the folder of a Hugging Face model, or of a shard set.");
+        }
+        return config;
+    }
+
+    /** Reads a JSON file; null if it does not exist. */
+    public static @Nullable ModelConfig loadIfPresent(Path file) {
+        try {
+            if (!Files.exists(file)) {
+                return null;
+            }
+            if (Files.size(file) > MAX_FILE_BYTES) {
+                throw new LaminaException(file + " is " + Files.size(file) + " bytes: too large for a configuration.");
+            }
+            return parse(file.toString(), Files.readString(file));
+        } catch (IOException e) {
+            throw new LaminaException("Cannot read " + file + ": " + e, e);
+        }
+    }
+
+    /** Parses JSON text; {@code where} names it in error messages. */
+    public static ModelConfig parse(String where, String text) {
+        try {
+            if (JsonParser.parseString(text) instanceof JsonObject object) {
+                return new ModelConfig(where, object);
+            }
+            throw new LaminaException(where + " is not a JSON object.");
+        } catch (JsonParseException | StackOverflowError e) {
+            throw new LaminaException(where + " is not valid JSON: " + e.getMessage(), e);
+        }
+    }
+
+    /** Names the file in error messages. */
+    public String where() {
+        return where;
+    }
+
+    /** Whether the key is there with a value other than null. */
+    public boolean has(String key) {
+        return find(key) != null;
+    }
+
+    /** Whether the key is there, be it with the value null: for keys whose absence means a default and null means none. */
+    public boolean mentions(String key) {
+        return json.has(key);
+    }
+
+    /** A whole number that must be there. */
+    public int requireInt(String key, int min, int max) {
+        if (!has(key)) {
+            throw new LaminaException(where + " has no \"" + key + "\": the model cannot be built without it.");
+        }
+        return intOr(key, min, min, max);
+    }
+
+    /** A whole number between {@code min} and {@code max}, or {@code fallback} where the key is absent. */
+    public int intOr(String key, int fallback, int min, int max) {
+        var number = number(key);
+        if (number == null) {
+            return fallback;
+        }
+        double value = number;
+        if (value != Math.rint(value) || value < min || value > max) {
+            throw new LaminaException(where + ": \"" + key + "\" is " + find(key) + ", but must be a whole number between "
+                    + min + " and " + max + ".");
+        }
+        return (int) value;
+    }
+
+    /** A finite number, or {@code fallback} where the key is absent. */
+    public double doubleOr(String key, double fallback) {
+        var number = number(key);
+        return number == null ? fallback : number;
+    }
+
+    /** A finite number above 0, or {@code fallback} where the key is absent. */
+    public double positiveOr(String key, double fallback) {
+        double value = doubleOr(key, fallback);
+        if (value <= 0) {
+            throw new LaminaException(where + ": \"" + key + "\" is " + value + ", but must be above 0.");
+        }
+        return value;
+    }
+
+    /** A finite number, or null where the key is absent. */
+    public @Nullable Double number(String key) {
+        var element = find(key);
+        if (element == null) {
+            return null;
+        }
+        if (element instanceof JsonPrimitive primitive && primitive.isNumber()) {
+            double value = primitive.getAsDouble();
+            if (Double.isFinite(value)) {
+                return value;
+            }
+        }
+        throw new LaminaException(where + ": \"" + key + "\" is " + element + ", but must be a number.");
+    }
+
+    /** True or false, or {@code fallback} where the key is absent. */
+    public boolean booleanOr(String key, boolean fallback) {
+        var element = find(key);
+        if (element == null) {
+            return fallback;
+        }
+        if (element instanceof JsonPrimitive primitive && primitive.isBoolean()) {
+            return primitive.getAsBoolean();
+        }
+        throw new LaminaException(where + ": \"" + key + "\" is " + element + ", but must be true or false.");
+    }
+
+    /** A string, or {@code fallback} where the key is absent. */
+    public String stringOr(String key, String fallback) {
+        var element = find(key);
+        if (element == null) {
+            return fallback;
+        }
+        if (element instanceof JsonPrimitive primitive && primitive.isString()) {
+            return primitive.getAsString();
+        }
+        throw new LaminaException(where + ": \"" + key + "\" is " + element + ", but must be a string.");
+    }
+
+    /** The strings of a list; empty where the key is absent. */
+    public List<String> strings(String key) {
+        var element = find(key);
+        var result = new ArrayList<String>();
+        if (element != null) {
+            if (!element.isJsonArray()) {
+                throw new LaminaException(where + ": \"" + key + "\" is not a list.");
+            }
+            for (var item : element.getAsJsonArray()) {
+                if (!(item instanceof JsonPrimitive primitive && primitive.isString())) {
+                    throw new LaminaException(where + ": \"" + key + "\" holds " + item + ", but must hold strings.");
+                }
+                result.add(item.getAsString());
+            }
+        }
+        return List.copyOf(result);
+    }
+
+    /** The token ids of a number or of a list of numbers; empty where the key is absent. */
+    public List<Integer> ids(String key) {
+        var element = find(key);
+        var result = new ArrayList<Integer>();
+        if (element != null) {
+            var items = element.isJsonArray() ? element.getAsJsonArray().asList() : List.of(element);
+            for (var item : items) {
+                if (!(item instanceof JsonPrimitive primitive && primitive.isNumber())
+                        || item.getAsDouble() != (double) (int) item.getAsDouble()) {
+                    throw new LaminaException(where + ": \"" + key + "\" holds " + item + ", but must hold token ids.");
+                }
+                result.add((int) item.getAsDouble());
+            }
+        }
+        return List.copyOf(result);
+    }
+
+    /** An object, or null where the key is absent. */
+    public @Nullable ModelConfig object(String key) {
+        var element = find(key);
+        if (element == null) {
+            return null;
+        }
+        if (element instanceof JsonObject object) {
+            return new ModelConfig(where + " \"" + key + "\"", object);
+        }
+        throw new LaminaException(where + ": \"" + key + "\" is not an object.");
+    }
+
+    private @Nullable JsonElement find(String key) {
+        var element = json.get(key);
+        return element == null || element.isJsonNull() ? null : element;
+    }
+}

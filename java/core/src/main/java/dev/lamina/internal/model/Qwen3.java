@@ -1,0 +1,29 @@
+package dev.lamina.internal.model;
+
+import java.util.Set;
+
+/** Qwen3: Qwen2 with normalised heads of queries and keys, and without their biases. */
+final class Qwen3 implements Architecture {
+    private static final int DEFAULT_HEAD_DIM = 128;
+
+    @Override
+    public String name() {
+        return "Qwen3";
+    }
+
+    @Override
+    public Set<String> architectures() {
+        return Set.of("Qwen3ForCausalLM");
+    }
+
+    @Override
+    public Set<String> modelTypes() {
+        return Set.of("qwen3");
+    }
+
+    @Override
+    public Program build(ModelConfig config, ProgramBuilder builder) {
+        boolean bias = config.booleanOr("attention_bias", false);
+        return new LlamaDecoder(name(), bias, bias, false, true, DEFAULT_HEAD_DIM, 0, Qwen2.window(config)).build(config, builder);
+    }
+}

@@ -1,0 +1,161 @@
+package dev.lamina.internal.runtime;
+
+import dev.lamina.LaminaException;
+import dev.lamina.bindings.NativeLibrary;
+import dev.lamina.bindings.lamina_h;
+import dev.lamina.bindings.lm_abi;
+import dev.lamina.bindings.lm_device_info;
+import dev.lamina.bindings.lm_device_options;
+import dev.lamina.bindings.lm_kv_layer;
+import dev.lamina.bindings.lm_op;
+import dev.lamina.bindings.lm_step;
+import dev.lamina.bindings.lm_view;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * A processor that computes, with its threads and its memory. Allocation may be used from any thread. What was allocated is
+ * freed before the device is closed.
+ */
+public final class Device implements HostMemory, AutoCloseable {
+    private static final String[] SIMD_NAMES = {"auto", "plain", "avx2", "avx512", "neon"};
+
+    /**
+     * What a device is.
+     *
+     * @param name of the processor
+     * @param backend such as {@code "cpu"}
+     * @param threads that compute
+     * @param simd the instruction set in use
+     * @param simdSupported all that can run here
+     */
+    public record Info(String name, String backend, int threads, String simd, List<String> simdSupported) {
+        @Override
+        public String toString() {
+            return backend + " (" + simd + ", " + threads + (threads == 1 ? " thread)" : " threads)");
+        }
+    }
+
+    private final MemorySegment handle;
+    private final Info info;
+
+    private Device(MemorySegment handle) {
+        this.handle = handle;
+        this.info = readInfo(handle);
+    }
+
+    /**
+     * Opens the CPU. The environment variable {@code LAMINA_SIMD} forces an instruction set.
+     *
+     * @param threads that compute; 0: one a core
+     */
+    public static Device openCpu(int threads) {
+        NativeLibrary.load();
+        checkAbi();
+        try (var arena = Arena.ofConfined()) {
+            var options = lm_device_options.allocate(arena);
+            lm_device_options.backend(options, lamina_h.LM_BACKEND_CPU());
+            lm_device_options.threads(options, threads);
+            lm_device_options.simd(options, lamina_h.LM_SIMD_AUTO());
+            var out = arena.allocate(ValueLayout.ADDRESS);
+            Status.check(lamina_h.lm_device_open(options, out));
+            return new Device(out.get(ValueLayout.ADDRESS, 0));
+        }
+    }
+
+    /** Compares the structs of the loaded library with those of the bindings: a stale library must not crash the JVM. */
+    private static void checkAbi() {
+        try (var arena = Arena.ofConfined()) {
+            var abi = lm_abi.allocate(arena);
+            Status.check(lamina_h.lm_get_abi(abi));
+            boolean fits = lm_abi.version(abi) == lamina_h.LM_ABI_VERSION()
+                    && lm_abi.size_abi(abi) == lm_abi.sizeof()
+                    && lm_abi.size_device_options(abi) == lm_device_options.sizeof()
+                    && lm_abi.size_device_info(abi) == lm_device_info.sizeof()
+                    && lm_abi.size_kv_layer(abi) == lm_kv_layer.sizeof()
+                    && lm_abi.size_view(abi) == lm_view.sizeof()
+                    && lm_abi.size_op(abi) == lm_op.sizeof()
+                    && lm_abi.size_step(abi) == lm_step.sizeof();
+            if (!fits) {
+                throw new LaminaException("The native library has interface version " + lm_abi.version(abi)
+                        + " or other struct sizes than the bindings (version " + lamina_h.LM_ABI_VERSION()
+                        + "): build both from the same sources.");
+            }
+        }
+    }
+
+    private static Info readInfo(MemorySegment handle) {
+        try (var arena = Arena.ofConfined()) {
+            var info = lm_device_info.allocate(arena);
+            Status.check(lamina_h.lm_device_get_info(handle, info));
+            var supported = new ArrayList<String>();
+            for (int simd = 1; simd < SIMD_NAMES.length; simd++) {
+                if ((lm_device_info.simd_supported(info) & 1 << simd) != 0) {
+                    supported.add(SIMD_NAMES[simd]);
+                }
+            }
+            return new Info(lm_device_info.name(info).getString(0), "cpu", lm_device_info.threads(info),
+                    SIMD_NAMES[lm_device_info.simd(info)], List.copyOf(supported));
+        }
+    }
+
+    /** What this device is. */
+    public Info info() {
+        return info;
+    }
+
+    @Override
+    public MemorySegment allocate(long bytes) {
+        try (var arena = Arena.ofConfined()) {
+            var out = arena.allocate(ValueLayout.ADDRESS);
+            Status.check(lamina_h.lm_host_alloc(handle, bytes, out));
+            return out.get(ValueLayout.ADDRESS, 0).reinterpret(bytes);
+        }
+    }
+
+    @Override
+    public void free(MemorySegment memory) {
+        Status.check(lamina_h.lm_host_free(handle, memory, memory.byteSize()));
+    }
+
+    /** Allocates zeroed memory of the device; only the device reads and writes it. */
+    public MemorySegment allocateOnDevice(long bytes) {
+        try (var arena = Arena.ofConfined()) {
+            var out = arena.allocate(ValueLayout.ADDRESS);
+            Status.check(lamina_h.lm_device_alloc(handle, bytes, out));
+            return out.get(ValueLayout.ADDRESS, 0).reinterpret(bytes);
+        }
+    }
+
+    /** Frees what {@link #allocateOnDevice} returned. */
+    public void freeOnDevice(MemorySegment memory) {
+        Status.check(lamina_h.lm_device_free(handle, memory, memory.byteSize()));
+    }
+
+    /** Opens a queue of work. */
+    public Queue openQueue() {
+        try (var arena = Arena.ofConfined()) {
+            var out = arena.allocate(ValueLayout.ADDRESS);
+            Status.check(lamina_h.lm_queue_create(handle, out));
+            return new Queue(out.get(ValueLayout.ADDRESS, 0));
+        }
+    }
+
+    /** Makes a KV cache for one sequence of at most {@code capacity} positions. */
+    public KvCache createKv(KvLayout layout, int capacity) {
+        try (var arena = Arena.ofConfined()) {
+            var out = arena.allocate(ValueLayout.ADDRESS);
+            Status.check(lamina_h.lm_kv_create(
+                    handle, layout.toNative(arena), layout.layers().size(), capacity, layout.dtype(), out));
+            return new KvCache(out.get(ValueLayout.ADDRESS, 0), capacity, layout.bytes(capacity));
+        }
+    }
+
+    @Override
+    public void close() {
+        Status.check(lamina_h.lm_device_close(handle));
+    }
+}

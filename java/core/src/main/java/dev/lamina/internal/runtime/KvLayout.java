@@ -1,0 +1,51 @@
+package dev.lamina.internal.runtime;
+
+import dev.lamina.bindings.NativeLibrary;
+import dev.lamina.bindings.lamina_h;
+import dev.lamina.bindings.lm_kv_layer;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.List;
+
+/**
+ * What KV caches of a model hold.
+ *
+ * @param layers one entry for each layer
+ * @param half whether elements are f16; f32 otherwise
+ */
+public record KvLayout(List<Layer> layers, boolean half) {
+    /**
+     * One layer.
+     *
+     * @param heads of keys and of values
+     * @param headDim floats of a key of one head
+     * @param headDimV floats of a value of one head
+     */
+    public record Layer(int heads, int headDim, int headDimV) {}
+
+    /** Bytes of a cache of that many positions. */
+    public long bytes(int capacity) {
+        NativeLibrary.load();
+        try (var arena = Arena.ofConfined()) {
+            var out = arena.allocate(ValueLayout.JAVA_LONG);
+            Status.check(lamina_h.lm_kv_bytes(toNative(arena), layers.size(), capacity, dtype(), out));
+            return out.get(ValueLayout.JAVA_LONG, 0);
+        }
+    }
+
+    int dtype() {
+        return half ? lamina_h.LM_DTYPE_F16() : lamina_h.LM_DTYPE_F32();
+    }
+
+    MemorySegment toNative(Arena arena) {
+        var array = lm_kv_layer.allocateArray(layers.size(), arena);
+        for (int i = 0; i < layers.size(); i++) {
+            var element = lm_kv_layer.asSlice(array, i);
+            lm_kv_layer.kv_heads(element, layers.get(i).heads);
+            lm_kv_layer.head_dim(element, layers.get(i).headDim);
+            lm_kv_layer.head_dim_v(element, layers.get(i).headDimV);
+        }
+        return array;
+    }
+}

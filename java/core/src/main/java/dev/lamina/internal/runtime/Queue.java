@@ -1,0 +1,54 @@
+package dev.lamina.internal.runtime;
+
+import dev.lamina.bindings.lamina_h;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+
+/** Work of one device, done in the order of submission. Used by one thread at a time. */
+public final class Queue implements AutoCloseable {
+    private final MemorySegment handle;
+    private final Arena arena = Arena.ofShared();
+    private final MemorySegment ticket = arena.allocate(ValueLayout.JAVA_LONG);
+
+    Queue(MemorySegment handle) {
+        this.handle = handle;
+    }
+
+    /**
+     * Submits ops.
+     *
+     * @param ops of a whole sweep
+     * @param first the first of them to run
+     * @param count how many
+     * @param step what they work on; not to be changed until they are done
+     * @return a ticket to {@link #await}
+     */
+    public long submit(OpArray ops, int first, int count, Step step) {
+        Status.check(lamina_h.lm_submit(handle, ops.from(first), count, step.memory(), ticket));
+        return ticket.get(ValueLayout.JAVA_LONG, 0);
+    }
+
+    /** Copies all of {@code host} into device memory of the same size. */
+    public long copyToDevice(MemorySegment device, MemorySegment host) {
+        Status.check(lamina_h.lm_copy_to_device(handle, device, host, host.byteSize(), ticket));
+        return ticket.get(ValueLayout.JAVA_LONG, 0);
+    }
+
+    /** Copies device memory into all of {@code host}. */
+    public long copyToHost(MemorySegment host, MemorySegment device) {
+        Status.check(lamina_h.lm_copy_to_host(handle, host, device, host.byteSize(), ticket));
+        return ticket.get(ValueLayout.JAVA_LONG, 0);
+    }
+
+    /** Returns when the work of a ticket, and all before it, is done. */
+    public void await(long ticket) {
+        Status.check(lamina_h.lm_wait(handle, ticket));
+    }
+
+    @Override
+    public void close() {
+        Status.check(lamina_h.lm_queue_destroy(handle));
+        arena.close();
+    }
+}

@@ -1,0 +1,106 @@
+package dev.lamina.internal.runtime;
+
+import dev.lamina.bindings.lm_step;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+
+/** What the ops of a sweep work on: its rows, their memory, and the panel of the moment. Used by one thread at a time. */
+public final class Step implements AutoCloseable {
+    private final Arena arena = Arena.ofShared();
+    private final MemorySegment memory;
+    private final MemorySegment positions;
+    private final MemorySegment sequences;
+    private final MemorySegment outputIndex;
+    private final MemorySegment caches;
+
+    /**
+     * Makes a step.
+     *
+     * @param maxRows most rows of a sweep
+     * @param maxOutputRows most rows whose logits are wanted
+     * @param maxSequences most sequences
+     * @param activations device memory
+     * @param inputs host memory
+     */
+    public Step(int maxRows, int maxOutputRows, int maxSequences, MemorySegment activations, MemorySegment inputs) {
+        memory = lm_step.allocate(arena);
+        positions = arena.allocate(ValueLayout.JAVA_INT, maxRows);
+        sequences = arena.allocate(ValueLayout.JAVA_INT, maxRows);
+        outputIndex = arena.allocate(ValueLayout.JAVA_INT, Math.max(1, maxOutputRows));
+        caches = arena.allocate(ValueLayout.ADDRESS, maxSequences);
+        lm_step.positions(memory, positions);
+        lm_step.sequence(memory, sequences);
+        lm_step.output_index(memory, outputIndex);
+        lm_step.kv(memory, caches);
+        lm_step.activations(memory, activations);
+        lm_step.activations_bytes(memory, activations.byteSize());
+        lm_step.inputs(memory, inputs);
+        lm_step.inputs_bytes(memory, inputs.byteSize());
+    }
+
+    MemorySegment memory() {
+        return memory;
+    }
+
+    /** Begins a sweep without rows, sequences and panel. */
+    public void clear() {
+        lm_step.rows(memory, 0);
+        lm_step.output_rows(memory, 0);
+        lm_step.sequences(memory, 0);
+        lm_step.panel(memory, MemorySegment.NULL);
+        lm_step.panel_bytes(memory, 0);
+    }
+
+    /**
+     * Adds a sequence.
+     *
+     * @return its number, for {@link #addRow}
+     */
+    public int addSequence(KvCache cache) {
+        int index = lm_step.sequences(memory);
+        caches.setAtIndex(ValueLayout.ADDRESS, index, cache.handle());
+        lm_step.sequences(memory, index + 1);
+        return index;
+    }
+
+    /**
+     * Adds a row.
+     *
+     * @param sequence number of its sequence
+     * @param position in that sequence, from 0
+     * @param output whether its logits are wanted
+     */
+    public void addRow(int sequence, int position, boolean output) {
+        int row = lm_step.rows(memory);
+        positions.setAtIndex(ValueLayout.JAVA_INT, row, position);
+        sequences.setAtIndex(ValueLayout.JAVA_INT, row, sequence);
+        lm_step.rows(memory, row + 1);
+        if (output) {
+            int index = lm_step.output_rows(memory);
+            outputIndex.setAtIndex(ValueLayout.JAVA_INT, index, row);
+            lm_step.output_rows(memory, index + 1);
+        }
+    }
+
+    /** Rows of this sweep. */
+    public int rows() {
+        return lm_step.rows(memory);
+    }
+
+    /** Rows whose logits are wanted. */
+    public int outputRows() {
+        return lm_step.output_rows(memory);
+    }
+
+    /** Sets the panel that feeds the ops that are submitted next. */
+    public void panel(MemorySegment panel) {
+        lm_step.panel(memory, panel);
+        lm_step.panel_bytes(memory, panel.byteSize());
+    }
+
+    @Override
+    public void close() {
+        arena.close();
+    }
+}

@@ -8,7 +8,6 @@ import java.util.List;
 /** One prompt or conversation: its tokens so far, and its KV cache, which holds the first {@link #cached} of them. */
 final class Sequence implements AutoCloseable {
     private final KvCache cache;
-    private final List<Rope> ropes;
     private final float[][] frequencies;
     private int[] tokens = new int[64];
     private int length;
@@ -22,7 +21,6 @@ final class Sequence implements AutoCloseable {
      */
     Sequence(KvCache cache, List<Rope> ropes, int expectedLength) {
         this.cache = cache;
-        this.ropes = ropes;
         this.frequencies = ropes.stream().map(rope -> rope.frequencies(expectedLength)).toArray(float[][]::new);
     }
 
@@ -74,9 +72,6 @@ final class Sequence implements AutoCloseable {
         rope.table(frequencies[rope.id()], position, out);
     }
 
-    List<Rope> ropes() {
-        return ropes;
-    }
 
     @Override
     public void close() {

@@ -1,0 +1,210 @@
+package dev.lamina.internal.generate;
+
+import dev.lamina.LaminaException;
+import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.runtime.Queue;
+import dev.lamina.internal.stream.Extent;
+import dev.lamina.internal.stream.Placement;
+import dev.lamina.internal.stream.ResidentPanels;
+import dev.lamina.internal.stream.StreamCounters;
+import dev.lamina.internal.stream.StreamOptions;
+import dev.lamina.internal.stream.Streamer;
+import java.util.ArrayList;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The host memory that a model may hold, and what is in it: vectors, KV caches of conversations, a workspace, the staging
+ * ring, and for the rest resident panels. Before a call takes memory it is prepared here: panels make room where they must,
+ * so that the sum stays below the budget at every moment.
+ */
+final class Budget implements AutoCloseable {
+    /** Rows of a sweep that work on prompts, where memory allows: by then the arithmetic outweighs the reading. */
+    private static final int PREFILL_ROWS = 512;
+
+    /** A workspace takes at most this share of the budget, unless one row for each sequence needs more. */
+    private static final int WORKSPACES_IN_BUDGET = 8;
+
+    private final Weights weights;
+    private final Device device;
+    private final Queue queue;
+    private final long memory;
+    private final StreamOptions streamOptions;
+    private final long[] panelBytes;
+    private final ResidentPanels residents;
+    private final List<Sequence> kept = new ArrayList<>();
+    private @Nullable Placement placement;
+    private @Nullable Streamer streamer;
+    private @Nullable Workspace workspace;
+    private StreamCounters pastCounters = StreamCounters.ZERO;
+    private long peakBytes;
+
+    /**
+     * Makes a budget and checks that it can hold a sweep of one row.
+     *
+     * @param memory bytes
+     * @param prefetch panels to read ahead; -1: chosen
+     */
+    Budget(Weights weights, Device device, Queue queue, long memory, int prefetch) {
+        this.weights = weights;
+        this.device = device;
+        this.queue = queue;
+        this.memory = memory;
+        this.streamOptions = StreamOptions.defaults().withPrefetch(prefetch);
+        this.panelBytes = weights.panelBytes();
+        this.residents = new ResidentPanels(device, panelBytes.length);
+        plan(new Workspace.Size(1, 1, 1), weights.kv().bytes(1));
+    }
+
+    /** Whether a call with this workspace and so many more bytes fits. */
+    boolean fits(Workspace.Size size, long otherBytes) {
+        return Placement.minimumBytes(fixedBytes(size, otherBytes), panelBytes, streamOptions) <= memory;
+    }
+
+    /** The most positions, up to {@code limit}, whose KV cache fits beside what is there. */
+    int contextThatFits(int limit) {
+        int low = 1;
+        int high = limit;
+        while (low < high) {
+            int middle = low + (high - low + 1) / 2;
+            if (fits(new Workspace.Size(1, 1, 1), weights.kv().bytes(middle))) {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        return low;
+    }
+
+    /**
+     * Makes room for a call.
+     *
+     * @param pendingRows rows that are still to be computed, over all sequences
+     * @param outputRows most rows of a sweep whose logits are wanted; at most as many as the sweep has rows
+     * @param sequences how many there are
+     * @param otherBytes memory that the call is about to take for KV caches and logits
+     */
+    Sweep prepare(int pendingRows, int outputRows, int sequences, long otherBytes) {
+        var size = workspaceSize(pendingRows, outputRows, sequences, otherBytes);
+        if (workspace != null && !workspace.size().equals(size)) {
+            workspace.close();
+            workspace = null;
+        }
+        place(plan(size, otherBytes));
+        if (workspace == null) {
+            workspace = new Workspace(device, weights.program(), weights.schedule(), weights.plan(), weights.vectors(),
+                    weights.embeddingType(), size);
+        }
+        peakBytes = Math.max(peakBytes, fixedBytes(size, otherBytes) + reservedBytes());
+        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), queue, workspace);
+    }
+
+    /** Rows that a sweep may have, as the last call was prepared. */
+    int rows() {
+        return workspace == null ? 0 : workspace.size().rows();
+    }
+
+    private Workspace.Size workspaceSize(int pendingRows, int outputRows, int sequences, long otherBytes) {
+        int rows = Math.max(sequences, Math.min(pendingRows, PREFILL_ROWS));
+        while (true) {
+            var size = new Workspace.Size(rows, Math.min(outputRows, rows), sequences);
+            long bytes = workspaceBytes(size);
+            if (rows == sequences || bytes <= memory / WORKSPACES_IN_BUDGET && fits(size, otherBytes)) {
+                return size;
+            }
+            rows = Math.max(sequences, rows - Math.max(1, rows / 8));
+        }
+    }
+
+    private long workspaceBytes(Workspace.Size size) {
+        return Workspace.bytes(weights.program(), weights.plan(), weights.embeddingType(), size);
+    }
+
+    /** All but ring and resident panels. */
+    private long fixedBytes(Workspace.Size size, long otherBytes) {
+        long keptBytes = kept.stream().mapToLong(sequence -> sequence.cache().bytes()).sum();
+        return weights.vectors().bytes() + keptBytes + workspaceBytes(size) + otherBytes;
+    }
+
+    private Placement plan(Workspace.Size size, long otherBytes) {
+        return Placement.plan(memory, fixedBytes(size, otherBytes), panelBytes, streamOptions);
+    }
+
+    /** Brings ring and resident panels to a new placement; if it is the old one, reading goes on undisturbed. */
+    private void place(Placement next) {
+        if (streamer != null && next.equals(placement)) {
+            return;
+        }
+        closeStreamer();
+        residents.retain(next.resident());
+        streamer = new Streamer(weights.files(), extents(), residents, next, streamOptions, device);
+        placement = next;
+    }
+
+    private List<Extent> extents() {
+        return weights.schedule().panels().stream().map(Schedule.Panel::extent).toList();
+    }
+
+    private Streamer streamer() {
+        if (streamer == null) {
+            throw new LaminaException("The model was not prepared for a sweep.");
+        }
+        return streamer;
+    }
+
+    private long reservedBytes() {
+        return placement == null ? 0 : placement.hostBytes();
+    }
+
+    /** Counts the KV cache of a conversation until it is released. */
+    void keep(Sequence sequence) {
+        kept.add(sequence);
+    }
+
+    /** Frees the KV cache of a conversation. */
+    void release(Sequence sequence) {
+        if (kept.remove(sequence)) {
+            sequence.close();
+        }
+    }
+
+    /** What was read since the model was opened. */
+    StreamCounters counters() {
+        return streamer == null ? pastCounters : pastCounters.plus(streamer.counters());
+    }
+
+    /** Bytes of panels that stay in memory. */
+    long residentBytes() {
+        return placement == null ? 0 : placement.residentBytes();
+    }
+
+    /** The most bytes that were held. */
+    long peakBytes() {
+        return peakBytes;
+    }
+
+    /** Ends the readers, for instance after an error: the next call begins with new ones. */
+    void reset() {
+        closeStreamer();
+        placement = null;
+    }
+
+    private void closeStreamer() {
+        if (streamer != null) {
+            pastCounters = counters();
+            streamer.close();
+            streamer = null;
+        }
+    }
+
+    @Override
+    public void close() {
+        closeStreamer();
+        residents.close();
+        if (workspace != null) {
+            workspace.close();
+        }
+        kept.forEach(Sequence::close);
+        kept.clear();
+    }
+}

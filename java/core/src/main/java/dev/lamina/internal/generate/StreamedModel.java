@@ -1,0 +1,397 @@
+package dev.lamina.internal.generate;
+
+import dev.lamina.Chat;
+import dev.lamina.Generation;
+import dev.lamina.GenerationListener;
+import dev.lamina.GenerationOptions;
+import dev.lamina.LaminaException;
+import dev.lamina.LanguageModel;
+import dev.lamina.LogitsConsumer;
+import dev.lamina.Message;
+import dev.lamina.ModelInfo;
+import dev.lamina.ModelOptions;
+import dev.lamina.Perplexity;
+import dev.lamina.Prompt;
+import dev.lamina.internal.checkpoint.Checkpoint;
+import dev.lamina.internal.model.ModelConfig;
+import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.runtime.Queue;
+import dev.lamina.internal.stream.DataFile;
+import dev.lamina.internal.stream.IoMode;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteOrder;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.random.RandomGenerator;
+
+/** A model whose weights stream from disk. */
+final class StreamedModel implements LanguageModel {
+    /** Tokens that one window of {@link #perplexity} scores together. */
+    private static final int PERPLEXITY_WINDOW = 512;
+
+    /** Positions of a conversation's context where nobody says and they fit. */
+    private static final int CHAT_CONTEXT = 4096;
+
+    /** A panel is never more than this share of the budget, unless it is one row. */
+    private static final int PANELS_IN_BUDGET = 16;
+
+    private static final long DEFAULT_PANEL = 16L << 20;
+
+    private final ModelOptions options;
+    private final Device device;
+    private final Queue queue;
+    private final Weights weights;
+    private final Budget budget;
+    private final GenerationDefaults defaults;
+    private final TextTools text;
+    private final ReentrantLock turn = new ReentrantLock(true);
+    private volatile boolean cancelled;
+    private volatile boolean closing;
+    private boolean closed;
+
+    private StreamedModel(ModelOptions options, Device device, Queue queue, Weights weights, Budget budget,
+            GenerationDefaults defaults, TextTools text) {
+        this.options = options;
+        this.device = device;
+        this.queue = queue;
+        this.weights = weights;
+        this.budget = budget;
+        this.defaults = defaults;
+        this.text = text;
+    }
+
+    static StreamedModel open(Path directory, ModelOptions options) {
+        if (!Files.isDirectory(directory)) {
+            throw new LaminaException("There is no model folder " + directory
+                    + ": give the folder of a Hugging Face model in safetensors format, or of a shard set.");
+        }
+        var config = ModelConfig.load(directory);
+        var checkpoint = Checkpoint.open(directory);
+        long memory = options.memory() > 0 ? options.memory() : FreeMemory.bytes() / 2;
+        long panel = options.panel() > 0 ? options.panel() : Math.min(DEFAULT_PANEL, memory / PANELS_IN_BUDGET);
+        var device = Device.openCpu(options.threads());
+        var queue = device.openQueue();
+        try {
+            var weights = Weights.open(checkpoint, config, device, queue, ioMode(options.io()), panel,
+                    options.kv() == ModelOptions.KvType.F16);
+            var budget = new Budget(weights, device, queue, memory, options.prefetch());
+            return new StreamedModel(options, device, queue, weights, budget,
+                    GenerationDefaults.load(directory, config), new TextTools(directory));
+        } catch (IOException e) {
+            closeDevice(device, queue);
+            throw new LaminaException(e.getMessage(), e);
+        } catch (RuntimeException e) {
+            closeDevice(device, queue);
+            throw e;
+        }
+    }
+
+    private static void closeDevice(Device device, Queue queue) {
+        queue.close();
+        device.close();
+    }
+
+    private static IoMode ioMode(ModelOptions.Io io) {
+        return switch (io) {
+            case AUTO -> IoMode.AUTO;
+            case DIRECT -> IoMode.DIRECT;
+            case BUFFERED -> IoMode.BUFFERED;
+        };
+    }
+
+    @Override
+    public ModelInfo info() {
+        var program = weights.program();
+        var reading = weights.files().stream().allMatch(DataFile::direct)
+                ? "direct"
+                : options.io() == ModelOptions.Io.BUFFERED
+                        ? "buffered, as asked"
+                        : "buffered: the file system refuses direct reads";
+        return new ModelInfo(weights.checkpoint().directory(), program.architecture(),
+                weights.checkpoint().manifest() != null, program.kv().size(), program.vocabulary(), program.contextLimit(),
+                weights.parameters(), weights.schedule().weightBytes(), weights.kv().bytes(1), reading,
+                device.info().toString());
+    }
+
+    @Override
+    public Generation generate(Prompt prompt, GenerationOptions options, GenerationListener listener) {
+        return generate(List.of(prompt), options, listener).getFirst();
+    }
+
+    @Override
+    public List<Generation> generate(List<Prompt> prompts, GenerationOptions options, GenerationListener listener) {
+        return inTurn(() -> {
+            var ids = prompts.stream().map(this::ids).toList();
+            var capacities = ids.stream().map(each -> capacity(each.length, options.maxTokens())).toList();
+            long seed = options.seed() != null ? options.seed() : RandomGenerator.getDefault().nextLong();
+            var results = new ArrayList<Generation>();
+            while (results.size() < prompts.size()) {
+                int first = results.size();
+                int count = together(ids, capacities, first);
+                results.addAll(generateTogether(first, ids.subList(first, first + count),
+                        capacities.subList(first, first + count), options, seed, listener));
+            }
+            return List.copyOf(results);
+        });
+    }
+
+    /** How many prompts from {@code first} on fit the budget at the same time, at least one. */
+    private int together(List<int[]> ids, List<Integer> capacities, int first) {
+        int count = ids.size() - first;
+        while (count > 1) {
+            long kvBytes = capacities.subList(first, first + count).stream().mapToLong(weights.kv()::bytes).sum();
+            var size = new Workspace.Size(count, count, count);
+            if (budget.fits(size, kvBytes + LogitsRows.bytes(count, weights.program().vocabulary()))) {
+                return count;
+            }
+            count = Math.ceilDiv(count, 2);
+        }
+        return count;
+    }
+
+    private List<Generation> generateTogether(int first, List<int[]> ids, List<Integer> capacities,
+            GenerationOptions options, long seed, GenerationListener listener) throws IOException, InterruptedException {
+        int count = ids.size();
+        long kvBytes = capacities.stream().mapToLong(weights.kv()::bytes).sum();
+        int rows = ids.stream().mapToInt(each -> each.length).sum();
+        var start = new RunStart(budget);
+        var sweep = budget.prepare(rows, count, count, kvBytes + LogitsRows.bytes(count, weights.program().vocabulary()));
+        var sequences = new ArrayList<Sequence>();
+        try (var logits = new LogitsRows(device, count, weights.program().vocabulary())) {
+            var answers = new ArrayList<Answer>();
+            for (int i = 0; i < count; i++) {
+                var sequence = new Sequence(device.createKv(weights.kv(), capacities.get(i)), weights.program().ropes(),
+                        Math.min(capacities.get(i), ids.get(i).length + options.maxTokens()));
+                sequences.add(sequence);
+                sequence.replace(ids.get(i));
+                answers.add(new Answer(first + i, sequence, defaults.sampler(options, seed), options,
+                        defaults.stopTokens(), text.tokenizerOrNull(), listener));
+            }
+            return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled).run(answers, start);
+        } finally {
+            sequences.forEach(Sequence::close);
+        }
+    }
+
+    @Override
+    public Chat chat(List<Message> history, GenerationOptions options) {
+        return inTurn(() -> {
+            int limit = this.options.context() > 0
+                    ? this.options.context()
+                    : Math.min(weights.program().contextLimit(), CHAT_CONTEXT);
+            int capacity = this.options.context() > 0 ? limit : budget.contextThatFits(limit);
+            long bytes = weights.kv().bytes(capacity);
+            budget.prepare(1, 1, 1, bytes + LogitsRows.bytes(1, weights.program().vocabulary()));
+            var sequence = new Sequence(device.createKv(weights.kv(), capacity), weights.program().ropes(), capacity);
+            budget.keep(sequence);
+            return new Conversation(this, sequence, history, options);
+        });
+    }
+
+    /** Answers a conversation, of which the KV cache of {@code sequence} may hold a part. */
+    Generation answer(Sequence sequence, List<Message> messages, GenerationOptions options, GenerationListener listener) {
+        return inTurn(() -> {
+            var ids = text.encodeChat(messages);
+            checkIds(ids);
+            if (ids.length >= sequence.cache().capacity()) {
+                throw new LaminaException("The conversation has " + ids.length + " tokens, but the context holds "
+                        + sequence.cache().capacity() + ": raise --context, or begin a new conversation.");
+            }
+            sequence.replace(ids);
+            var start = new RunStart(budget);
+            int vocabulary = weights.program().vocabulary();
+            var sweep = budget.prepare(sequence.pending(), 1, 1, LogitsRows.bytes(1, vocabulary));
+            long seed = options.seed() != null ? options.seed() : RandomGenerator.getDefault().nextLong();
+            try (var logits = new LogitsRows(device, 1, vocabulary)) {
+                var answer = new Answer(0, sequence, defaults.sampler(options, seed), options, defaults.stopTokens(),
+                        text.tokenizerOrNull(), listener);
+                return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled)
+                        .run(List.of(answer), start).getFirst();
+            }
+        });
+    }
+
+    /** Frees the KV cache of a conversation. */
+    void release(Sequence sequence) {
+        turn.lock();
+        try {
+            budget.release(sequence);
+        } finally {
+            turn.unlock();
+        }
+    }
+
+    @Override
+    public void logits(int[] ids, LogitsConsumer consumer) {
+        inTurn(() -> {
+            checkIds(ids);
+            score(ids, (firstRow, rows, firstColumn, columns, block) -> consumer.accept(firstRow, rows, firstColumn, columns,
+                    block.asByteBuffer().order(ByteOrder.nativeOrder()).asFloatBuffer()));
+            return ids.length;
+        });
+    }
+
+    @Override
+    public Perplexity perplexity(String text) {
+        return inTurn(() -> {
+            var bos = this.text.tokenizer().addsBos() ? this.text.tokenizer().bosId() : null;
+            var ids = this.text.tokenizer().encode(text, false);
+            int step = bos == null ? PERPLEXITY_WINDOW : PERPLEXITY_WINDOW - 1;
+            var total = new LogLikelihood();
+            for (int first = 0; first < ids.length; first += step) {
+                int count = Math.min(step, ids.length - first);
+                var window = new int[bos == null ? count : count + 1];
+                if (bos != null) {
+                    window[0] = bos;
+                }
+                System.arraycopy(ids, first, window, window.length - count, count);
+                if (window.length > 1) {
+                    checkIds(window);
+                    total.begin(window);
+                    score(window, total);
+                    total.end();
+                }
+            }
+            return total.perplexity();
+        });
+    }
+
+    /** Takes the logits of all tokens of a sequence. */
+    @FunctionalInterface
+    interface ScoreSink {
+        void accept(int firstRow, int rows, int firstColumn, int columns, MemorySegment block);
+    }
+
+    private void score(int[] ids, ScoreSink sink) throws IOException, InterruptedException {
+        int capacity = capacity(ids.length, 0);
+        var sweep = budget.prepare(ids.length, Integer.MAX_VALUE, 1, weights.kv().bytes(capacity));
+        try (var sequence = new Sequence(device.createKv(weights.kv(), capacity), weights.program().ropes(), ids.length)) {
+            for (int id : ids) {
+                sequence.append(id);
+            }
+            while (sequence.pending() > 0) {
+                int firstRow = sequence.cached();
+                var part = new Sweep.Part(sequence, Math.min(sequence.pending(), budget.rows()), Sweep.Output.ALL);
+                boolean complete = sweep.run(List.of(part),
+                        (rows, firstColumn, columns, block) -> sink.accept(firstRow, rows, firstColumn, columns, block),
+                        progress -> { }, this::cancelled);
+                if (!complete) {
+                    throw new LaminaException("Cancelled after " + firstRow + " of " + ids.length + " tokens.");
+                }
+            }
+        }
+    }
+
+    @Override
+    public int[] encode(String text) {
+        return this.text.tokenizer().encode(text, true);
+    }
+
+    @Override
+    public int[] encode(List<Message> conversation) {
+        return text.encodeChat(conversation);
+    }
+
+    @Override
+    public String decode(int[] ids) {
+        return text.tokenizer().decode(ids, true);
+    }
+
+    private int[] ids(Prompt prompt) {
+        var ids = switch (prompt) {
+            case Prompt.Text(var string) -> text.tokenizer().encode(string, true);
+            case Prompt.Conversation(var messages) -> text.encodeChat(messages);
+            case Prompt.Ids(var list) -> list.stream().mapToInt(Integer::intValue).toArray();
+        };
+        checkIds(ids);
+        return ids;
+    }
+
+    private void checkIds(int[] ids) {
+        if (ids.length == 0) {
+            throw new LaminaException("The prompt is empty: give at least one token.");
+        }
+        for (int id : ids) {
+            if (id < 0 || id >= weights.program().tokens()) {
+                throw new LaminaException("The token id " + id + " is outside the model's vocabulary of "
+                        + weights.program().tokens() + " tokens.");
+            }
+        }
+    }
+
+    /** Positions that a KV cache for a prompt and its answer needs. */
+    private int capacity(int promptTokens, int maxTokens) {
+        int limit = options.context() > 0 ? options.context() : weights.program().contextLimit();
+        if (promptTokens > limit) {
+            throw new LaminaException("The prompt has " + promptTokens + " tokens, but the context holds " + limit + ": "
+                    + (options.context() > 0 ? "raise --context, or shorten the prompt."
+                            : "shorten the prompt, or go beyond what the model was made for with --context "
+                                    + ((long) promptTokens + maxTokens) + "."));
+        }
+        return options.context() > 0 ? limit : (int) Math.min(limit, (long) promptTokens + maxTokens);
+    }
+
+    /** Work of one call. */
+    @FunctionalInterface
+    private interface Work<T> {
+        T run() throws IOException, InterruptedException;
+    }
+
+    /** Runs one call after those that came before it. After an I/O error the next call begins with fresh readers. */
+    private <T> T inTurn(Work<T> work) {
+        turn.lock();
+        try {
+            if (turn.getHoldCount() > 1) {
+                throw new LaminaException("A listener cannot call the model that calls it: wait for the result.");
+            }
+            if (closing) {
+                throw new LaminaException("The model " + weights.checkpoint().directory() + " is closed.");
+            }
+            cancelled = false;
+            return work.run();
+        } catch (IOException e) {
+            budget.reset();
+            throw new LaminaException(e.getMessage() == null ? e.toString() : e.getMessage(), e);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw new LaminaException("The thread was interrupted while it waited for the disk.", e);
+        } finally {
+            turn.unlock();
+        }
+    }
+
+    private boolean cancelled() {
+        return cancelled || closing || Thread.currentThread().isInterrupted();
+    }
+
+    @Override
+    public void cancel() {
+        cancelled = true;
+    }
+
+    @Override
+    public void close() {
+        if (turn.isHeldByCurrentThread()) {
+            throw new LaminaException("A listener cannot close the model that calls it: cancel it instead.");
+        }
+        closing = true;
+        turn.lock();
+        try {
+            if (!closed) {
+                closed = true;
+                budget.close();
+                weights.close();
+                closeDevice(device, queue);
+                text.close();
+            }
+        } catch (IOException e) {
+            throw new LaminaException(e.getMessage(), e);
+        } finally {
+            turn.unlock();
+        }
+    }
+}

@@ -1,0 +1,148 @@
+package dev.lamina.internal.generate;
+
+import dev.lamina.SweepProgress;
+import dev.lamina.internal.model.Program;
+import dev.lamina.internal.runtime.Queue;
+import dev.lamina.internal.stream.Streamer;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.List;
+import java.util.function.BooleanSupplier;
+import java.util.function.Consumer;
+
+/**
+ * One trip through all panels, again and again: every row moves one step. This is the loop of the design: for each panel in
+ * the schedule, wait until the ring has it, let the device run its ops, free its slot.
+ */
+final class Sweep {
+    /** Which rows of a part have their logits computed. */
+    enum Output {
+        NONE,
+        LAST,
+        ALL
+    }
+
+    /**
+     * The next rows of a sequence.
+     *
+     * @param count how many of its pending tokens
+     * @param output whose logits are wanted
+     */
+    record Part(Sequence sequence, int count, Output output) {}
+
+    /**
+     * Where the embedding table lies.
+     *
+     * @param file its number
+     * @param offset of its first byte
+     * @param rowBytes bytes of one row
+     */
+    record EmbeddingTable(int file, long offset, long rowBytes) {}
+
+    private final Program program;
+    private final Schedule schedule;
+    private final EmbeddingTable table;
+    private final Streamer streamer;
+    private final Queue queue;
+    private final Workspace workspace;
+    private final long weightBytes;
+    private long done;
+
+    Sweep(Program program, Schedule schedule, EmbeddingTable table, Streamer streamer, Queue queue, Workspace workspace) {
+        this.program = program;
+        this.schedule = schedule;
+        this.table = table;
+        this.streamer = streamer;
+        this.queue = queue;
+        this.workspace = workspace;
+        this.weightBytes = schedule.weightBytes();
+    }
+
+    /** Sweeps that are done. */
+    long done() {
+        return done;
+    }
+
+    /**
+     * Computes the next rows of some sequences and notes them as cached.
+     *
+     * @param sink takes the logits of the output rows, which are in the order of the parts
+     * @return false if it was cancelled; then nothing is noted, and the streamer begins anew
+     */
+    boolean run(List<Part> parts, LogitsSink sink, Consumer<SweepProgress> progress, BooleanSupplier cancelled)
+            throws IOException, InterruptedException {
+        boolean complete = false;
+        try {
+            complete = pass(parts, sink, progress, cancelled);
+        } finally {
+            if (!complete) {
+                streamer.restart();
+            }
+        }
+        if (complete) {
+            parts.forEach(part -> part.sequence.advance(part.count));
+            done++;
+        }
+        return complete;
+    }
+
+    private boolean pass(List<Part> parts, LogitsSink sink, Consumer<SweepProgress> progress, BooleanSupplier cancelled)
+            throws IOException, InterruptedException {
+        var step = workspace.step();
+        var tokens = layRows(parts);
+        streamer.lookup(table.file, table.offset, table.rowBytes, tokens,
+                workspace.inputs().asSlice(0, table.rowBytes * tokens.length));
+        queue.await(queue.submit(workspace.ops(), 0, schedule.prologue(), step));
+        boolean prefill = step.outputRows() == 0;
+        long bytesDone = 0;
+        for (var panel : schedule.panels()) {
+            if (cancelled.getAsBoolean()) {
+                return false;
+            }
+            try (var arrived = streamer.next()) {
+                step.panel(arrived.memory());
+                long ticket = queue.submit(workspace.ops(), panel.firstOp(), panel.opCount(), step);
+                if (panel.logits() == null || step.outputRows() == 0) {
+                    queue.await(ticket);
+                } else {
+                    deliver(panel.logits(), sink);
+                }
+            }
+            bytesDone += panel.extent().bytes();
+            progress.accept(new SweepProgress(done, step.rows(), prefill, bytesDone, weightBytes));
+        }
+        return true;
+    }
+
+    private void deliver(Schedule.Slice columns, LogitsSink sink) {
+        var block = workspace.logits(columns.rows());
+        queue.await(queue.copyToHost(block, workspace.logitsOnDevice(program, columns.rows())));
+        sink.accept(workspace.step().outputRows(), columns.firstRow(), columns.rows(), block);
+    }
+
+    /** Writes positions, sequences and rope tables of the rows. Returns their tokens. */
+    private int[] layRows(List<Part> parts) {
+        var step = workspace.step();
+        step.clear();
+        var tokens = new int[parts.stream().mapToInt(Part::count).sum()];
+        for (var part : parts) {
+            var sequence = part.sequence;
+            int index = step.addSequence(sequence.cache());
+            for (int i = 0; i < part.count; i++) {
+                int row = step.rows();
+                int position = sequence.cached() + i;
+                boolean output = part.output == Output.ALL || part.output == Output.LAST && i == part.count - 1;
+                step.addRow(index, position, output);
+                tokens[row] = sequence.token(position);
+                for (var rope : program.ropes()) {
+                    var cosinesAndSines = new float[rope.dim()];
+                    sequence.ropeTable(rope, position, cosinesAndSines);
+                    MemorySegment.copy(cosinesAndSines, 0, workspace.ropeRow(rope, row), ValueLayout.JAVA_FLOAT, 0,
+                            cosinesAndSines.length);
+                }
+            }
+        }
+        return tokens;
+    }
+}

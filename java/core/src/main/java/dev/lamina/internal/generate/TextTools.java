@@ -1,0 +1,59 @@
+package dev.lamina.internal.generate;
+
+import dev.lamina.LaminaException;
+import dev.lamina.Message;
+import dev.lamina.internal.text.ChatTemplate;
+import dev.lamina.internal.text.Tokenizer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+
+/** Tokenizer and chat template of a model, loaded when they are first needed. Safe for use by several threads. */
+final class TextTools implements AutoCloseable {
+    private final Path directory;
+    private @Nullable Tokenizer tokenizer;
+    private @Nullable ChatTemplate template;
+
+    TextTools(Path directory) {
+        this.directory = directory;
+    }
+
+    /** The tokenizer; an error if the model has none. */
+    synchronized Tokenizer tokenizer() {
+        if (tokenizer == null) {
+            tokenizer = Tokenizer.open(directory);
+        }
+        return tokenizer;
+    }
+
+    /** The tokenizer, or null if the model has none: then token ids go in and out, and texts are empty. */
+    @Nullable Tokenizer tokenizerOrNull() {
+        return Files.exists(directory.resolve("tokenizer.json")) ? tokenizer() : null;
+    }
+
+    /** The token ids of a conversation, ready for an answer. */
+    int[] encodeChat(List<Message> messages) {
+        return tokenizer().encode(template().render(messages, true, Map.of()), false);
+    }
+
+    private synchronized ChatTemplate template() {
+        if (template == null) {
+            template = ChatTemplate.load(directory);
+        }
+        if (template == null) {
+            throw new LaminaException("The model in " + directory + " has no chat template (chat_template.jinja, or"
+                    + " \"chat_template\" in tokenizer_config.json): give a plain prompt.");
+        }
+        return template;
+    }
+
+    @Override
+    public synchronized void close() {
+        if (tokenizer != null) {
+            tokenizer.close();
+            tokenizer = null;
+        }
+    }
+}

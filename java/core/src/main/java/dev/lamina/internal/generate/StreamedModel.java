@@ -15,6 +15,7 @@ import dev.lamina.Prompt;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
 import dev.lamina.internal.stream.IoMode;

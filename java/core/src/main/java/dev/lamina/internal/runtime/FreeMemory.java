@@ -1,4 +1,4 @@
-package dev.lamina.internal.generate;
+package dev.lamina.internal.runtime;
 
 import com.sun.management.OperatingSystemMXBean;
 import java.io.IOException;

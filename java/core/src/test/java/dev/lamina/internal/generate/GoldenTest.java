@@ -1,0 +1,67 @@
+package dev.lamina.internal.generate;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.lamina.FinishReason;
+import dev.lamina.GenerationOptions;
+import dev.lamina.LanguageModel;
+import dev.lamina.ModelOptions;
+import dev.lamina.Prompt;
+import java.io.IOException;
+import java.util.List;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** Every family gives the logits and the greedy tokens of its published code. */
+class GoldenTest {
+    private static final double GAP = 0.01;
+
+    static List<Fixture> fixtures() throws IOException {
+        return Fixture.find(List.of("llama2_mha", "llama31_gqa", "llama32_tied", "llama_rope_linear_bias", "yi_llama_gqa",
+                "mistral_swa", "mistral_nowin_headdim", "qwen2_tied", "qwen2_untied", "qwen2_yarn", "qwen3", "e2e_llama2",
+                "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3"));
+    }
+
+    @ParameterizedTest
+    @MethodSource("fixtures")
+    void logitsAreWithinTolerance(Fixture fixture) throws IOException {
+        try (var model = LanguageModel.open(fixture.directory().toString())) {
+            for (var prompt : fixture.prompts()) {
+                var expected = fixture.logits(prompt.index());
+                int skipped = prompt.ids().length - expected.length;
+                var worst = new double[1];
+                var seen = new long[1];
+                model.logits(prompt.ids(), (firstRow, rows, firstColumn, columns, values) -> {
+                    for (int row = Math.max(0, skipped - firstRow); row < rows; row++) {
+                        for (int column = 0; column < columns; column++) {
+                            double difference = values.get(row * columns + column)
+                                    - expected[firstRow + row - skipped][firstColumn + column];
+                            worst[0] = Math.max(worst[0], Double.isNaN(difference) ? Double.MAX_VALUE : Math.abs(difference));
+                            seen[0]++;
+                        }
+                    }
+                });
+                assertEquals((long) expected.length * expected[0].length, seen[0]);
+                assertTrue(worst[0] <= fixture.logitsTolerance(),
+                        "prompt " + prompt.index() + ": logits differ by " + worst[0]);
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @MethodSource("fixtures")
+    void greedyTokensAreEqual(Fixture fixture) throws IOException {
+        try (var model = LanguageModel.open(fixture.directory().toString(), ModelOptions.defaults())) {
+            for (var prompt : fixture.prompts()) {
+                var expected = prompt.greedyIds();
+                var options = GenerationOptions.builder().maxTokens(expected.length).greedy().ignoreEos(true).build();
+                var answer = model.generate(Prompt.ids(prompt.ids()), options);
+                assertEquals(FinishReason.LENGTH, answer.finishReason());
+                for (int i = 0; i < expected.length && prompt.greedyGap()[i] >= GAP; i++) {
+                    assertEquals(expected[i], answer.ids().get(i), "prompt " + prompt.index() + ", token " + i);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+package dev.lamina.internal.generate;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.lamina.Generation;
+import dev.lamina.GenerationOptions;
+import dev.lamina.LaminaException;
+import dev.lamina.LanguageModel;
+import dev.lamina.ModelOptions;
+import dev.lamina.Prompt;
+import dev.lamina.internal.checkpoint.Checkpoint;
+import dev.lamina.internal.model.Architectures;
+import dev.lamina.internal.model.ModelConfig;
+import dev.lamina.internal.shard.SplitOptions;
+import dev.lamina.internal.shard.Splitter;
+import dev.lamina.internal.shard.StageTensors;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** Logits have the same bits, and texts the same tokens, whatever the memory, panels, threads, reading, batch or files. */
+class ModesTest {
+    @TempDir
+    Path temporary;
+
+    static List<Fixture> fixtures() throws IOException {
+        return Fixture.find(List.of("llama32_tied", "mistral_swa", "qwen2_tied", "qwen3"));
+    }
+
+    static Map<String, ModelOptions> modes() {
+        var modes = new LinkedHashMap<String, ModelOptions>();
+        for (long panel : new long[] {1, 4000, 65536}) {
+            modes.put("panel " + panel, ModelOptions.builder().panel(panel).build());
+        }
+        for (int prefetch : new int[] {0, 1, 7}) {
+            modes.put("prefetch " + prefetch, ModelOptions.builder().prefetch(prefetch).panel(10_000).build());
+        }
+        for (int threads : new int[] {1, 2, 3}) {
+            modes.put("threads " + threads, ModelOptions.builder().threads(threads).build());
+        }
+        for (var io : ModelOptions.Io.values()) {
+            if (io != ModelOptions.Io.DIRECT) {
+                modes.put("io " + io, ModelOptions.builder().io(io).build());
+            }
+        }
+        modes.put("all resident", ModelOptions.builder().memory("1GiB").build());
+        modes.put("context", ModelOptions.builder().context(500).build());
+        return modes;
+    }
+
+    @ParameterizedTest
+    @MethodSource("fixtures")
+    void logitsHaveTheSameBits(Fixture fixture) throws IOException {
+        var prompt = fixture.prompts().getLast().ids();
+        var reference = logits(fixture.directory(), ModelOptions.defaults(), prompt);
+        for (var mode : modes().entrySet()) {
+            assertArrayEquals(reference, logits(fixture.directory(), mode.getValue(), prompt), mode.getKey());
+        }
+        long least = leastMemory(fixture.directory());
+        for (long memory = least; memory < 4 * least; memory += least / 3) {
+            var options = ModelOptions.builder().memory(memory).panel(8192).prefetch(1).build();
+            assertArrayEquals(reference, logits(fixture.directory(), options, prompt), "memory " + memory);
+        }
+        var shards = split(fixture.directory(), temporary.resolve(fixture.toString()));
+        assertArrayEquals(reference, logits(shards, ModelOptions.defaults(), prompt), "split");
+        assertArrayEquals(reference, logits(shards, ModelOptions.builder().panel(3000).prefetch(0).build(), prompt),
+                "split, small panels");
+    }
+
+    @ParameterizedTest
+    @MethodSource("fixtures")
+    void eachOfABatchIsAsAlone(Fixture fixture) throws IOException {
+        var greedy = GenerationOptions.builder().maxTokens(20).greedy().ignoreEos(true).build();
+        var seeded = GenerationOptions.builder().maxTokens(20).temperature(1.5).topK(40).topP(0.95).minP(0.01)
+                .repetitionPenalty(1.1).seed(42L).ignoreEos(true).build();
+        var prompts = new ArrayList<Prompt>();
+        for (var prompt : fixture.prompts()) {
+            prompts.add(Prompt.ids(prompt.ids()));
+        }
+        for (var options : List.of(greedy, seeded)) {
+            try (var model = LanguageModel.open(fixture.directory().toString())) {
+                var alone = prompts.stream().map(prompt -> model.generate(prompt, options).ids()).toList();
+                assertEquals(alone, model.generate(prompts, options).stream().map(Generation::ids).toList());
+                try (var small = LanguageModel.open(fixture.directory().toString(),
+                        ModelOptions.builder().panel(5000).threads(3).prefetch(2).build())) {
+                    assertEquals(alone, small.generate(prompts, options).stream().map(Generation::ids).toList());
+                }
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @MethodSource("fixtures")
+    void everyInstructionSetGivesTheSameBits(Fixture fixture) throws Exception {
+        var prompt = fixture.prompts().getLast().ids();
+        var digests = new TreeMap<String, String>();
+        for (var simd : List.of("plain", "avx2", "avx512", "neon")) {
+            var command = List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                    "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path"),
+                    LogitsDigest.class.getName(), fixture.directory().toString(), Arrays.toString(prompt));
+            var builder = new ProcessBuilder(command).redirectErrorStream(true);
+            builder.environment().put("LAMINA_SIMD", simd);
+            var process = builder.start();
+            var output = new String(process.getInputStream().readAllBytes()).strip();
+            assertTrue(process.waitFor(1, TimeUnit.MINUTES));
+            if (process.exitValue() == LogitsDigest.UNSUPPORTED) {
+                continue;
+            }
+            assertEquals(0, process.exitValue(), output);
+            digests.put(simd, output);
+        }
+        assertTrue(digests.containsKey("plain"), "the plain version runs everywhere");
+        assertEquals(1, digests.values().stream().distinct().count(), digests.toString());
+        assertEquals(LogitsDigest.of(logits(fixture.directory(), ModelOptions.defaults(), prompt)), digests.get("plain"));
+    }
+
+    static float[] logits(Path directory, ModelOptions options, int[] ids) {
+        try (var model = LanguageModel.open(directory.toString(), options)) {
+            int vocabulary = model.info().vocabulary();
+            var all = new float[ids.length * vocabulary];
+            model.logits(ids, (firstRow, rows, firstColumn, columns, values) -> {
+                for (int row = 0; row < rows; row++) {
+                    values.get(row * columns, all, (firstRow + row) * vocabulary + firstColumn, columns);
+                }
+            });
+            return all;
+        }
+    }
+
+    /** The smallest budget that the model accepts for small panels, as its own error message names it. */
+    private static long leastMemory(Path directory) {
+        for (long memory = 1 << 10; ; memory *= 2) {
+            try (var model = LanguageModel.open(directory.toString(),
+                    ModelOptions.builder().memory(memory).panel(8192).prefetch(1).build())) {
+                model.logits(new int[] {1, 2, 3}, (firstRow, rows, firstColumn, columns, values) -> { });
+                return memory;
+            } catch (LaminaException e) {
+                assertTrue(e.getMessage().contains("memory"), e.getMessage());
+            }
+        }
+    }
+
+    static Path split(Path source, Path out) throws IOException {
+        var checkpoint = Checkpoint.open(source);
+        var program = Architectures.program(ModelConfig.load(source), checkpoint);
+        var stages = program.stages().stream().map(stage -> new StageTensors(stage.name(), stage.tensors())).toList();
+        Splitter.split(checkpoint, stages, out, SplitOptions.defaults(), (done, total) -> { });
+        return out;
+    }
+}

@@ -1,0 +1,557 @@
+/* api.c: the functions of lamina.h: argument checks, status codes, last error. The arithmetic is behind backend.h. */
+#include "backend.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static _Thread_local char last_error[512];
+
+int32_t lm_fail(int32_t status, const char* format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(last_error, sizeof last_error, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+#define REQUIRE(condition, ...)                                 \
+    do {                                                        \
+        if (!(condition)) {                                     \
+            return lm_fail(LM_ERROR_INVALID_ARGUMENT, __VA_ARGS__); \
+        }                                                       \
+    } while (0)
+
+#define REQUIRE_POINTER(pointer) REQUIRE((pointer) != NULL, "%s: %s is null", __func__, #pointer)
+
+#define LL(x) ((long long)(x))
+
+int32_t lm_get_abi(lm_abi* out) {
+    REQUIRE_POINTER(out);
+    *out = (lm_abi){
+        .version = LM_ABI_VERSION,
+        .size_abi = sizeof(lm_abi),
+        .size_device_options = sizeof(lm_device_options),
+        .size_device_info = sizeof(lm_device_info),
+        .size_kv_layer = sizeof(lm_kv_layer),
+        .size_view = sizeof(lm_view),
+        .size_op = sizeof(lm_op),
+        .size_step = sizeof(lm_step),
+    };
+    return LM_OK;
+}
+
+int32_t lm_last_error(char* out, int64_t capacity) {
+    REQUIRE_POINTER(out);
+    REQUIRE(capacity > 0, "lm_last_error: capacity is %lld, it must be above 0", LL(capacity));
+    snprintf(out, (size_t)capacity, "%s", last_error);
+    return LM_OK;
+}
+
+/* -- devices and memory ------------------------------------------------------------------------------------------ */
+
+int32_t lm_device_open(const lm_device_options* options, lm_device** out) {
+    REQUIRE_POINTER(options);
+    REQUIRE_POINTER(out);
+    *out = NULL;
+    REQUIRE(options->ordinal >= 0, "lm_device_open: ordinal is %d, it must not be negative", options->ordinal);
+    if (options->backend != LM_BACKEND_CPU) {
+        return lm_fail(LM_ERROR_UNSUPPORTED, "lm_device_open: this library has no backend %d, only %d (CPU)",
+                       options->backend, LM_BACKEND_CPU);
+    }
+    return lm_cpu_backend.open(options, out);
+}
+
+int32_t lm_device_close(lm_device* device) {
+    if (device == NULL) {
+        return LM_OK;
+    }
+    pthread_mutex_lock(&device->lock);
+    int32_t children = device->children;
+    int32_t allocations = 0;
+    for (const lm_allocation* i = device->allocations; i != NULL; i = i->next) {
+        allocations++;
+    }
+    pthread_mutex_unlock(&device->lock);
+    REQUIRE(children == 0 && allocations == 0,
+            "lm_device_close: %d queues or KV caches and %d allocations of this device are still open; close them first",
+            children, allocations);
+    device->backend->close(device);
+    return LM_OK;
+}
+
+int32_t lm_device_get_info(const lm_device* device, lm_device_info* out) {
+    REQUIRE_POINTER(device);
+    REQUIRE_POINTER(out);
+    *out = device->info;
+    return LM_OK;
+}
+
+static int32_t allocate(const char* call, lm_device* device, int32_t host, int64_t bytes, void** out) {
+    REQUIRE(device != NULL && out != NULL, "%s: %s is null", call, device == NULL ? "device" : "out");
+    *out = NULL;
+    REQUIRE(bytes > 0, "%s: %lld bytes asked for, it must be above 0", call, LL(bytes));
+    lm_allocation* allocation = malloc(sizeof *allocation);
+    if (allocation == NULL) {
+        return lm_fail(LM_ERROR_OUT_OF_MEMORY, "%s: no memory", call);
+    }
+    *allocation = (lm_allocation){.bytes = bytes, .host = host};
+    int32_t status = device->backend->alloc(device, host ? LM_MEMORY_HOST : LM_MEMORY_DEVICE, bytes, &allocation->memory);
+    if (status != LM_OK) {
+        free(allocation);
+        return status;
+    }
+    pthread_mutex_lock(&device->lock);
+    allocation->next = device->allocations;
+    device->allocations = allocation;
+    pthread_mutex_unlock(&device->lock);
+    *out = allocation->memory;
+    return LM_OK;
+}
+
+static int32_t release(const char* call, lm_device* device, int32_t host, void* memory, int64_t bytes) {
+    REQUIRE(device != NULL, "%s: device is null", call);
+    if (memory == NULL) {
+        return LM_OK;
+    }
+    pthread_mutex_lock(&device->lock);
+    lm_allocation** link = &device->allocations;
+    while (*link != NULL && (*link)->memory != memory) {
+        link = &(*link)->next;
+    }
+    lm_allocation* found = *link;
+    int matches = found != NULL && found->bytes == bytes && found->host == host;
+    if (matches) {
+        *link = found->next;
+    }
+    pthread_mutex_unlock(&device->lock);
+    REQUIRE(matches, "%s: %lld bytes at %p are no open allocation of this device", call, LL(bytes), memory);
+    device->backend->free(device, host ? LM_MEMORY_HOST : LM_MEMORY_DEVICE, memory, bytes);
+    free(found);
+    return LM_OK;
+}
+
+int32_t lm_host_alloc(lm_device* device, int64_t bytes, void** out) {
+    return allocate(__func__, device, 1, bytes, out);
+}
+
+int32_t lm_host_free(lm_device* device, void* memory, int64_t bytes) {
+    return release(__func__, device, 1, memory, bytes);
+}
+
+int32_t lm_device_alloc(lm_device* device, int64_t bytes, void** out) {
+    return allocate(__func__, device, 0, bytes, out);
+}
+
+int32_t lm_device_free(lm_device* device, void* memory, int64_t bytes) {
+    return release(__func__, device, 0, memory, bytes);
+}
+
+static void add_children(lm_device* device, int32_t n) {
+    pthread_mutex_lock(&device->lock);
+    device->children += n;
+    pthread_mutex_unlock(&device->lock);
+}
+
+/* -- queues and KV caches ---------------------------------------------------------------------------------------- */
+
+int32_t lm_queue_create(lm_device* device, lm_queue** out) {
+    REQUIRE_POINTER(device);
+    REQUIRE_POINTER(out);
+    *out = calloc(1, sizeof(lm_queue));
+    if (*out == NULL) {
+        return lm_fail(LM_ERROR_OUT_OF_MEMORY, "lm_queue_create: no memory");
+    }
+    (*out)->device = device;
+    add_children(device, 1);
+    return LM_OK;
+}
+
+int32_t lm_queue_destroy(lm_queue* queue) {
+    if (queue == NULL) {
+        return LM_OK;
+    }
+    int32_t status = queue->device->backend->wait(queue, queue->last_ticket);
+    add_children(queue->device, -1);
+    free(queue);
+    return status;
+}
+
+/* Far above any model; they keep all products of a head's sizes within 64 bits. */
+#define LM_HEADS_MOST 65536
+#define LM_HEAD_DIM_MOST 65536
+
+/* Adds kv_heads * capacity * dim elements to *bytes, rounded up to 64 bytes; 0 if that does not fit. */
+static int add_tensor(int64_t* bytes, int64_t kv_heads, int64_t capacity, int64_t dim, int64_t element_bytes) {
+    int64_t size;
+    return !__builtin_mul_overflow(kv_heads * dim, capacity, &size) && !__builtin_mul_overflow(size, element_bytes, &size)
+        && !__builtin_add_overflow(size, 63, &size) && !__builtin_add_overflow(*bytes, size & ~INT64_C(63), bytes);
+}
+
+/* Lays out a cache: fills slots where they are wanted, and the bytes it takes. */
+static int32_t kv_layout(const char* call, const lm_kv_layer* layers, int32_t layer_count, int32_t capacity, int32_t dtype,
+                         lm_kv_slot* slots, int64_t* bytes) {
+    REQUIRE(layers != NULL, "%s: layers is null", call);
+    REQUIRE(layer_count > 0, "%s: layer_count is %d, it must be above 0", call, layer_count);
+    REQUIRE(capacity > 0, "%s: capacity is %d, it must be above 0", call, capacity);
+    REQUIRE(dtype == LM_DTYPE_F32 || dtype == LM_DTYPE_F16, "%s: a KV cache of dtype %d, it must be f32 (%d) or f16 (%d)",
+            call, dtype, LM_DTYPE_F32, LM_DTYPE_F16);
+    *bytes = 0;
+    for (int32_t i = 0; i < layer_count; i++) {
+        lm_kv_layer shape = layers[i];
+        REQUIRE(shape.kv_heads > 0 && shape.head_dim > 0 && shape.head_dim_v > 0 && shape.kv_heads <= LM_HEADS_MOST
+                    && shape.head_dim <= LM_HEAD_DIM_MOST && shape.head_dim_v <= LM_HEAD_DIM_MOST,
+                "%s: layer %d has kv_heads %d, head_dim %d, head_dim_v %d; these must be 1 to %d, 1 to %d, 1 to %d", call,
+                i, shape.kv_heads, shape.head_dim, shape.head_dim_v, LM_HEADS_MOST, LM_HEAD_DIM_MOST, LM_HEAD_DIM_MOST);
+        int64_t keys = *bytes;
+        int fits = add_tensor(bytes, shape.kv_heads, capacity, shape.head_dim, lm_dtype_bytes(dtype));
+        int64_t values = *bytes;
+        fits = fits && add_tensor(bytes, shape.kv_heads, capacity, shape.head_dim_v, lm_dtype_bytes(dtype));
+        REQUIRE(fits, "%s: layer %d with %d positions takes more bytes than 64 bits hold", call, i, capacity);
+        if (slots != NULL) {
+            slots[i] = (lm_kv_slot){shape, keys, values};
+        }
+    }
+    return LM_OK;
+}
+
+int32_t lm_kv_bytes(const lm_kv_layer* layers, int32_t layer_count, int32_t capacity, int32_t dtype, int64_t* out) {
+    REQUIRE_POINTER(out);
+    *out = 0;
+    int64_t bytes = 0;
+    int32_t status = kv_layout(__func__, layers, layer_count, capacity, dtype, NULL, &bytes);
+    if (status == LM_OK) {
+        *out = bytes;
+    }
+    return status;
+}
+
+int32_t lm_kv_create(lm_device* device, const lm_kv_layer* layers, int32_t layer_count, int32_t capacity, int32_t dtype,
+                     lm_kv** out) {
+    REQUIRE_POINTER(device);
+    REQUIRE_POINTER(out);
+    *out = NULL;
+    int64_t bytes = 0;
+    int32_t status = kv_layout(__func__, layers, layer_count, capacity, dtype, NULL, &bytes);
+    if (status != LM_OK) {
+        return status;
+    }
+    lm_kv* kv = calloc(1, sizeof(lm_kv) + (size_t)layer_count * sizeof(lm_kv_slot));
+    if (kv == NULL) {
+        return lm_fail(LM_ERROR_OUT_OF_MEMORY, "lm_kv_create: no memory");
+    }
+    kv->device = device;
+    kv->bytes = bytes;
+    kv->capacity = capacity;
+    kv->dtype = dtype;
+    kv->layer_count = layer_count;
+    kv_layout(__func__, layers, layer_count, capacity, dtype, kv->layers, &bytes);
+    status = device->backend->alloc(device, LM_MEMORY_KV, bytes, &kv->memory);
+    if (status != LM_OK) {
+        free(kv);
+        return status;
+    }
+    add_children(device, 1);
+    *out = kv;
+    return LM_OK;
+}
+
+int32_t lm_kv_destroy(lm_kv* kv) {
+    if (kv == NULL) {
+        return LM_OK;
+    }
+    kv->device->backend->free(kv->device, LM_MEMORY_KV, kv->memory, kv->bytes);
+    add_children(kv->device, -1);
+    free(kv);
+    return LM_OK;
+}
+
+/* -- checks of a submission -------------------------------------------------------------------------------------- */
+
+/* The op under check, for messages. */
+typedef struct checked {
+    const lm_op* op;
+    const lm_step* step;
+    const lm_device* device;
+    int32_t index;
+    const char* name;
+    int32_t rows; /* of the op's row set */
+} checked;
+
+#define REQUIRE_OP(condition, format, ...) \
+    REQUIRE(condition, "lm_submit: op %d (%s): " format, c->index, c->name, __VA_ARGS__)
+
+static const char* op_name(int32_t code) {
+    static const char* const names[] = {
+        [LM_OP_EMBED] = "embed",         [LM_OP_RMS_NORM] = "rms_norm",     [LM_OP_LINEAR] = "linear",
+        [LM_OP_ROPE] = "rope",           [LM_OP_KV_STORE] = "kv_store",     [LM_OP_ATTENTION] = "attention",
+        [LM_OP_ACTIVATION] = "activation", [LM_OP_ADD] = "add",             [LM_OP_GATHER_ROWS] = "gather_rows",
+    };
+    return code >= LM_OP_EMBED && code <= LM_OP_GATHER_ROWS ? names[code] : NULL;
+}
+
+static int32_t check_view(const checked* c, const char* which, const lm_view* view, int32_t rows, int64_t width) {
+    REQUIRE_OP(view->width > 0 && view->width == width, "%s is %d wide, it must be %lld", which, view->width, LL(width));
+    REQUIRE_OP(view->stride >= view->width, "%s has a stride of %d below its width %d", which, view->stride, view->width);
+    int64_t floats = c->step->activations_bytes / (int64_t)sizeof(float);
+    int64_t span = rows == 0 ? 0 : (int64_t)(rows - 1) * view->stride + view->width;
+    REQUIRE_OP(view->offset >= 0 && view->offset <= floats && span <= floats - view->offset,
+               "%s at float %lld, %d rows, stride %d, width %d: ends beyond the %lld floats of the activations", which,
+               LL(view->offset), rows, view->stride, view->width, LL(floats));
+    return LM_OK;
+}
+
+static int same_view(const lm_view* x, const lm_view* y, int32_t rows) {
+    return x->offset == y->offset && x->width == y->width && (rows <= 1 || x->stride == y->stride);
+}
+
+/* Whether two views share a float: exact for equal strides, by their whole extent for others. */
+static int views_overlap(const lm_view* x, int32_t x_rows, const lm_view* y, int32_t y_rows) {
+    if (x_rows == 0 || y_rows == 0) {
+        return 0;
+    }
+    if (x->offset > y->offset) {
+        return views_overlap(y, y_rows, x, x_rows);
+    }
+    int64_t distance = y->offset - x->offset;
+    if (distance >= (int64_t)(x_rows - 1) * x->stride + x->width) {
+        return 0;
+    }
+    if (x->stride != y->stride) {
+        return 1;
+    }
+    int64_t row = distance / x->stride;
+    int64_t column = distance % x->stride; /* where rows of y begin within rows of x */
+    return column < x->width || (column + y->width > x->stride && row + 1 < x_rows);
+}
+
+/* out may be exactly `in` where in_place allows it, and shares nothing with it otherwise. */
+static int32_t check_apart(const checked* c, const char* which, const lm_view* in, int32_t in_rows, int in_place) {
+    const lm_view* out = &c->op->out;
+    REQUIRE_OP((in_place && same_view(out, in, in_rows)) || !views_overlap(out, c->rows, in, in_rows),
+               "out (float %lld, stride %d, width %d) overlaps %s (float %lld, stride %d, width %d)", LL(out->offset),
+               out->stride, out->width, which, LL(in->offset), in->stride, in->width);
+    return LM_OK;
+}
+
+static int32_t check_inputs(const checked* c, int64_t row_bytes) {
+    int64_t offset = c->op->input_offset;
+    int64_t bytes; /* row_bytes is below 2^33 and rows below 2^31: their product can leave 63 bits only by overflow */
+    int overflow = __builtin_mul_overflow(row_bytes, (int64_t)c->rows, &bytes);
+    REQUIRE_OP(c->step->inputs != NULL || bytes == 0, "%s", "step.inputs is null");
+    REQUIRE_OP(!overflow && offset >= 0 && offset <= c->step->inputs_bytes && bytes <= c->step->inputs_bytes - offset,
+               "reads %d rows of %lld bytes at byte %lld of inputs that have %lld", c->rows, LL(row_bytes), LL(offset),
+               LL(c->step->inputs_bytes));
+    return LM_OK;
+}
+
+static int32_t check_vector(const checked* c, int64_t length) {
+    REQUIRE_OP(c->op->vector != NULL, "%s", "vector is null");
+    REQUIRE_OP((uintptr_t)c->op->vector % sizeof(float) == 0, "vector at %p is not aligned to 4 bytes",
+               (const void*)c->op->vector);
+    REQUIRE_OP(c->op->vector_length == length, "vector has %lld floats, it must have %lld", LL(c->op->vector_length),
+               LL(length));
+    return LM_OK;
+}
+
+static int32_t check_weight(const checked* c) {
+    const lm_op* op = c->op;
+    const lm_step* step = c->step;
+    int64_t element = lm_dtype_bytes(op->dtype);
+    REQUIRE_OP(element != 0, "unknown weight dtype %d", op->dtype);
+    REQUIRE_OP(op->weight_rows > 0, "weight_rows is %d, it must be above 0", op->weight_rows);
+    REQUIRE_OP(step->panel != NULL, "%s", "step.panel is null");
+    int64_t row_bytes = op->a.width * element;
+    REQUIRE_OP(op->weight_stride >= row_bytes, "weight_stride of %lld bytes is below a row of %lld",
+               LL(op->weight_stride), LL(row_bytes));
+    int64_t span;
+    int overflow = __builtin_mul_overflow((int64_t)(op->weight_rows - 1), op->weight_stride, &span)
+        || __builtin_add_overflow(span, row_bytes, &span);
+    REQUIRE_OP(!overflow && op->weight_offset >= 0 && op->weight_offset <= step->panel_bytes
+                   && span <= step->panel_bytes - op->weight_offset,
+               "weight of %d rows, %lld bytes apart, at byte %lld ends beyond the %lld bytes of the panel", op->weight_rows,
+               LL(op->weight_stride), LL(op->weight_offset), LL(step->panel_bytes));
+    return LM_OK;
+}
+
+/* The rows' caches and positions, and the shape of the op's layer in each of them; *out is that shape. */
+static int32_t check_kv(const checked* c, lm_kv_layer* out) {
+    const lm_op* op = c->op;
+    const lm_step* step = c->step;
+    REQUIRE_OP(step->positions != NULL && step->sequence != NULL && step->kv != NULL,
+               "step.%s is null", step->positions == NULL ? "positions" : step->sequence == NULL ? "sequence" : "kv");
+    REQUIRE_OP(step->sequences > 0, "step.sequences is %d, it must be above 0", step->sequences);
+    for (int32_t i = 0; i < step->sequences; i++) {
+        const lm_kv* kv = step->kv[i];
+        REQUIRE_OP(kv != NULL, "step.kv[%d] is null", i);
+        REQUIRE_OP(kv->device == c->device, "step.kv[%d] belongs to another device than the queue", i);
+        REQUIRE_OP(op->layer >= 0 && op->layer < kv->layer_count, "layer %d of a KV cache that has %d", op->layer,
+                   kv->layer_count);
+        lm_kv_layer shape = kv->layers[op->layer].shape;
+        if (i == 0) {
+            *out = shape;
+        }
+        REQUIRE_OP(shape.kv_heads == out->kv_heads && shape.head_dim == out->head_dim
+                       && shape.head_dim_v == out->head_dim_v,
+                   "layer %d of step.kv[%d] has another shape than that of step.kv[0]", op->layer, i);
+    }
+    for (int32_t i = 0; i < c->rows; i++) {
+        int32_t row = lm_step_row(step, op->row_set, i);
+        int32_t sequence = step->sequence[row];
+        REQUIRE_OP(sequence >= 0 && sequence < step->sequences, "row %d is of sequence %d, step.sequences is %d", row,
+                   sequence, step->sequences);
+        int32_t position = step->positions[row];
+        REQUIRE_OP(position >= 0 && position < step->kv[sequence]->capacity,
+                   "row %d is at position %d of a KV cache for %d positions", row, position, step->kv[sequence]->capacity);
+    }
+    return LM_OK;
+}
+
+#define TRY(call)               \
+    do {                        \
+        int32_t status_ = (call); \
+        if (status_ != LM_OK) { \
+            return status_;     \
+        }                       \
+    } while (0)
+
+static int32_t check_op(const checked* c) {
+    const lm_op* op = c->op;
+    int32_t rows = c->rows;
+    TRY(check_view(c, "out", &op->out, rows, op->out.width));
+    if (op->code == LM_OP_EMBED) {
+        REQUIRE_OP(lm_dtype_bytes(op->dtype) != 0, "unknown dtype %d", op->dtype);
+        return check_inputs(c, op->out.width * lm_dtype_bytes(op->dtype));
+    }
+    int32_t a_rows = op->code == LM_OP_GATHER_ROWS ? c->step->rows : rows;
+    TRY(check_view(c, "a", &op->a, a_rows, op->a.width));
+    switch (op->code) {
+    case LM_OP_RMS_NORM:
+        REQUIRE_OP(op->heads > 0 && op->a.width % op->heads == 0, "a row of %d floats cannot be cut into %d groups",
+                   op->a.width, op->heads);
+        REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+        TRY(check_apart(c, "a", &op->a, rows, 1));
+        return check_vector(c, op->a.width / op->heads);
+    case LM_OP_LINEAR:
+        TRY(check_weight(c));
+        REQUIRE_OP(op->out.width == op->weight_rows, "out is %d wide, weight_rows is %d", op->out.width, op->weight_rows);
+        TRY(check_apart(c, "a", &op->a, rows, 0));
+        return op->vector == NULL ? LM_OK : check_vector(c, op->weight_rows);
+    case LM_OP_ROPE:
+        REQUIRE_OP(op->kind == LM_ROPE_HALF || op->kind == LM_ROPE_INTERLEAVED, "unknown kind %d", op->kind);
+        REQUIRE_OP(op->heads > 0 && op->head_dim > 0 && (int64_t)op->heads * op->head_dim == op->a.width,
+                   "%d heads of %d floats do not make rows of %d", op->heads, op->head_dim, op->a.width);
+        REQUIRE_OP(op->rotary_dim > 0 && op->rotary_dim % 2 == 0 && op->rotary_dim <= op->head_dim,
+                   "rotary_dim is %d, it must be even, above 0 and at most head_dim %d", op->rotary_dim, op->head_dim);
+        REQUIRE_OP(same_view(&op->out, &op->a, rows), "%s", "it works in place: out must be the same view as a");
+        return check_inputs(c, op->rotary_dim * (int64_t)sizeof(float));
+    case LM_OP_KV_STORE: {
+        lm_kv_layer shape;
+        TRY(check_kv(c, &shape));
+        TRY(check_view(c, "a", &op->a, rows, (int64_t)shape.kv_heads * shape.head_dim));
+        return check_view(c, "b", &op->b, rows, (int64_t)shape.kv_heads * shape.head_dim_v);
+    }
+    case LM_OP_ATTENTION: {
+        lm_kv_layer shape;
+        TRY(check_kv(c, &shape));
+        REQUIRE_OP(op->heads > 0 && op->heads % shape.kv_heads == 0, "%d heads cannot be shared by %d KV heads", op->heads,
+                   shape.kv_heads);
+        REQUIRE_OP(op->head_dim == shape.head_dim, "head_dim is %d, the KV cache has %d", op->head_dim, shape.head_dim);
+        REQUIRE_OP(op->window >= 0, "window is %d, it must not be negative", op->window);
+        TRY(check_view(c, "a", &op->a, rows, (int64_t)op->heads * shape.head_dim));
+        TRY(check_view(c, "out", &op->out, rows, (int64_t)op->heads * shape.head_dim_v));
+        return check_apart(c, "a", &op->a, rows, 0);
+    }
+    case LM_OP_ACTIVATION:
+    case LM_OP_ADD: {
+        int activation = op->code == LM_OP_ACTIVATION;
+        REQUIRE_OP(!activation || (op->kind >= LM_ACTIVATION_SILU && op->kind <= LM_ACTIVATION_RELU), "unknown kind %d",
+                   op->kind);
+        REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+        TRY(check_apart(c, "a", &op->a, rows, 1));
+        if (activation && op->b.width == 0) {
+            return LM_OK;
+        }
+        TRY(check_view(c, "b", &op->b, rows, op->a.width));
+        return check_apart(c, "b", &op->b, rows, 1);
+    }
+    default: /* LM_OP_GATHER_ROWS: check_submission knows no other code */
+        REQUIRE_OP(op->row_set == LM_ROWS_OUTPUT, "row_set is %d, it must be LM_ROWS_OUTPUT", op->row_set);
+        REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+        return check_apart(c, "a", &op->a, a_rows, 0);
+    }
+}
+
+static int32_t check_submission(const lm_device* device, const lm_op* ops, int32_t count, const lm_step* step) {
+    REQUIRE(count >= 0, "lm_submit: count is %d, it must not be negative", count);
+    REQUIRE(ops != NULL || count == 0, "lm_submit: ops is null");
+    REQUIRE(step != NULL, "lm_submit: step is null");
+    REQUIRE(step->rows > 0, "lm_submit: step.rows is %d, it must be above 0", step->rows);
+    REQUIRE(step->output_rows >= 0 && step->output_rows <= step->rows,
+            "lm_submit: step.output_rows is %d, it must be 0 to step.rows = %d", step->output_rows, step->rows);
+    REQUIRE(step->output_index != NULL || step->output_rows == 0, "lm_submit: step.output_index is null");
+    for (int32_t i = 0; i < step->output_rows; i++) {
+        REQUIRE(step->output_index[i] >= 0 && step->output_index[i] < step->rows,
+                "lm_submit: step.output_index[%d] is %d, step.rows is %d", i, step->output_index[i], step->rows);
+    }
+    REQUIRE(step->activations != NULL, "lm_submit: step.activations is null");
+    REQUIRE((uintptr_t)step->activations % 64 == 0, "lm_submit: step.activations at %p is not aligned to 64 bytes",
+            step->activations);
+    REQUIRE(step->activations_bytes >= 0 && step->inputs_bytes >= 0 && step->panel_bytes >= 0,
+            "lm_submit: step has %lld activations_bytes, %lld inputs_bytes, %lld panel_bytes; none may be negative",
+            LL(step->activations_bytes), LL(step->inputs_bytes), LL(step->panel_bytes));
+    for (int32_t i = 0; i < count; i++) {
+        const char* name = op_name(ops[i].code);
+        REQUIRE(name != NULL, "lm_submit: op %d has the unknown code %d", i, ops[i].code);
+        REQUIRE(ops[i].row_set == LM_ROWS_ALL || ops[i].row_set == LM_ROWS_OUTPUT,
+                "lm_submit: op %d (%s): unknown row_set %d", i, name, ops[i].row_set);
+        checked c = {&ops[i], step, device, i, name, lm_row_count(step, ops[i].row_set)};
+        TRY(check_op(&c));
+    }
+    return LM_OK;
+}
+
+/* -- work -------------------------------------------------------------------------------------------------------- */
+
+static void give_ticket(lm_queue* queue, int64_t* ticket) {
+    queue->last_ticket++;
+    if (ticket != NULL) {
+        *ticket = queue->last_ticket;
+    }
+}
+
+int32_t lm_submit(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t* ticket) {
+    REQUIRE_POINTER(queue);
+    TRY(check_submission(queue->device, ops, count, step));
+    TRY(queue->device->backend->submit(queue, ops, count, step));
+    give_ticket(queue, ticket);
+    return LM_OK;
+}
+
+static int32_t copy(const char* call, lm_queue* queue, void* to, const void* from, int64_t bytes, int64_t* ticket) {
+    REQUIRE(queue != NULL, "%s: queue is null", call);
+    REQUIRE(bytes >= 0, "%s: %lld bytes, it must not be negative", call, LL(bytes));
+    REQUIRE(bytes == 0 || (to != NULL && from != NULL), "%s: the %s memory is null", call,
+            to == NULL ? "destination" : "source");
+    if (bytes > 0) {
+        TRY(queue->device->backend->copy(queue, to, from, bytes));
+    }
+    give_ticket(queue, ticket);
+    return LM_OK;
+}
+
+int32_t lm_copy_to_device(lm_queue* queue, void* device_memory, const void* host_memory, int64_t bytes, int64_t* ticket) {
+    return copy(__func__, queue, device_memory, host_memory, bytes, ticket);
+}
+
+int32_t lm_copy_to_host(lm_queue* queue, void* host_memory, const void* device_memory, int64_t bytes, int64_t* ticket) {
+    return copy(__func__, queue, host_memory, device_memory, bytes, ticket);
+}
+
+int32_t lm_wait(lm_queue* queue, int64_t ticket) {
+    REQUIRE_POINTER(queue);
+    REQUIRE(ticket >= 0 && ticket <= queue->last_ticket, "lm_wait: ticket %lld, the last one given was %lld", LL(ticket),
+            LL(queue->last_ticket));
+    return queue->device->backend->wait(queue, ticket);
+}

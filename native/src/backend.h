@@ -1,0 +1,89 @@
+/*
+ * backend.h: what a backend provides, and what it shares with api.c.
+ *
+ * api.c owns the handles, checks every argument and then calls the backend's table: a backend may rely on what reaches it.
+ */
+#ifndef LAMINA_BACKEND_H
+#define LAMINA_BACKEND_H
+
+#include "lamina.h"
+
+#include <pthread.h>
+
+typedef struct lm_backend lm_backend;
+
+/* Memory handed out by lm_host_alloc or lm_device_alloc: a free that does not match one is refused. */
+typedef struct lm_allocation {
+    struct lm_allocation* next;
+    void* memory;
+    int64_t bytes;
+    int32_t host;
+} lm_allocation;
+
+/* The part of a device that all backends have; a backend's own struct begins with it. */
+struct lm_device {
+    const lm_backend* backend;
+    lm_device_info info;
+    pthread_mutex_t lock;       /* guards what follows */
+    lm_allocation* allocations;
+    int32_t children;           /* queues and KV caches not yet destroyed */
+};
+
+struct lm_queue {
+    lm_device* device;
+    int64_t last_ticket; /* of the work submitted so far; the first one is 1 */
+};
+
+/* One layer inside a KV cache: byte offsets into its memory. */
+typedef struct lm_kv_slot {
+    lm_kv_layer shape;
+    int64_t keys;   /* of (kv_heads, capacity, head_dim) */
+    int64_t values; /* of (kv_heads, capacity, head_dim_v) */
+} lm_kv_slot;
+
+struct lm_kv {
+    lm_device* device;
+    void* memory;
+    int64_t bytes;
+    int32_t capacity; /* positions */
+    int32_t dtype;    /* LM_DTYPE_F32 or LM_DTYPE_F16 */
+    int32_t layer_count;
+    lm_kv_slot layers[];
+};
+
+/* What memory is for: it decides alignment, page-locking and whether huge pages are advised. */
+#define LM_MEMORY_HOST 0   /* panels; touched by the reader first */
+#define LM_MEMORY_DEVICE 1 /* zeroed */
+#define LM_MEMORY_KV 2     /* zeroed; filled position by position, so that small pages keep what is not used unallocated */
+
+/* The functions of a backend. Each returns a status and has set the message when it is not LM_OK. */
+struct lm_backend {
+    int32_t (*open)(const lm_device_options* options, lm_device** out);
+    void (*close)(lm_device* device);
+    int32_t (*alloc)(lm_device* device, int32_t use, int64_t bytes, void** out);
+    void (*free)(lm_device* device, int32_t use, void* memory, int64_t bytes);
+    int32_t (*submit)(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step);
+    int32_t (*copy)(lm_queue* queue, void* to, const void* from, int64_t bytes);
+    int32_t (*wait)(lm_queue* queue, int64_t ticket);
+};
+
+extern const lm_backend lm_cpu_backend;
+
+/* Sets the calling thread's message and returns the status. */
+__attribute__((format(printf, 2, 3))) int32_t lm_fail(int32_t status, const char* format, ...);
+
+/* Bytes of one element; 0 for an unknown dtype. */
+static inline int64_t lm_dtype_bytes(int32_t dtype) {
+    return dtype == LM_DTYPE_F32 ? 4 : dtype == LM_DTYPE_F16 || dtype == LM_DTYPE_BF16 ? 2 : 0;
+}
+
+/* Rows of a row set, and the step's row behind its row i. */
+static inline int32_t lm_row_count(const lm_step* step, int32_t row_set) {
+    return row_set == LM_ROWS_ALL ? step->rows : step->output_rows;
+}
+
+static inline int32_t lm_step_row(const lm_step* step, int32_t row_set, int32_t i) {
+    return row_set == LM_ROWS_ALL ? i : step->output_index[i];
+}
+
+#endif

@@ -1,0 +1,16 @@
+/* kernels.c: the table of the ops compiled for one instruction set. */
+#include "kernels.h"
+
+const lm_kernels LM_KERNEL(lm_kernels) = {
+    .embed = LM_KERNEL(lm_embed),
+    .rms_norm = LM_KERNEL(lm_rms_norm),
+    .linear = LM_KERNEL(lm_linear),
+    .rope = LM_KERNEL(lm_rope),
+    .kv_store = LM_KERNEL(lm_kv_store),
+    .attention = LM_KERNEL(lm_attention),
+    .activation = LM_KERNEL(lm_activation),
+    .add = LM_KERNEL(lm_add),
+    .gather_rows = LM_KERNEL(lm_gather_rows),
+    .linear_scratch = LM_KERNEL(lm_linear_scratch),
+    .attention_scratch = LM_KERNEL(lm_attention_scratch),
+};

@@ -1,0 +1,279 @@
+/*
+ * linear.c: out[r, n] = sum over k of a[r, k] * weight[n, k] + bias[n].
+ *
+ * Every output element is one canonical sum (simd.h), whatever the tile that it is computed in; so its bits depend neither
+ * on the other rows nor on the cut of the weight into panels and chunks. Two ways to walk the same sums:
+ *
+ *   few rows    the weight is read once, straight from the panel, several of its rows at a time: memory is the limit
+ *   many rows   blocks of the weight are widened to f32 once and meet blocks of rows while both are in cache; sums that
+ *               span several blocks of k rest in memory in between, lane by lane
+ */
+#include "kernels.h"
+
+#include "dot.h"
+
+enum {
+    FEW_ROWS = 8,
+    CHUNK_BYTES = 256 << 10, /* few rows: weight of a chunk, about 20 us of reading */
+    BLOCK_WEIGHTS = 40,      /* many rows: weight rows, */
+    BLOCK_ROWS = 60,         /* activation rows */
+    BLOCK_K = 1024,          /* and elements of a block */
+    THREAD_SCRATCH = BLOCK_WEIGHTS * BLOCK_K + BLOCK_WEIGHTS * BLOCK_ROWS * LM_LANES, /* floats */
+};
+
+typedef struct linear {
+    const lm_run* run;
+    const lm_op* op;
+    const uint8_t* weight; // (weight_rows, k) in dtype, weight_stride bytes apart
+    int32_t rows;
+    int32_t k;
+    int32_t row_blocks;    /* many rows: blocks of rows ... */
+    int32_t weight_blocks; /* ... and of weight rows */
+} linear;
+
+/* Sums of a finished tile, with the bias, into out rows r .. and columns n .. */
+LM_INLINE void finish(const linear* t, const v* sums, int mr, int nr, int32_t r, int32_t n) {
+    LM_UNROLL
+    for (int i = 0; i < mr; i++) {
+        float* out = lm_row(t->run->step, &t->op->out, r + i) + n; // (nr)
+        LM_UNROLL
+        for (int j = 0; j < nr; j++) {
+            float sum = v_sum(sums[i * nr + j]);
+            out[j] = t->op->vector == NULL ? sum : sum + t->op->vector[n + j];
+        }
+    }
+}
+
+/* -- few rows ---------------------------------------------------------------------------------------------------- */
+
+LM_INLINE void few_tile(const linear* t, int mr, int nr, int32_t r, int32_t n, int32_t dtype) {
+    v sums[LM_TILE_MOST * LM_TILE_MOST];
+    LM_UNROLL
+    for (int i = 0; i < mr * nr; i++) {
+        sums[i] = v_zero();
+    }
+    int64_t stride = t->op->weight_stride;
+    dot_tile(sums, mr, nr, lm_row(t->run->step, &t->op->a, r), t->op->a.stride, t->weight + n * stride, stride, t->k, dtype);
+    finish(t, sums, mr, nr, r, n);
+}
+
+/* All rows, in tiles of at most LM_TILE_ROWS, with nr weight rows. */
+LM_INLINE void few_weights(const linear* t, int nr, int32_t n, int32_t dtype) {
+    for (int32_t r = 0; r < t->rows;) {
+        int32_t mr = t->rows - r < LM_TILE_ROWS ? t->rows - r : LM_TILE_ROWS;
+        switch (mr) {
+        case 1:
+            few_tile(t, 1, nr, r, n, dtype);
+            break;
+        case 2:
+            few_tile(t, 2, nr, r, n, dtype);
+            break;
+#if LM_TILE_ROWS >= 3
+        case 3:
+            few_tile(t, 3, nr, r, n, dtype);
+            break;
+#endif
+#if LM_TILE_ROWS >= 5
+        case 4:
+            few_tile(t, 4, nr, r, n, dtype);
+            break;
+        default:
+            few_tile(t, 5, nr, r, n, dtype);
+            break;
+#endif
+        }
+        r += mr;
+    }
+}
+
+LM_INLINE void few_rows(const linear* t, int32_t n, int32_t end, int32_t dtype) {
+    if (t->rows == 1) {
+        for (; n + LM_TILE_WEIGHTS_1 <= end; n += LM_TILE_WEIGHTS_1) {
+            few_tile(t, 1, LM_TILE_WEIGHTS_1, 0, n, dtype);
+        }
+    } else {
+        for (; n + LM_TILE_WEIGHTS <= end; n += LM_TILE_WEIGHTS) {
+            few_weights(t, LM_TILE_WEIGHTS, n, dtype);
+        }
+    }
+    for (; n < end; n++) {
+        few_weights(t, 1, n, dtype);
+    }
+}
+
+static void few_chunk(const void* work, int32_t index, int32_t thread) {
+    (void)thread;
+    const linear* t = work;
+    int32_t first = (int32_t)lm_part(t->op->weight_rows, index, t->weight_blocks);
+    int32_t end = (int32_t)lm_part(t->op->weight_rows, index + 1, t->weight_blocks);
+    switch (t->op->dtype) {
+    case LM_DTYPE_F32:
+        few_rows(t, first, end, LM_DTYPE_F32);
+        break;
+    case LM_DTYPE_F16:
+        few_rows(t, first, end, LM_DTYPE_F16);
+        break;
+    default:
+        few_rows(t, first, end, LM_DTYPE_BF16);
+        break;
+    }
+}
+
+/* -- many rows --------------------------------------------------------------------------------------------------- */
+
+/* One block under way: rows r .. and weight rows n .., elements k .. of the sums. */
+typedef struct block {
+    const linear* t;
+    const float* weights; // (weight rows, stride), widened, zeros up to stride
+    float* sums;          // (rows, weight rows, lanes)
+    int32_t stride;
+    int32_t weight_rows;
+    int32_t first_row;
+    int32_t first_weight;
+    int32_t k;
+    int32_t length; /* of this part of k */
+    int32_t begins; /* whether it is the first part */
+    int32_t ends;   /* ... and the last */
+} block;
+
+LM_INLINE void many_tile(const block* b, int mr, int nr, int32_t r, int32_t n) {
+    v sums[LM_TILE_MOST * LM_TILE_MOST];
+    float* rest = b->sums + ((int64_t)r * b->weight_rows + n) * LM_LANES;
+    int64_t rest_stride = (int64_t)b->weight_rows * LM_LANES;
+    LM_UNROLL
+    for (int i = 0; i < mr; i++) {
+        LM_UNROLL
+        for (int j = 0; j < nr; j++) {
+            sums[i * nr + j] = b->begins ? v_zero() : v_load(rest + i * rest_stride + j * LM_LANES);
+        }
+    }
+    const linear* t = b->t;
+    dot_tile(sums, mr, nr, lm_row(t->run->step, &t->op->a, b->first_row + r) + b->k, t->op->a.stride,
+             (const uint8_t*)(b->weights + (int64_t)n * b->stride), b->stride * (int64_t)sizeof(float), b->length,
+             LM_DTYPE_F32);
+    if (b->ends) {
+        finish(t, sums, mr, nr, b->first_row + r, b->first_weight + n);
+        return;
+    }
+    LM_UNROLL
+    for (int i = 0; i < mr; i++) {
+        LM_UNROLL
+        for (int j = 0; j < nr; j++) {
+            v_store(rest + i * rest_stride + j * LM_LANES, sums[i * nr + j]);
+        }
+    }
+}
+
+LM_INLINE void many_weights(const block* b, int nr, int32_t rows, int32_t n) {
+    for (int32_t r = 0; r < rows;) {
+        int32_t mr = rows - r < LM_TILE_ROWS ? rows - r : LM_TILE_ROWS;
+        switch (mr) {
+        case 1:
+            many_tile(b, 1, nr, r, n);
+            break;
+        case 2:
+            many_tile(b, 2, nr, r, n);
+            break;
+#if LM_TILE_ROWS >= 3
+        case 3:
+            many_tile(b, 3, nr, r, n);
+            break;
+#endif
+#if LM_TILE_ROWS >= 5
+        case 4:
+            many_tile(b, 4, nr, r, n);
+            break;
+        default:
+            many_tile(b, 5, nr, r, n);
+            break;
+#endif
+        }
+        r += mr;
+    }
+}
+
+/* Widens `rows` rows of `length` elements from (n, k) on to f32. */
+static void widen(float* out, const linear* t, int32_t n, int32_t rows, int32_t k, int32_t length, int32_t stride) {
+    int64_t element = lm_dtype_bytes(t->op->dtype);
+    for (int32_t j = 0; j < rows; j++) {
+        const uint8_t* from = t->weight + (n + j) * t->op->weight_stride + k * element; // (length) in dtype
+        float* to = out + (int64_t)j * stride;                                          // (stride)
+        switch (t->op->dtype) {
+        case LM_DTYPE_F32:
+            memcpy(to, from, (size_t)length * sizeof(float));
+            break;
+        case LM_DTYPE_F16:
+            for (int32_t i = 0; i < length; i += LM_LANES) {
+                v_store(to + i, v_load_dtype(from + i * element, length - i, LM_DTYPE_F16));
+            }
+            break;
+        default:
+            for (int32_t i = 0; i < length; i += LM_LANES) {
+                v_store(to + i, v_load_dtype(from + i * element, length - i, LM_DTYPE_BF16));
+            }
+            break;
+        }
+    }
+}
+
+static void many_chunk(const void* work, int32_t index, int32_t thread) {
+    const linear* t = work;
+    int32_t row_block = index % t->row_blocks; /* rows change fastest: the weight block is still in the cache */
+    int32_t weight_block = index / t->row_blocks;
+    int32_t first_row = (int32_t)lm_part(t->rows, row_block, t->row_blocks);
+    int32_t rows = (int32_t)lm_part(t->rows, row_block + 1, t->row_blocks) - first_row;
+    int32_t first_weight = weight_block * BLOCK_WEIGHTS;
+    int32_t left = t->op->weight_rows - first_weight;
+    float* scratch = t->run->scratch + (int64_t)thread * THREAD_SCRATCH;
+    block b = {
+        .t = t,
+        .weights = scratch,
+        .sums = scratch + BLOCK_WEIGHTS * BLOCK_K,
+        .stride = BLOCK_K,
+        .weight_rows = left < BLOCK_WEIGHTS ? left : BLOCK_WEIGHTS,
+        .first_row = first_row,
+        .first_weight = first_weight,
+    };
+    for (b.k = 0; b.k < t->k; b.k += BLOCK_K) {
+        b.length = t->k - b.k < BLOCK_K ? t->k - b.k : BLOCK_K;
+        b.begins = b.k == 0;
+        b.ends = b.k + b.length == t->k;
+        widen(scratch, t, first_weight, b.weight_rows, b.k, b.length, b.stride);
+        int32_t n = 0;
+        for (; n + LM_TILE_WEIGHTS <= b.weight_rows; n += LM_TILE_WEIGHTS) {
+            many_weights(&b, LM_TILE_WEIGHTS, rows, n);
+        }
+        for (; n < b.weight_rows; n++) {
+            many_weights(&b, 1, rows, n);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+int64_t LM_KERNEL(lm_linear_scratch)(const lm_step* step, const lm_op* op, int32_t threads) {
+    return lm_row_count(step, op->row_set) <= FEW_ROWS ? 0 : (int64_t)threads * THREAD_SCRATCH;
+}
+
+void LM_KERNEL(lm_linear)(const lm_run* run, const lm_op* op) {
+    linear t = {
+        .run = run,
+        .op = op,
+        .weight = (const uint8_t*)run->step->panel + op->weight_offset,
+        .rows = lm_row_count(run->step, op->row_set),
+        .k = op->a.width,
+    };
+    if (t.rows == 0) {
+        return;
+    }
+    if (t.rows <= FEW_ROWS) {
+        int64_t bytes = (int64_t)op->weight_rows * op->a.width * lm_dtype_bytes(op->dtype);
+        int64_t chunks = (bytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
+        t.weight_blocks = (int32_t)(chunks < op->weight_rows ? chunks : op->weight_rows);
+        lm_pool_run(run->pool, few_chunk, &t, t.weight_blocks);
+    } else {
+        t.row_blocks = (int32_t)(((int64_t)t.rows + BLOCK_ROWS - 1) / BLOCK_ROWS);
+        t.weight_blocks = (int32_t)(((int64_t)op->weight_rows + BLOCK_WEIGHTS - 1) / BLOCK_WEIGHTS);
+        lm_pool_run(run->pool, many_chunk, &t, t.row_blocks * t.weight_blocks);
+    }
+}

@@ -1,0 +1,33 @@
+/* rms_norm.c: out = a / sqrt(mean(a^2) + epsilon) * vector, in each of `heads` groups of a row. */
+#include "kernels.h"
+
+static void norm(float* out, const float* a, const float* weight, int32_t width, float epsilon) {
+    v squares = v_zero();
+    for (int32_t i = 0; i < width; i += LM_LANES) {
+        v x = v_load_n(a + i, width - i);
+        squares = v_fma(x, x, squares);
+    }
+    v scale = v_set(1.0f / sqrtf(v_sum(squares) / (float)width + epsilon));
+    for (int32_t i = 0; i < width; i += LM_LANES) {
+        v x = v_mul(v_load_n(a + i, width - i), scale);
+        v_store_n(out + i, v_mul(x, v_load_n(weight + i, width - i)), width - i);
+    }
+}
+
+static void chunk(const void* work, int32_t index, int32_t thread) {
+    (void)thread;
+    const lm_rows* w = work;
+    const lm_op* op = w->op;
+    int32_t width = op->a.width / op->heads;
+    for (int64_t r = lm_part(w->rows, index, w->chunks); r < lm_part(w->rows, index + 1, w->chunks); r++) {
+        const float* a = lm_row(w->step, &op->a, r);     // (heads, width)
+        float* out = lm_row(w->step, &op->out, r); // (heads, width)
+        for (int32_t h = 0; h < op->heads; h++) {
+            norm(out + (int64_t)h * width, a + (int64_t)h * width, op->vector, width, op->epsilon);
+        }
+    }
+}
+
+void LM_KERNEL(lm_rms_norm)(const lm_run* run, const lm_op* op) {
+    lm_run_rows(run, op, chunk, op->a.width);
+}

@@ -1,0 +1,721 @@
+/*
+ * test_ops.c: every op of every instruction set that this machine has, against a naive reference in double precision, and
+ * bit for bit against each other: instruction sets, thread counts, rows alone or together, cuts into panels, addresses.
+ *
+ * One digest over all results must be the same on every platform: see DIGEST.
+ */
+#define _GNU_SOURCE
+#include "test.h"
+
+#include <math.h>
+
+/* FNV-1a over the bits of all results below. A change means that results changed for every user of every platform. */
+#define DIGEST UINT64_C(0x17dfaf68736c24a5)
+
+#define MAX_OPS 2
+
+static uint64_t digest = UINT64_C(0xcbf29ce484222325);
+
+static void digest_floats(const float* x, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        for (int b = 0; b < 4; b++) {
+            digest = (digest ^ (bits >> (8 * b) & 0xff)) * UINT64_C(0x100000001b3);
+        }
+    }
+}
+
+/* -- machines under test ------------------------------------------------------------------------------------------ */
+
+typedef struct machine {
+    lm_device* device;
+    lm_queue* queue;
+    int32_t simd;
+    int32_t threads;
+} machine;
+
+/* The first is the reference of the bits: plain, one thread. */
+static machine machines[16];
+static int machine_count;
+
+static void open_machines(void) {
+    static const int32_t threads[] = {1, 2, 5};
+    int32_t supported = supported_simd();
+    for (int32_t simd = LM_SIMD_PLAIN; simd <= LM_SIMD_NEON; simd++) {
+        if (!(supported & 1 << simd)) {
+            continue;
+        }
+        for (int t = 0; t < 3; t++) {
+            machine* m = &machines[machine_count++];
+            *m = (machine){.simd = simd, .threads = threads[t]};
+            MUST(lm_device_open(&(lm_device_options){.simd = simd, .threads = threads[t]}, &m->device));
+            MUST(lm_queue_create(m->device, &m->queue));
+        }
+    }
+}
+
+static void close_machines(void) {
+    for (int i = 0; i < machine_count; i++) {
+        MUST(lm_queue_destroy(machines[i].queue));
+        MUST(lm_device_close(machines[i].device));
+    }
+}
+
+/* -- 16-bit floats, written down naively --------------------------------------------------------------------------- */
+
+static double f16_value(uint16_t h) {
+    int exponent = h >> 10 & 31;
+    double fraction = h & 1023;
+    double magnitude = exponent == 0 ? ldexp(fraction, -24) : ldexp(1024 + fraction, exponent - 25);
+    return h & 0x8000 ? -magnitude : magnitude;
+}
+
+static double bf16_value(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The f16 nearest to x (ties to even), found by looking at both neighbours. */
+static double f16_nearest(double x) {
+    uint16_t best = 0;
+    uint16_t low = 0;
+    uint16_t high = 0x7bff;
+    while (low < high) { /* the largest f16 not above |x| */
+        uint16_t middle = (uint16_t)((low + high + 1) / 2);
+        if (f16_value(middle) <= fabs(x)) {
+            low = middle;
+        } else {
+            high = (uint16_t)(middle - 1);
+        }
+    }
+    double below = fabs(x) - f16_value(low);
+    double above = f16_value((uint16_t)(low + 1)) - fabs(x);
+    best = below < above || (below == above && (low & 1) == 0) ? low : (uint16_t)(low + 1);
+    return x < 0 ? -f16_value(best) : f16_value(best);
+}
+
+static int64_t element_bytes(int32_t dtype) {
+    return dtype == LM_DTYPE_F32 ? 4 : 2;
+}
+
+/* Writes a random element at any address and returns its value. */
+static double put_random(uint8_t* to, int32_t dtype, uint64_t* seed) {
+    if (dtype == LM_DTYPE_F32) {
+        float x = random_float(seed);
+        memcpy(to, &x, sizeof x);
+        return x;
+    }
+    uint16_t h = (uint16_t)random_bits(seed);
+    if (dtype == LM_DTYPE_F16) {
+        h = (h & 0x83ff) | (uint16_t)(random_int(seed, 0, 15) << 10); /* subnormals too, all below 2 */
+    } else {
+        h = (h & 0x807f) | (uint16_t)(random_int(seed, 118, 127) << 7);
+    }
+    memcpy(to, &h, sizeof h);
+    return dtype == LM_DTYPE_F16 ? f16_value(h) : bf16_value(h);
+}
+
+/* -- running a problem --------------------------------------------------------------------------------------------- */
+
+/* Ops over a step; activations are an image that is copied to the device before each run. */
+typedef struct problem {
+    const char* name;
+    lm_op ops[MAX_OPS];
+    int32_t count;
+    lm_step step;
+    float* image; // (floats)
+    int64_t floats;
+} problem;
+
+/* Runs on one machine and gives all of the activation memory afterwards. */
+static void run(const machine* m, const problem* p, float* result) {
+    void* memory;
+    MUST(lm_device_alloc(m->device, p->floats * 4, &memory));
+    MUST(lm_copy_to_device(m->queue, memory, p->image, p->floats * 4, NULL));
+    lm_step step = p->step;
+    step.activations = memory;
+    step.activations_bytes = p->floats * 4;
+    int64_t ticket;
+    MUST(lm_submit(m->queue, p->ops, p->count, &step, &ticket));
+    MUST(lm_copy_to_host(m->queue, result, memory, p->floats * 4, &ticket));
+    MUST(lm_wait(m->queue, ticket));
+    MUST(lm_device_free(m->device, memory, p->floats * 4));
+}
+
+static int in_view(const lm_view* view, int32_t rows, int64_t i) {
+    int64_t d = i - view->offset;
+    return d >= 0 && d / view->stride < rows && d % view->stride < view->width;
+}
+
+/*
+ * Runs on every machine: the first one's out is compared with expected (rows, width) within tolerance * (1 + |expected|),
+ * the others bit for bit with the first; nothing outside out may change. result gets the first one's memory.
+ */
+static void check_problem(const problem* p, const double* expected, double tolerance, float* result) {
+    const lm_op* op = &p->ops[p->count - 1];
+    int32_t rows = op->row_set == LM_ROWS_ALL ? p->step.rows : p->step.output_rows;
+    run(&machines[0], p, result);
+    for (int32_t r = 0; r < rows; r++) {
+        const float* out = result + op->out.offset + (int64_t)r * op->out.stride;
+        for (int32_t i = 0; i < op->out.width; i++) {
+            double want = expected[(int64_t)r * op->out.width + i];
+            CHECK(fabs(out[i] - want) <= tolerance * (1 + fabs(want)), "%s: row %d, element %d is %.9g, not %.9g", p->name, r,
+                  i, out[i], want);
+        }
+        digest_floats(out, op->out.width);
+    }
+    for (int64_t i = 0; i < p->floats; i++) {
+        CHECK(in_view(&op->out, rows, i) || memcmp(&result[i], &p->image[i], 4) == 0, "%s: float %lld is overwritten",
+              p->name, (long long)i);
+    }
+    float* other = malloc((size_t)p->floats * 4);
+    for (int i = 1; i < machine_count; i++) {
+        run(&machines[i], p, other);
+        for (int64_t f = 0; f < p->floats; f++) {
+            CHECK(memcmp(&other[f], &result[f], 4) == 0, "%s: simd %d, %d threads: float %lld is %.9g, plain gives %.9g",
+                  p->name, machines[i].simd, machines[i].threads, (long long)f, other[f], result[f]);
+        }
+    }
+    free(other);
+}
+
+/* Activation memory with room for `floats`, filled at random. */
+static void make_image(problem* p, int64_t floats, uint64_t* seed) {
+    p->floats = floats;
+    p->image = malloc((size_t)floats * 4);
+    for (int64_t i = 0; i < floats; i++) {
+        p->image[i] = random_float(seed);
+    }
+}
+
+/* Views of rows x width one after the other, with gaps: *end is where the next one may begin. */
+static lm_view place(int64_t* end, int32_t rows, int32_t width, uint64_t* seed) {
+    lm_view view = {*end + random_int(seed, 0, 9), width + random_int(seed, 0, 9), width};
+    *end = view.offset + (int64_t)rows * view.stride;
+    return view;
+}
+
+static float at(const problem* p, const lm_view* view, int64_t r, int64_t i) {
+    return p->image[view->offset + r * view->stride + i];
+}
+
+/* -- linear -------------------------------------------------------------------------------------------------------- */
+
+/* The rows of the out view must equal those of another run's. */
+static void check_same_rows(const problem* p, const float* x, const lm_view* x_view, int32_t x_row, const float* y,
+                            const lm_view* y_view, int32_t y_row, const char* what) {
+    const float* a = x + x_view->offset + (int64_t)x_row * x_view->stride;
+    const float* b = y + y_view->offset + (int64_t)y_row * y_view->stride;
+    int32_t width = x_view->width < y_view->width ? x_view->width : y_view->width;
+    CHECK(memcmp(a, b, (size_t)width * 4) == 0, "%s: row %d has other bits %s", p->name, x_row, what);
+}
+
+static void test_linear(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias) {
+    int64_t element = element_bytes(dtype);
+    int64_t stride = k * element + (random_int(&seed, 0, 2) == 0 ? random_int(&seed, 1, 40) : 0);
+    int64_t panel_bytes = (n - 1) * stride + k * element;
+    guarded panel = guarded_alloc((size_t)panel_bytes, random_int(&seed, 0, 1));
+    double* weight = malloc((size_t)n * k * sizeof(double));
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = 0; j < k; j++) {
+            weight[i * k + j] = put_random(panel.data + i * stride + j * element, dtype, &seed);
+        }
+    }
+    float* vector = malloc((size_t)n * 4);
+    for (int32_t i = 0; i < n; i++) {
+        vector[i] = random_float(&seed);
+    }
+    problem p = {.name = "linear", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, k, &seed);
+    lm_view out = place(&end, rows, n, &seed);
+    make_image(&p, end, &seed);
+    p.step = (lm_step){.rows = rows, .panel = panel.data, .panel_bytes = panel_bytes};
+    p.ops[0] = (lm_op){.code = LM_OP_LINEAR, .out = out, .a = a, .weight_stride = stride, .weight_rows = n, .dtype = dtype};
+    if (bias) {
+        p.ops[0].vector = vector;
+        p.ops[0].vector_length = n;
+    }
+    double* expected = malloc((size_t)rows * n * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < n; i++) {
+            double sum = bias ? vector[i] : 0;
+            for (int32_t j = 0; j < k; j++) {
+                sum += (double)at(&p, &a, r, j) * weight[(int64_t)i * k + j];
+            }
+            expected[(int64_t)r * n + i] = sum;
+        }
+    }
+    float* whole = malloc((size_t)p.floats * 4);
+    float* part = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 1e-6 * sqrt(k), whole);
+
+    const machine* last = &machines[machine_count - 1];
+    for (int32_t r = 0; r < rows; r += random_int(&seed, 1, 4)) { /* some rows: alone and by two, three ... */
+        int32_t some = random_int(&seed, 1, rows - r < 9 ? rows - r : 9);
+        problem q = p;
+        q.step.rows = some;
+        q.ops[0].a.offset += (int64_t)r * a.stride;
+        q.ops[0].out.offset += (int64_t)r * out.stride;
+        run(last, &q, part);
+        for (int32_t i = 0; i < some; i++) {
+            check_same_rows(&p, part, &q.ops[0].out, i, whole, &out, r + i, "beside other rows");
+        }
+    }
+    for (int32_t first = 0; first < n;) { /* cut into panels, each at an address of its own */
+        int32_t some = random_int(&seed, 1, n - first);
+        int64_t bytes = (some - 1) * stride + k * element;
+        guarded cut = guarded_alloc((size_t)bytes, random_int(&seed, 0, 1));
+        memcpy(cut.data, panel.data + first * stride, (size_t)bytes);
+        problem q = p;
+        q.step.panel = cut.data;
+        q.step.panel_bytes = bytes;
+        q.ops[0].weight_rows = some;
+        q.ops[0].out.offset += first;
+        q.ops[0].out.width = some;
+        if (bias) {
+            q.ops[0].vector += first;
+            q.ops[0].vector_length = some;
+        }
+        run(last, &q, part);
+        for (int32_t r = 0; r < rows; r++) {
+            lm_view same = out;
+            same.offset += first;
+            check_same_rows(&p, part, &q.ops[0].out, r, whole, &same, r, "in another panel");
+        }
+        guarded_free(cut);
+        first += some;
+    }
+    free(part);
+    free(whole);
+    free(expected);
+    free(p.image);
+    free(vector);
+    free(weight);
+    guarded_free(panel);
+}
+
+static void test_linears(void) {
+    uint64_t seed = 1;
+    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
+        for (int32_t rows = 1; rows <= 12; rows++) {
+            test_linear(seed += 10, rows, random_int(&seed, 1, 70), random_int(&seed, 1, 90), dtype, rows & 1);
+        }
+        test_linear(seed += 10, 1, 1, 1, dtype, 0);
+        test_linear(seed += 10, 1, 2048, 301, dtype, 1);
+        test_linear(seed += 10, 4, 512, 300, dtype, 0);
+        test_linear(seed += 10, 129, 96, 83, dtype, 1);
+        test_linear(seed += 10, 67, 1024, 41, dtype, 0);
+        test_linear(seed += 10, 17, 2100, 47, dtype, 1); /* k in several blocks with a tail */
+    }
+}
+
+/* -- ops over rows -------------------------------------------------------------------------------------------------- */
+
+static void test_embed(uint64_t seed, int32_t rows, int32_t width, int32_t dtype) {
+    int64_t offset = random_int(&seed, 0, 7);
+    int64_t bytes = offset + (int64_t)rows * width * element_bytes(dtype);
+    guarded inputs = guarded_alloc((size_t)bytes, 1);
+    problem p = {.name = "embed", .count = 1};
+    int64_t end = 0;
+    lm_view out = place(&end, rows, width, &seed);
+    make_image(&p, end, &seed);
+    double* expected = malloc((size_t)rows * width * sizeof(double));
+    for (int64_t i = 0; i < (int64_t)rows * width; i++) {
+        expected[i] = put_random(inputs.data + offset + i * element_bytes(dtype), dtype, &seed);
+    }
+    p.step = (lm_step){.rows = rows, .inputs = inputs.data, .inputs_bytes = bytes};
+    p.ops[0] = (lm_op){.code = LM_OP_EMBED, .out = out, .input_offset = offset, .dtype = dtype};
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 0, result);
+    free(result);
+    free(expected);
+    free(p.image);
+    guarded_free(inputs);
+}
+
+static void test_rms_norm(uint64_t seed, int32_t rows, int32_t groups, int32_t width, int in_place) {
+    problem p = {.name = "rms_norm", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, groups * width, &seed);
+    lm_view out = in_place ? a : place(&end, rows, groups * width, &seed);
+    make_image(&p, end, &seed);
+    float* vector = malloc((size_t)width * 4);
+    for (int32_t i = 0; i < width; i++) {
+        vector[i] = random_float(&seed);
+    }
+    p.step = (lm_step){.rows = rows};
+    p.ops[0] = (lm_op){.code = LM_OP_RMS_NORM, .out = out, .a = a, .vector = vector, .vector_length = width,
+                       .heads = groups, .epsilon = 1e-5f};
+    double* expected = malloc((size_t)rows * groups * width * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t g = 0; g < groups; g++) {
+            double squares = 0;
+            for (int32_t i = 0; i < width; i++) {
+                squares += pow(at(&p, &a, r, (int64_t)g * width + i), 2);
+            }
+            for (int32_t i = 0; i < width; i++) {
+                expected[((int64_t)r * groups + g) * width + i] =
+                    at(&p, &a, r, (int64_t)g * width + i) / sqrt(squares / width + 1e-5) * vector[i];
+            }
+        }
+    }
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 2e-6, result);
+    free(result);
+    free(expected);
+    free(vector);
+    free(p.image);
+}
+
+static void test_rope(uint64_t seed, int32_t rows, int32_t heads, int32_t head_dim, int32_t rotary_dim, int32_t kind) {
+    problem p = {.name = "rope", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, heads * head_dim, &seed);
+    make_image(&p, end, &seed);
+    int64_t offset = random_int(&seed, 0, 3) * 4;
+    int64_t bytes = offset + (int64_t)rows * rotary_dim * 4;
+    guarded inputs = guarded_alloc((size_t)bytes, 1);
+    for (int64_t i = 0; i < (int64_t)rows * rotary_dim; i++) {
+        float x = random_float(&seed);
+        memcpy(inputs.data + offset + i * 4, &x, 4);
+    }
+    p.step = (lm_step){.rows = rows, .inputs = inputs.data, .inputs_bytes = bytes};
+    p.ops[0] = (lm_op){.code = LM_OP_ROPE, .out = a, .a = a, .input_offset = offset, .kind = kind, .heads = heads,
+                       .head_dim = head_dim, .rotary_dim = rotary_dim};
+    double* expected = malloc((size_t)rows * a.width * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < a.width; i++) {
+            expected[(int64_t)r * a.width + i] = at(&p, &a, r, i);
+        }
+        for (int32_t h = 0; h < heads; h++) {
+            for (int32_t i = 0; i < rotary_dim / 2; i++) {
+                float table[2];
+                memcpy(&table[0], inputs.data + offset + ((int64_t)r * rotary_dim + i) * 4, 4);
+                memcpy(&table[1], inputs.data + offset + ((int64_t)r * rotary_dim + rotary_dim / 2 + i) * 4, 4);
+                int32_t x = h * head_dim + (kind == LM_ROPE_HALF ? i : 2 * i);
+                int32_t y = h * head_dim + (kind == LM_ROPE_HALF ? i + rotary_dim / 2 : 2 * i + 1);
+                double x0 = at(&p, &a, r, x);
+                double y0 = at(&p, &a, r, y);
+                expected[(int64_t)r * a.width + x] = x0 * table[0] - y0 * table[1];
+                expected[(int64_t)r * a.width + y] = y0 * table[0] + x0 * table[1];
+            }
+        }
+    }
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 3e-7, result);
+    free(result);
+    free(expected);
+    guarded_free(inputs);
+    free(p.image);
+}
+
+static double activation(double x, int32_t kind) {
+    switch (kind) {
+    case LM_ACTIVATION_SILU:
+        return x / (1 + exp(-x));
+    case LM_ACTIVATION_GELU:
+        return x * (1 + erf(x / sqrt(2))) / 2;
+    case LM_ACTIVATION_GELU_TANH:
+        return x / 2 * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+    default:
+        return x > 0 ? x : 0;
+    }
+}
+
+/* where: 0 out is a view of its own, 1 it is a, 2 it is b. */
+static void test_activation(uint64_t seed, int32_t rows, int32_t width, int32_t kind, int gated, int where) {
+    problem p = {.name = "activation", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, width, &seed);
+    lm_view b = gated ? place(&end, rows, width, &seed) : (lm_view){0};
+    lm_view out = where == 0 ? place(&end, rows, width, &seed) : where == 1 ? a : b;
+    make_image(&p, end, &seed);
+    for (int64_t i = 0; i < p.floats; i++) {
+        p.image[i] *= (float)random_int(&seed, 1, 30);
+    }
+    p.step = (lm_step){.rows = rows};
+    p.ops[0] = (lm_op){.code = LM_OP_ACTIVATION, .out = out, .a = a, .b = b, .kind = kind};
+    double* expected = malloc((size_t)rows * width * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < width; i++) {
+            expected[(int64_t)r * width + i] = activation(at(&p, &a, r, i), kind) * (gated ? at(&p, &b, r, i) : 1);
+        }
+    }
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 4e-6, result); /* 1 + erf and 1 + tanh cancel for x < 0: an absolute error of x * 2^-24 */
+    free(result);
+    free(expected);
+    free(p.image);
+}
+
+static void test_add(uint64_t seed, int32_t rows, int32_t width, int where) {
+    problem p = {.name = "add", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, width, &seed);
+    lm_view b = place(&end, rows, width, &seed);
+    lm_view out = where == 0 ? place(&end, rows, width, &seed) : where == 1 ? a : b;
+    make_image(&p, end, &seed);
+    p.step = (lm_step){.rows = rows};
+    p.ops[0] = (lm_op){.code = LM_OP_ADD, .out = out, .a = a, .b = b};
+    double* expected = malloc((size_t)rows * width * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < width; i++) {
+            expected[(int64_t)r * width + i] = (double)at(&p, &a, r, i) + at(&p, &b, r, i);
+        }
+    }
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 6e-8, result);
+    free(result);
+    free(expected);
+    free(p.image);
+}
+
+static void test_gather_rows(uint64_t seed, int32_t rows, int32_t output_rows, int32_t width) {
+    problem p = {.name = "gather_rows", .count = 1};
+    int64_t end = 0;
+    lm_view out = place(&end, output_rows, width, &seed); /* before a: their strides may be equal */
+    lm_view a = place(&end, rows, width, &seed);
+    make_image(&p, end, &seed);
+    int32_t* index = malloc((size_t)(output_rows + 1) * 4);
+    double* expected = malloc((size_t)(output_rows + 1) * width * sizeof(double));
+    for (int32_t r = 0; r < output_rows; r++) {
+        index[r] = random_int(&seed, 0, rows - 1);
+        for (int32_t i = 0; i < width; i++) {
+            expected[(int64_t)r * width + i] = at(&p, &a, index[r], i);
+        }
+    }
+    p.step = (lm_step){.rows = rows, .output_rows = output_rows, .output_index = index};
+    p.ops[0] = (lm_op){.code = LM_OP_GATHER_ROWS, .row_set = LM_ROWS_OUTPUT, .out = out, .a = a};
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 0, result);
+    free(result);
+    free(expected);
+    free(index);
+    free(p.image);
+}
+
+static void test_row_ops(void) {
+    uint64_t seed = 1000000;
+    for (int i = 0; i < 12; i++) {
+        int32_t rows = i < 4 ? i + 1 : random_int(&seed, 1, 150);
+        test_embed(seed += 10, rows, random_int(&seed, 1, 300), i % 3);
+        test_rms_norm(seed += 10, rows, 1, random_int(&seed, 1, 400), i & 1);
+        test_rms_norm(seed += 10, rows, random_int(&seed, 1, 5), random_int(&seed, 1, 70), i & 1);
+        int32_t rotary_dim = 2 * random_int(&seed, 1, 40);
+        test_rope(seed += 10, rows, random_int(&seed, 1, 5), rotary_dim + random_int(&seed, 0, 20), rotary_dim, i & 1);
+        test_activation(seed += 10, rows, random_int(&seed, 1, 300), i % 4, 0, i & 1);
+        test_activation(seed += 10, rows, random_int(&seed, 1, 300), i % 4, 1, i % 3);
+        test_add(seed += 10, rows, random_int(&seed, 1, 300), i % 3);
+        test_gather_rows(seed += 10, rows, random_int(&seed, 1, rows), random_int(&seed, 1, 300));
+    }
+    test_gather_rows(seed += 10, 3, 0, 16);
+    test_embed(seed += 10, 1, 16, LM_DTYPE_BF16);
+}
+
+/* -- KV cache and attention ---------------------------------------------------------------------------------------- */
+
+typedef struct attention {
+    int32_t heads;
+    int32_t kv_heads;
+    int32_t head_dim;
+    int32_t head_dim_v;
+    int32_t window;
+    int32_t dtype;
+    int32_t sequences;
+    int32_t lengths[3]; /* tokens of each sequence */
+} attention;
+
+/* The rows of all sequences, of which one chunk at a time is stored and attended to; gives out of each row. */
+static void attend(const machine* m, const attention* t, int32_t chunk, const float* q, const float* k, const float* v,
+                   float* out) {
+    const lm_kv_layer layers[2] = {{1, 3, 5, 0}, {t->kv_heads, t->head_dim, t->head_dim_v, 0}};
+    lm_kv* kv[3];
+    int32_t base[3];
+    int32_t total = 0;
+    for (int32_t s = 0; s < t->sequences; s++) {
+        MUST(lm_kv_create(m->device, layers, 2, t->lengths[s] + s, t->dtype, &kv[s]));
+        base[s] = total;
+        total += t->lengths[s];
+    }
+    int32_t q_width = t->heads * t->head_dim;
+    int32_t k_width = t->kv_heads * t->head_dim;
+    int32_t v_width = t->kv_heads * t->head_dim_v;
+    int32_t out_width = t->heads * t->head_dim_v;
+    int64_t row_floats = q_width + k_width + v_width + out_width;
+    int64_t most = (int64_t)chunk * t->sequences;
+    float* memory;
+    MUST(lm_device_alloc(m->device, most * row_floats * 4, (void**)&memory));
+    int32_t* positions = malloc((size_t)most * 4);
+    int32_t* sequence = malloc((size_t)most * 4);
+    for (int32_t start = 0; start < total; start += chunk) {
+        int32_t rows = 0;
+        for (int32_t s = 0; s < t->sequences; s++) {
+            for (int32_t i = start; i < start + chunk && i < t->lengths[s]; i++) {
+                positions[rows] = i;
+                sequence[rows] = s;
+                float* row = memory + rows * row_floats;
+                memcpy(row, q + (int64_t)(base[s] + i) * q_width, (size_t)q_width * 4);
+                memcpy(row + q_width, k + (int64_t)(base[s] + i) * k_width, (size_t)k_width * 4);
+                memcpy(row + q_width + k_width, v + (int64_t)(base[s] + i) * v_width, (size_t)v_width * 4);
+                rows++;
+            }
+        }
+        if (rows == 0) {
+            break;
+        }
+        int32_t stride = (int32_t)row_floats;
+        lm_view views[4] = {{0, stride, q_width}, {q_width, stride, k_width}, {q_width + k_width, stride, v_width},
+                            {q_width + k_width + v_width, stride, out_width}};
+        lm_op ops[2] = {
+            {.code = LM_OP_KV_STORE, .out = views[3], .a = views[1], .b = views[2], .layer = 1},
+            {.code = LM_OP_ATTENTION, .out = views[3], .a = views[0], .layer = 1, .heads = t->heads,
+             .head_dim = t->head_dim, .window = t->window, .scale = 0.25f},
+        };
+        lm_step step = {.rows = rows, .sequences = t->sequences, .positions = positions, .sequence = sequence, .kv = kv,
+                        .activations = memory, .activations_bytes = most * row_floats * 4};
+        MUST(lm_submit(m->queue, ops, 2, &step, NULL));
+        for (int32_t i = 0; i < rows; i++) {
+            memcpy(out + (int64_t)(base[sequence[i]] + positions[i]) * out_width,
+                   memory + i * row_floats + q_width + k_width + v_width, (size_t)out_width * 4);
+        }
+    }
+    MUST(lm_device_free(m->device, memory, most * row_floats * 4));
+    for (int32_t s = 0; s < t->sequences; s++) {
+        MUST(lm_kv_destroy(kv[s]));
+    }
+    free(positions);
+    free(sequence);
+}
+
+static double cached(float x, int32_t dtype) {
+    return dtype == LM_DTYPE_F16 ? f16_nearest(x) : x;
+}
+
+static void check_attention(const attention* t, const float* q, const float* k, const float* v, const float* out) {
+    int32_t group = t->heads / t->kv_heads;
+    int32_t base = 0;
+    for (int32_t s = 0; s < t->sequences; s++) {
+        double* weights = malloc((size_t)t->lengths[s] * sizeof(double));
+        double* values = malloc((size_t)t->head_dim_v * sizeof(double));
+        int32_t every = t->lengths[s] < 300 ? 1 : 61; /* of a long sequence some rows are enough */
+        for (int32_t i = 0; i < t->lengths[s]; i += i + every < t->lengths[s] ? every : t->lengths[s] - i - 1 + (i + 1 == t->lengths[s])) {
+            int32_t first = t->window > 0 && i + 1 > t->window ? i + 1 - t->window : 0;
+            for (int32_t h = 0; h < t->heads; h++) {
+                double max = -INFINITY;
+                for (int32_t p = first; p <= i; p++) {
+                    double score = 0;
+                    for (int32_t d = 0; d < t->head_dim; d++) {
+                        score += q[((int64_t)(base + i) * t->heads + h) * t->head_dim + d]
+                            * cached(k[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim + d], t->dtype);
+                    }
+                    weights[p] = score * 0.25;
+                    max = fmax(max, weights[p]);
+                }
+                double sum = 0;
+                memset(values, 0, (size_t)t->head_dim_v * sizeof(double));
+                for (int32_t p = first; p <= i; p++) {
+                    double weight = exp(weights[p] - max);
+                    sum += weight;
+                    for (int32_t d = 0; d < t->head_dim_v; d++) {
+                        values[d] += weight
+                            * cached(v[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim_v + d], t->dtype);
+                    }
+                }
+                for (int32_t d = 0; d < t->head_dim_v; d++) {
+                    float got = out[((int64_t)(base + i) * t->heads + h) * t->head_dim_v + d];
+                    CHECK(fabs(got - values[d] / sum) <= 3e-6, "attention: position %d, head %d, element %d is %.9g, not %.9g",
+                          i, h, d, got, values[d] / sum);
+                }
+            }
+        }
+        free(values);
+        free(weights);
+        base += t->lengths[s];
+    }
+}
+
+static void test_attention(uint64_t seed, attention t, int thorough) {
+    int32_t total = 0;
+    int32_t longest = 0;
+    for (int32_t s = 0; s < t.sequences; s++) {
+        total += t.lengths[s];
+        longest = t.lengths[s] > longest ? t.lengths[s] : longest;
+    }
+    int64_t q_floats = (int64_t)total * t.heads * t.head_dim;
+    int64_t k_floats = (int64_t)total * t.kv_heads * t.head_dim;
+    int64_t v_floats = (int64_t)total * t.kv_heads * t.head_dim_v;
+    int64_t out_floats = (int64_t)total * t.heads * t.head_dim_v;
+    float* q = malloc((size_t)q_floats * 4);
+    float* k = malloc((size_t)k_floats * 4);
+    float* v = malloc((size_t)v_floats * 4);
+    float* out = malloc((size_t)out_floats * 4);
+    float* other = malloc((size_t)out_floats * 4);
+    for (int64_t i = 0; i < q_floats; i++) {
+        q[i] = 4 * random_float(&seed);
+    }
+    for (int64_t i = 0; i < k_floats; i++) {
+        k[i] = random_float(&seed);
+    }
+    for (int64_t i = 0; i < v_floats; i++) {
+        v[i] = random_float(&seed);
+    }
+    attend(&machines[0], &t, longest, q, k, v, out);
+    check_attention(&t, q, k, v, out);
+    digest_floats(out, out_floats);
+    for (int i = 1; i < machine_count; i++) {
+        if (!thorough && machines[i].simd == LM_SIMD_PLAIN) {
+            continue;
+        }
+        attend(&machines[i], &t, longest, q, k, v, other);
+        CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0, "attention: simd %d, %d threads differ from plain",
+              machines[i].simd, machines[i].threads);
+    }
+    const machine* last = &machines[machine_count - 1];
+    for (int32_t chunk = 1; chunk < longest; chunk = chunk * 3 + random_int(&seed, 0, 5)) {
+        attend(last, &t, chunk, q, k, v, other);
+        CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0, "attention: chunks of %d rows give other bits", chunk);
+    }
+    int32_t base = 0;
+    for (int32_t s = 0; s < t.sequences; s++) { /* each sequence without the others */
+        attention alone = t;
+        alone.sequences = 1;
+        alone.lengths[0] = t.lengths[s];
+        attend(last, &alone, t.lengths[s], q + (int64_t)base * t.heads * t.head_dim,
+               k + (int64_t)base * t.kv_heads * t.head_dim, v + (int64_t)base * t.kv_heads * t.head_dim_v, other);
+        CHECK(memcmp(out + (int64_t)base * t.heads * t.head_dim_v, other,
+                     (size_t)t.lengths[s] * t.heads * t.head_dim_v * 4) == 0,
+              "attention: sequence %d alone gives other bits", s);
+        base += t.lengths[s];
+    }
+    free(q);
+    free(k);
+    free(v);
+    free(out);
+    free(other);
+}
+
+static void test_attentions(void) {
+    uint64_t seed = 2000000;
+    test_attention(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, {1}}, 1);
+    test_attention(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 2, {70, 130}}, 1);
+    test_attention(seed += 10, (attention){8, 1, 24, 40, 0, LM_DTYPE_F16, 3, {5, 64, 65}}, 1);
+    test_attention(seed += 10, (attention){6, 6, 33, 17, 50, LM_DTYPE_F32, 2, {200, 3}}, 1);
+    test_attention(seed += 10, (attention){10, 2, 64, 64, 1, LM_DTYPE_F16, 1, {90}}, 1);
+    test_attention(seed += 10, (attention){5, 1, 128, 144, 0, LM_DTYPE_F32, 1, {150}}, 1);
+    test_attention(seed += 10, (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, {2200, 1030}}, 0);
+    test_attention(seed += 10, (attention){2, 2, 16, 16, 1000, LM_DTYPE_F16, 1, {2300}}, 0);
+}
+
+int main(void) {
+    open_machines();
+    test_linears();
+    test_row_ops();
+    test_attentions();
+    close_machines();
+    CHECK(digest == DIGEST, "the digest of all results is 0x%llx", (unsigned long long)digest);
+    return finish_tests("test_ops");
+}

@@ -1,0 +1,16 @@
+package dev.lamina.internal.shard;
+
+import java.nio.file.Path;
+import java.util.List;
+
+/**
+ * What a split did.
+ *
+ * @param directory the shard set
+ * @param alreadyComplete the set of the same model was there already; nothing was copied
+ * @param copiedBytes bytes of tensors copied in this run
+ * @param freed files of the original that were deleted in this run
+ * @param kept files of the original that were to be deleted and were not, each with the reason
+ */
+public record SplitResult(
+        Path directory, boolean alreadyComplete, long copiedBytes, List<Path> freed, List<String> kept) {}

@@ -419,7 +419,9 @@ static int32_t check_kv(const checked* c, lm_kv_layer* out) {
 static int32_t check_op(const checked* c) {
     const lm_op* op = c->op;
     int32_t rows = c->rows;
-    TRY(check_view(c, "out", &op->out, rows, op->out.width));
+    if (op->code != LM_OP_KV_STORE) { /* it writes to the cache alone */
+        TRY(check_view(c, "out", &op->out, rows, op->out.width));
+    }
     if (op->code == LM_OP_EMBED) {
         REQUIRE_OP(lm_dtype_bytes(op->dtype) != 0, "unknown dtype %d", op->dtype);
         return check_inputs(c, op->out.width * lm_dtype_bytes(op->dtype));

@@ -10,6 +10,7 @@ import dev.lamina.internal.stream.StreamCounters;
 import dev.lamina.internal.stream.StreamOptions;
 import dev.lamina.internal.stream.Streamer;
 import java.util.ArrayList;
+import java.util.BitSet;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -25,18 +26,21 @@ final class Budget implements AutoCloseable {
     /** A workspace takes at most this share of the budget, unless one row for each sequence needs more. */
     private static final int WORKSPACES_IN_BUDGET = 8;
 
+    /** Reading begins anew only for resident panels that are more than this share of the weights. */
+    private static final int WORTH_A_RESTART = 50;
+
     private final Weights weights;
     private final Device device;
     private final Queue queue;
     private final long memory;
     private final StreamOptions streamOptions;
-    private final long[] panelBytes;
+    private final List<Extent> cycle;
     private final ResidentPanels residents;
     private final List<Sequence> kept = new ArrayList<>();
     private @Nullable Placement placement;
     private @Nullable Streamer streamer;
     private @Nullable Workspace workspace;
-    private StreamCounters pastCounters = StreamCounters.ZERO;
+    private StreamCounters pastCounters = StreamCounters.NONE;
     private long peakBytes;
 
     /**
@@ -51,14 +55,14 @@ final class Budget implements AutoCloseable {
         this.queue = queue;
         this.memory = memory;
         this.streamOptions = StreamOptions.defaults().withPrefetch(prefetch);
-        this.panelBytes = weights.panelBytes();
-        this.residents = new ResidentPanels(device, panelBytes.length);
+        this.cycle = weights.cycle();
+        this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), device);
         plan(new Workspace.Size(1, 1, 1), weights.kv().bytes(1));
     }
 
     /** Whether a call with this workspace and so many more bytes fits. */
     boolean fits(Workspace.Size size, long otherBytes) {
-        return Placement.minimumBytes(fixedBytes(size, otherBytes), panelBytes, streamOptions) <= memory;
+        return Placement.minimum(fixedBytes(size, otherBytes), weights.files(), cycle, streamOptions) <= memory;
     }
 
     /** The most positions, up to {@code limit}, whose KV cache fits beside what is there. */
@@ -90,7 +94,7 @@ final class Budget implements AutoCloseable {
             workspace.close();
             workspace = null;
         }
-        place(plan(size, otherBytes));
+        place(plan(size, otherBytes), fixedBytes(size, otherBytes));
         if (workspace == null) {
             workspace = new Workspace(device, weights.program(), weights.schedule(), weights.plan(), weights.vectors(),
                     weights.embeddingType(), size);
@@ -127,22 +131,25 @@ final class Budget implements AutoCloseable {
     }
 
     private Placement plan(Workspace.Size size, long otherBytes) {
-        return Placement.plan(memory, fixedBytes(size, otherBytes), panelBytes, streamOptions);
+        return Placement.plan(memory, fixedBytes(size, otherBytes), weights.files(), cycle, streamOptions);
     }
 
-    /** Brings ring and resident panels to a new placement; if it is the old one, reading goes on undisturbed. */
-    private void place(Placement next) {
-        if (streamer != null && next.equals(placement)) {
-            return;
+    /**
+     * Brings ring and resident panels to a new placement. If the old one still fits and the new one would not hold much
+     * more, it stays, and reading goes on undisturbed.
+     */
+    private void place(Placement next, long fixedBytes) {
+        var old = placement;
+        if (streamer != null && old != null) {
+            long gain = next.residentBytes() - old.residentBytes();
+            if (old.hostBytes() + fixedBytes <= memory && gain <= weights.schedule().weightBytes() / WORTH_A_RESTART) {
+                return;
+            }
         }
         closeStreamer();
-        residents.retain(next.resident());
-        streamer = new Streamer(weights.files(), extents(), residents, next, streamOptions, device);
+        residents.choose(next.resident());
         placement = next;
-    }
-
-    private List<Extent> extents() {
-        return weights.schedule().panels().stream().map(Schedule.Panel::extent).toList();
+        streamer = new Streamer(weights.files(), cycle, residents, next.options(), device);
     }
 
     private Streamer streamer() {
@@ -171,6 +178,11 @@ final class Budget implements AutoCloseable {
     /** What was read since the model was opened. */
     StreamCounters counters() {
         return streamer == null ? pastCounters : pastCounters.plus(streamer.counters());
+    }
+
+    /** What was read since an earlier moment. */
+    StreamCounters countersSince(StreamCounters earlier) {
+        return counters().minus(earlier);
     }
 
     /** Bytes of panels that stay in memory. */

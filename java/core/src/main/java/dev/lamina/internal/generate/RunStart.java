@@ -28,7 +28,7 @@ final class RunStart {
     GenerationStats stats(Answer answer, long sweeps) {
         long now = System.nanoTime();
         long first = firstTokenNanos == 0 ? now : firstTokenNanos;
-        var counters = budget.counters().minus(countersBefore);
+        var counters = budget.countersSince(countersBefore);
         return new GenerationStats(
                 answer.promptTokens(),
                 answer.cachedTokens(),
@@ -37,9 +37,9 @@ final class RunStart {
                 (now - first) / NANOS,
                 sweeps,
                 counters.weightBytes(),
-                counters.embeddingBytes(),
+                counters.rowBytes(),
                 counters.paddingBytes(),
-                counters.unusedBytes(),
+                counters.readBytes() - counters.weightBytes() - counters.rowBytes() - counters.paddingBytes(),
                 counters.waitNanos() / NANOS,
                 budget.residentBytes(),
                 budget.peakBytes());

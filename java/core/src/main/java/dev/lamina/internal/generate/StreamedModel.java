@@ -28,6 +28,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.random.RandomGenerator;
+import org.jspecify.annotations.Nullable;
 
 /** A model whose weights stream from disk. */
 final class StreamedModel implements LanguageModel {
@@ -74,26 +75,36 @@ final class StreamedModel implements LanguageModel {
         var checkpoint = Checkpoint.open(directory);
         long memory = options.memory() > 0 ? options.memory() : FreeMemory.bytes() / 2;
         long panel = options.panel() > 0 ? options.panel() : Math.min(DEFAULT_PANEL, memory / PANELS_IN_BUDGET);
+        var defaults = GenerationDefaults.load(directory, config);
         var device = Device.openCpu(options.threads());
         var queue = device.openQueue();
+        Weights weights = null;
         try {
-            var weights = Weights.open(checkpoint, config, device, queue, ioMode(options.io()), panel,
+            weights = Weights.open(checkpoint, config, device, queue, ioMode(options.io()), panel,
                     options.kv() == ModelOptions.KvType.F16);
             var budget = new Budget(weights, device, queue, memory, options.prefetch());
-            return new StreamedModel(options, device, queue, weights, budget,
-                    GenerationDefaults.load(directory, config), new TextTools(directory));
-        } catch (IOException e) {
-            closeDevice(device, queue);
-            throw new LaminaException(e.getMessage(), e);
-        } catch (RuntimeException e) {
-            closeDevice(device, queue);
-            throw e;
+            return new StreamedModel(options, device, queue, weights, budget, defaults, new TextTools(directory));
+        } catch (IOException | RuntimeException e) {
+            closeAll(weights, device, queue);
+            throw e instanceof RuntimeException unchecked ? unchecked : failure((IOException) e);
         }
     }
 
-    private static void closeDevice(Device device, Queue queue) {
-        queue.close();
-        device.close();
+    private static LaminaException failure(IOException e) {
+        return new LaminaException(e.getMessage() == null ? e.toString() : e.getMessage(), e);
+    }
+
+    private static void closeAll(@Nullable Weights weights, Device device, Queue queue) {
+        try {
+            if (weights != null) {
+                weights.close();
+            }
+        } catch (IOException e) {
+            throw failure(e);
+        } finally {
+            queue.close();
+            device.close();
+        }
     }
 
     private static IoMode ioMode(ModelOptions.Io io) {
@@ -356,7 +367,7 @@ final class StreamedModel implements LanguageModel {
             return work.run();
         } catch (IOException e) {
             budget.reset();
-            throw new LaminaException(e.getMessage() == null ? e.toString() : e.getMessage(), e);
+            throw failure(e);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new LaminaException("The thread was interrupted while it waited for the disk.", e);
@@ -385,12 +396,9 @@ final class StreamedModel implements LanguageModel {
             if (!closed) {
                 closed = true;
                 budget.close();
-                weights.close();
-                closeDevice(device, queue);
+                closeAll(weights, device, queue);
                 text.close();
             }
-        } catch (IOException e) {
-            throw new LaminaException(e.getMessage(), e);
         } finally {
             turn.unlock();
         }

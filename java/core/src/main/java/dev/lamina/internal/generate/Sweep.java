@@ -100,7 +100,8 @@ final class Sweep {
             if (cancelled.getAsBoolean()) {
                 return false;
             }
-            try (var arrived = streamer.next()) {
+            var arrived = streamer.next();
+            try {
                 step.panel(arrived.memory());
                 long ticket = queue.submit(workspace.ops(), panel.firstOp(), panel.opCount(), step);
                 if (panel.logits() == null || step.outputRows() == 0) {
@@ -108,6 +109,8 @@ final class Sweep {
                 } else {
                     deliver(panel.logits(), sink);
                 }
+            } finally {
+                arrived.release();
             }
             bytesDone += panel.extent().bytes();
             progress.accept(new SweepProgress(done, step.rows(), prefill, bytesDone, weightBytes));

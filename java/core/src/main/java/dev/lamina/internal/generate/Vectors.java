@@ -7,18 +7,27 @@ import dev.lamina.internal.model.Program;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
+import dev.lamina.internal.stream.Extent;
+import dev.lamina.internal.stream.ResidentPanels;
+import dev.lamina.internal.stream.StreamOptions;
+import dev.lamina.internal.stream.Streamer;
 import java.io.IOException;
+import java.io.InterruptedIOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.nio.file.Path;
+import java.util.BitSet;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 
 /** The small tensors of a model, norms and biases: read once, widened to f32, kept in device memory. */
 final class Vectors implements AutoCloseable {
     private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+
+    private static final StreamOptions READING = StreamOptions.defaults().withPrefetch(8).withReaders(2).withRowCacheBytes(0);
 
     private final Device device;
     private final MemorySegment memory;
@@ -29,32 +38,42 @@ final class Vectors implements AutoCloseable {
         this.memory = memory;
     }
 
-    /** Reads the vectors of a program. */
-    static Vectors load(Device device, Queue queue, Program program, Checkpoint checkpoint, Map<Path, DataFile> files)
-            throws IOException {
-        long bytes = 0;
-        for (var name : program.vectors()) {
-            bytes += bytes(checkpoint.tensor(name));
-        }
-        var vectors = new Vectors(device, device.allocateOnDevice(Math.max(bytes, 1)));
-        var host = device.allocate(Math.max(bytes, 1));
-        try {
+    /**
+     * Reads the vectors of a program.
+     *
+     * @param numbers number of each file, as {@link Extent#file} counts them
+     */
+    static Vectors load(Device device, Queue queue, Program program, Checkpoint checkpoint, List<DataFile> files,
+            Map<Path, Integer> numbers) throws IOException {
+        var tensors = program.stages().stream()
+                .flatMap(stage -> stage.tensors().stream())
+                .filter(program.vectors()::contains)
+                .map(checkpoint::tensor)
+                .toList();
+        long bytes = tensors.stream().mapToLong(Vectors::bytes).sum();
+        var extents = tensors.stream()
+                .map(tensor -> new Extent(numbers.get(tensor.file()), tensor.offset(), tensor.bytes()))
+                .toList();
+        var vectors = new Vectors(device, device.allocateOnDevice(bytes));
+        var host = device.allocate(bytes);
+        try (var none = new ResidentPanels(files, extents, new BitSet(), device);
+                var streamer = new Streamer(files, extents, none, READING, device)) {
             long offset = 0;
-            for (var stage : program.stages()) {
-                for (var name : stage.tensors()) {
-                    if (program.vectors().contains(name)) {
-                        var tensor = checkpoint.tensor(name);
-                        widen(tensor, files.get(tensor.file()), device, host.asSlice(offset, bytes(tensor)));
-                        vectors.slices.put(name, vectors.memory.asSlice(offset, floats(tensor) * Float.BYTES));
-                        offset += bytes(tensor);
-                    }
-                }
+            for (var tensor : tensors) {
+                var stored = streamer.next();
+                widen(stored.memory(), tensor.dtype(), host.asSlice(offset, floats(tensor) * Float.BYTES));
+                stored.release();
+                vectors.slices.put(tensor.name(), vectors.memory.asSlice(offset, floats(tensor) * Float.BYTES));
+                offset += bytes(tensor);
             }
             queue.await(queue.copyToDevice(vectors.memory, host));
             return vectors;
         } catch (IOException | RuntimeException e) {
             vectors.close();
             throw e;
+        } catch (InterruptedException e) {
+            vectors.close();
+            throw new InterruptedIOException("interrupted while the model was opened");
         } finally {
             device.free(host);
         }
@@ -69,15 +88,9 @@ final class Vectors implements AutoCloseable {
         return Math.ceilDiv(floats(tensor) * Float.BYTES, 64) * 64;
     }
 
-    private static void widen(Tensor tensor, DataFile file, Device device, MemorySegment out) throws IOException {
-        var stored = device.allocate(tensor.bytes());
-        try {
-            file.read(stored, tensor.offset());
-            for (long i = 0; i < floats(tensor); i++) {
-                out.setAtIndex(ValueLayout.JAVA_FLOAT, i, element(stored, tensor.dtype(), i));
-            }
-        } finally {
-            device.free(stored);
+    private static void widen(MemorySegment stored, DType dtype, MemorySegment out) {
+        for (long i = 0; i < out.byteSize() / Float.BYTES; i++) {
+            out.setAtIndex(ValueLayout.JAVA_FLOAT, i, element(stored, dtype, i));
         }
     }
 

@@ -9,6 +9,7 @@ import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.KvLayout;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
+import dev.lamina.internal.stream.Extent;
 import dev.lamina.internal.stream.IoMode;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -57,13 +58,14 @@ record Weights(
                 }
             }
             var schedule = Schedule.of(program, checkpoint, numbers, panelBytes);
-            var vectors = Vectors.load(device, queue, program, checkpoint, opened);
             var embedding = checkpoint.tensor(program.embedding());
             var table = new Sweep.EmbeddingTable(numbers.get(embedding.file()), embedding.offset(),
                     embedding.bytes() / program.tokens());
-            return new Weights(checkpoint, program, List.copyOf(opened.values()), schedule,
-                    ActivationPlan.of(program, schedule.logitsColumns()), vectors, table, embedding.dtype(),
-                    kvLayout(program, halfKv));
+            var plan = ActivationPlan.of(program, schedule.logitsColumns());
+            var files = List.copyOf(opened.values());
+            var vectors = Vectors.load(device, queue, program, checkpoint, files, numbers);
+            return new Weights(checkpoint, program, files, schedule, plan, vectors, table,
+                    embedding.dtype(), kvLayout(program, halfKv));
         } catch (IOException | RuntimeException e) {
             closeAll(opened);
             throw e;
@@ -84,9 +86,9 @@ record Weights(
         }
     }
 
-    /** Bytes of each panel, in schedule order. */
-    long[] panelBytes() {
-        return schedule.panels().stream().mapToLong(panel -> panel.extent().bytes()).toArray();
+    /** Where the panels lie, in the order of reading. */
+    List<Extent> cycle() {
+        return schedule.panels().stream().map(Schedule.Panel::extent).toList();
     }
 
     /** Numbers in all tensors that the program uses. */

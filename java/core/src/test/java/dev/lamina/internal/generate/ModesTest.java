@@ -10,7 +10,6 @@ import dev.lamina.LaminaException;
 import dev.lamina.LanguageModel;
 import dev.lamina.ModelOptions;
 import dev.lamina.Prompt;
-import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.model.Architectures;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.shard.SplitOptions;
@@ -152,10 +151,9 @@ class ModesTest {
     }
 
     static Path split(Path source, Path out) throws IOException {
-        var checkpoint = Checkpoint.open(source);
-        var program = Architectures.program(ModelConfig.load(source), checkpoint);
-        var stages = program.stages().stream().map(stage -> new StageTensors(stage.name(), stage.tensors())).toList();
-        Splitter.split(checkpoint, stages, out, SplitOptions.defaults(), (done, total) -> { });
+        Splitter.split(source, out, checkpoint -> Architectures.program(ModelConfig.load(source), checkpoint).stages().stream()
+                .map(stage -> new StageTensors(stage.name(), stage.tensors()))
+                .toList(), new SplitOptions(false), (phase, done, total) -> { });
         return out;
     }
 }

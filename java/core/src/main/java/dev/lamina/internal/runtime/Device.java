@@ -53,7 +53,7 @@ public final class Device implements HostMemory, AutoCloseable {
      * @param threads that compute; 0: one a core
      */
     public static Device openCpu(int threads) {
-        NativeLibrary.load();
+        loadLibrary();
         checkAbi();
         try (var arena = Arena.ofConfined()) {
             var options = lm_device_options.allocate(arena);
@@ -63,6 +63,14 @@ public final class Device implements HostMemory, AutoCloseable {
             var out = arena.allocate(ValueLayout.ADDRESS);
             Status.check(lamina_h.lm_device_open(options, out));
             return new Device(out.get(ValueLayout.ADDRESS, 0));
+        }
+    }
+
+    private static void loadLibrary() {
+        try {
+            NativeLibrary.load();
+        } catch (UnsatisfiedLinkError e) {
+            throw new LaminaException("Cannot load the native library: " + e.getMessage(), e);
         }
     }
 

@@ -1,6 +1,5 @@
 package dev.lamina.internal.runtime;
 
-import dev.lamina.bindings.NativeLibrary;
 import dev.lamina.bindings.lamina_h;
 import dev.lamina.bindings.lm_kv_layer;
 import java.lang.foreign.Arena;
@@ -26,7 +25,6 @@ public record KvLayout(List<Layer> layers, boolean half) {
 
     /** Bytes of a cache of that many positions. */
     public long bytes(int capacity) {
-        NativeLibrary.load();
         try (var arena = Arena.ofConfined()) {
             var out = arena.allocate(ValueLayout.JAVA_LONG);
             Status.check(lamina_h.lm_kv_bytes(toNative(arena), layers.size(), capacity, dtype(), out));

@@ -66,7 +66,7 @@ class ModesTest {
         for (var mode : modes().entrySet()) {
             assertArrayEquals(reference, logits(fixture.directory(), mode.getValue(), prompt), mode.getKey());
         }
-        long least = leastMemory(fixture.directory());
+        long least = leastMemory(fixture.directory(), prompt);
         for (long memory = least; memory < 4 * least; memory += least / 3) {
             var options = ModelOptions.builder().memory(memory).panel(8192).prefetch(1).build();
             assertArrayEquals(reference, logits(fixture.directory(), options, prompt), "memory " + memory);
@@ -137,12 +137,12 @@ class ModesTest {
         }
     }
 
-    /** The smallest budget that the model accepts for small panels, as its own error message names it. */
-    private static long leastMemory(Path directory) {
+    /** The smallest power of two that is accepted as a budget, with small panels. */
+    private static long leastMemory(Path directory, int[] prompt) {
         for (long memory = 1 << 10; ; memory *= 2) {
             try (var model = LanguageModel.open(directory.toString(),
                     ModelOptions.builder().memory(memory).panel(8192).prefetch(1).build())) {
-                model.logits(new int[] {1, 2, 3}, (firstRow, rows, firstColumn, columns, values) -> { });
+                model.logits(prompt, (firstRow, rows, firstColumn, columns, values) -> { });
                 return memory;
             } catch (LaminaException e) {
                 assertTrue(e.getMessage().contains("memory"), e.getMessage());

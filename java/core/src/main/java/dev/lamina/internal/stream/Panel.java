@@ -1,0 +1,81 @@
+package dev.lamina.internal.stream;
+
+import java.lang.foreign.MemorySegment;
+
+/**
+ * A panel that was read: valid from {@link Streamer#next} until {@link #release} or the end of the streamer. Any thread
+ * may use and release it.
+ */
+public final class Panel {
+    private final Streamer streamer;
+    private final int index;
+    private final MemorySegment memory;
+
+    // The rest is guarded by the lock of the streamer.
+    final long position; // in the endless schedule
+    final Extent extent;
+    final DataFile file;
+    final long windowStart;
+    final long windowEnd;
+    final MemorySegment window; // file bytes [windowStart, windowEnd): a slot, or memory for good
+    final boolean resident;
+    long claimed; // file offset up to which readers took over
+    int reading; // requests under way
+    long wantedBytes; // of the extent, that came from disk
+    boolean released;
+
+    /** A panel to be read into a window. */
+    Panel(Streamer streamer, int index, long position, Extent extent, DataFile file, MemorySegment window,
+            boolean resident) {
+        this.streamer = streamer;
+        this.index = index;
+        this.position = position;
+        this.extent = extent;
+        this.file = file;
+        this.windowStart = extent.windowStart(file.alignment());
+        this.windowEnd = extent.windowEnd(file.alignment());
+        this.window = window;
+        this.resident = resident;
+        this.memory = window.asSlice(extent.offset() - windowStart, extent.bytes());
+        this.claimed = windowStart;
+    }
+
+    /** Whether all of it was asked of the readers. */
+    boolean isClaimed() {
+        return claimed == windowEnd;
+    }
+
+    /** Whether all of it is in memory. */
+    boolean isComplete() {
+        return isClaimed() && reading == 0;
+    }
+
+    /** How many bytes of [from, to) are the panel's own. */
+    long wanted(long from, long to) {
+        return Math.max(0, Math.min(to, extent.end()) - Math.max(from, extent.offset()));
+    }
+
+    /** Its place in the cycle. */
+    public int index() {
+        return index;
+    }
+
+    /**
+     * Its bytes, exactly.
+     *
+     * @throws IllegalStateException it was released, or the streamer is closed
+     */
+    public MemorySegment memory() {
+        streamer.checkHeld(this);
+        return memory;
+    }
+
+    /**
+     * Gives its memory back for the next read.
+     *
+     * @throws IllegalStateException it was released before
+     */
+    public void release() {
+        streamer.release(this);
+    }
+}

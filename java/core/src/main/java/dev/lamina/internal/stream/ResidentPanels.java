@@ -1,0 +1,237 @@
+package dev.lamina.internal.stream;
+
+import dev.lamina.internal.runtime.HostMemory;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.BitSet;
+import java.util.Comparator;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Memory for good for chosen panels of a cycle. The readers of a {@link Streamer} fill it on their first pass, after that
+ * these panels are not read again; a later streamer over the same files and cycle goes on with what is there.
+ *
+ * <p>While a streamer has it, it belongs to that streamer: {@link #bytes} may be called at any time, everything else only
+ * before and after, by one thread at a time.
+ */
+public final class ResidentPanels implements AutoCloseable {
+    private enum State { EMPTY, FILLING, FILLED }
+
+    private static final class Entry {
+        final HostBlock block;
+        State state = State.EMPTY;
+        long unreportedBytes; // read from disk, and not yet counted as weights of a consumed panel
+
+        Entry(HostBlock block) {
+            this.block = block;
+        }
+    }
+
+    private final List<DataFile> files;
+    private final List<Extent> cycle;
+    private final HostMemory memory;
+    private final @Nullable Entry[] entries; // by panel index
+    private final int[] byOffset; // panel indexes, sorted by file and offset
+    private volatile long bytes;
+    private volatile boolean attached;
+    private boolean closed;
+
+    /**
+     * Allocates memory for the chosen panels.
+     *
+     * @param files the files that the cycle names
+     * @param cycle the panels in schedule order
+     * @param chosen indexes into the cycle
+     * @param memory where to allocate
+     */
+    public ResidentPanels(List<DataFile> files, List<Extent> cycle, BitSet chosen, HostMemory memory) {
+        this.files = List.copyOf(files);
+        this.cycle = List.copyOf(cycle);
+        this.memory = memory;
+        this.entries = new Entry[cycle.size()];
+        var order = new ArrayList<Integer>();
+        for (int i = 0; i < cycle.size(); i++) {
+            order.add(i);
+        }
+        order.sort(Comparator.<Integer>comparingInt(i -> cycle.get(i).file())
+                .thenComparingLong(i -> cycle.get(i).offset()));
+        this.byOffset = order.stream().mapToInt(i -> i).toArray();
+        choose(chosen);
+    }
+
+    /** Bytes allocated. */
+    public long bytes() {
+        return bytes;
+    }
+
+    /**
+     * Changes the choice: evicts what is not in it, allocates what is new in it, and keeps the rest as it is.
+     *
+     * @throws IllegalStateException a streamer has it, or it is closed
+     */
+    public void choose(BitSet chosen) {
+        checkFree();
+        if (chosen.length() > entries.length) {
+            throw new IllegalArgumentException("panel " + (chosen.length() - 1) + " of " + entries.length);
+        }
+        for (int i = 0; i < entries.length; i++) {
+            if (!chosen.get(i)) {
+                evict(i);
+            }
+        }
+        try {
+            for (int i = chosen.nextSetBit(0); i >= 0; i = chosen.nextSetBit(i + 1)) {
+                if (entries[i] == null) {
+                    int alignment = files.get(cycle.get(i).file()).alignment();
+                    HostBlock block = HostBlock.allocate(memory, windowBytes(i), alignment);
+                    entries[i] = new Entry(block);
+                    bytes += HostBlock.footprint(windowBytes(i), alignment);
+                }
+            }
+        } catch (Throwable e) {
+            close();
+            throw e;
+        }
+    }
+
+    /**
+     * Frees one panel, which is streamed from then on; does nothing when it is not here.
+     *
+     * @throws IllegalStateException a streamer has it, or it is closed
+     */
+    public void evict(int index) {
+        checkFree();
+        Entry entry = entries[index];
+        if (entry != null) {
+            entries[index] = null;
+            bytes -= HostBlock.footprint(windowBytes(index), files.get(cycle.get(index).file()).alignment());
+            entry.block.close();
+        }
+    }
+
+    /**
+     * Frees all of it.
+     *
+     * @throws IllegalStateException a streamer has it
+     */
+    @Override
+    public void close() {
+        if (!closed) {
+            for (int i = 0; i < entries.length; i++) {
+                evict(i);
+            }
+            closed = true;
+        }
+    }
+
+    private void checkFree() {
+        if (attached || closed) {
+            throw new IllegalStateException(closed ? "the resident panels are closed" : "a streamer uses these panels");
+        }
+    }
+
+    private long windowBytes(int index) {
+        Extent extent = cycle.get(index);
+        int alignment = files.get(extent.file()).alignment();
+        return extent.windowEnd(alignment) - extent.windowStart(alignment);
+    }
+
+    // For the streamer, under its lock.
+
+    void attach(List<DataFile> files, List<Extent> cycle) {
+        checkFree();
+        if (!this.files.equals(files) || !this.cycle.equals(cycle)) {
+            throw new IllegalArgumentException("these resident panels belong to other files or another cycle");
+        }
+        attached = true;
+    }
+
+    /** Ends the use by a streamer; returns the bytes that it read for panels which it never handed out. */
+    long detach() {
+        attached = false;
+        long unreported = 0;
+        for (int i = 0; i < entries.length; i++) {
+            unreported += entries[i] == null ? 0 : reportBytes(i);
+        }
+        return unreported;
+    }
+
+    /** The window of a chosen panel, or null. */
+    @Nullable MemorySegment window(int index) {
+        Entry entry = entries[index];
+        return entry == null ? null : entry.block.memory();
+    }
+
+    /** Whether no panel needs a slot. */
+    boolean holdsAll() {
+        return Arrays.stream(entries).allMatch(entry -> entry != null);
+    }
+
+    boolean isFilled(int index) {
+        Entry entry = entries[index];
+        return entry != null && entry.state == State.FILLED;
+    }
+
+    /** Whether nobody has begun to read this chosen panel. */
+    boolean isEmpty(int index) {
+        Entry entry = entries[index];
+        return entry != null && entry.state == State.EMPTY;
+    }
+
+    void beginFill(int index) {
+        entry(index).state = State.FILLING;
+    }
+
+    void endFill(int index, long bytesRead) {
+        Entry entry = entry(index);
+        entry.state = State.FILLED;
+        entry.unreportedBytes = bytesRead;
+    }
+
+    void dropFill(int index) {
+        entry(index).state = State.EMPTY;
+    }
+
+    /** The bytes that filling this panel took, once. */
+    long reportBytes(int index) {
+        Entry entry = entry(index);
+        long read = entry.unreportedBytes;
+        entry.unreportedBytes = 0;
+        return read;
+    }
+
+    /** Where these bytes of a file are in memory, or null when they are not in one filled panel. */
+    @Nullable MemorySegment find(int file, long offset, long length) {
+        int low = 0;
+        int high = byOffset.length; // the first panel that starts after the offset
+        while (low < high) {
+            int middle = (low + high) >>> 1;
+            Extent extent = cycle.get(byOffset[middle]);
+            if (extent.file() < file || extent.file() == file && extent.offset() <= offset) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        if (low == 0) {
+            return null;
+        }
+        int index = byOffset[low - 1];
+        Extent extent = cycle.get(index);
+        MemorySegment window = window(index);
+        if (window == null || !isFilled(index) || extent.file() != file || offset + length > extent.end()) {
+            return null;
+        }
+        return window.asSlice(offset - extent.windowStart(files.get(file).alignment()), length);
+    }
+
+    private Entry entry(int index) {
+        Entry entry = entries[index];
+        if (entry == null) {
+            throw new IllegalStateException("panel " + index + " is not resident");
+        }
+        return entry;
+    }
+}

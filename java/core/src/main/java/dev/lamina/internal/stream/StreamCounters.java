@@ -1,0 +1,22 @@
+package dev.lamina.internal.stream;
+
+/**
+ * What a streamer did so far.
+ *
+ * @param weightBytes weight bytes of consumed panels that came from disk
+ * @param paddingBytes bytes read around what was wanted: alignment, and the rest of a MiB that was verified
+ * @param rowBytes bytes of embedding rows (and other lookups) that came from disk
+ * @param discardedBytes weight bytes that were read ahead and never consumed
+ * @param readBytes all bytes read
+ * @param verifiedBytes bytes whose checksum was computed and right
+ * @param waitNanos time the consumer waited in {@link Streamer#next} and {@link Streamer#lookup}
+ */
+public record StreamCounters(long weightBytes, long paddingBytes, long rowBytes, long discardedBytes, long readBytes,
+        long verifiedBytes, long waitNanos) {
+    /** What was added since an earlier snapshot of the same streamer. */
+    public StreamCounters minus(StreamCounters earlier) {
+        return new StreamCounters(weightBytes - earlier.weightBytes, paddingBytes - earlier.paddingBytes,
+                rowBytes - earlier.rowBytes, discardedBytes - earlier.discardedBytes, readBytes - earlier.readBytes,
+                verifiedBytes - earlier.verifiedBytes, waitNanos - earlier.waitNanos);
+    }
+}

@@ -1,0 +1,735 @@
+package dev.lamina.internal.stream;
+
+import dev.lamina.internal.runtime.HostMemory;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.concurrent.locks.Condition;
+import java.util.concurrent.locks.ReentrantLock;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Reads the panels of a cycle ahead of the thread that uses them, over and over, and rows of tables in between.
+ *
+ * <p>Reader threads take requests (pieces of a panel) strictly in schedule order, so that several of them work on the
+ * oldest panel, and go on past the end of the cycle into the next sweep without being asked; the only thing that stops
+ * them is the ring: a panel is begun when fewer than prefetch + 1 panels are read, waiting or held. Lookups go first.
+ *
+ * <p>{@link #next} and {@link #restart} are for one consumer thread; {@link #lookup} and {@link #read} may be called by
+ * any thread, one call at a time goes on; {@link #close} by any thread. Interrupting any caller is safe: only the reader
+ * threads touch the files, and nobody interrupts those.
+ */
+public final class Streamer implements AutoCloseable {
+    private static final long COALESCED_GAP = 64 << 10; // reading over it costs less than another request
+
+    private final List<DataFile> files;
+    private final List<Extent> cycle;
+    private final ResidentPanels residents;
+    private final int limit; // panels read, waiting or held
+    private final int requestBytes;
+    private final List<HostBlock> blocks = new ArrayList<>();
+    private final List<Thread> threads = new ArrayList<>();
+    private final long ownBytes;
+
+    private final ReentrantLock lookupLock = new ReentrantLock(); // taken before the other one
+    private final @Nullable RowCache rowCache; // guarded by lookupLock
+
+    private final ReentrantLock lock = new ReentrantLock();
+    private final Condition work = lock.newCondition(); // for readers: there may be something to read
+    private final Condition ready = lock.newCondition(); // for the consumer: the next panel may be there
+    private final Condition idle = lock.newCondition(); // for restart and lookups: a request has ended
+
+    // All of the rest is guarded by lock.
+    private final ArrayDeque<MemorySegment> freeSlots = new ArrayDeque<>();
+    private final ArrayDeque<Panel> planned = new ArrayDeque<>(); // begun and not consumed, in schedule order
+    private @Nullable Panel current; // the panel of which requests are taken
+    private @Nullable Demand demand;
+    private long planPosition; // next position of the endless schedule to look at for reading
+    private long position; // next position to consume
+    private int outstanding; // panels read, waiting or held, of at most limit
+    private int held;
+    private int panelReads; // requests under way
+    private boolean restarting;
+    private boolean closed;
+    private boolean detached; // closed, and all memory freed
+    private @Nullable Throwable failure;
+    private long weightBytes;
+    private long paddingBytes;
+    private long rowBytes;
+    private long discardedBytes;
+    private long readBytes;
+    private long verifiedBytes;
+    private long waitNanos;
+
+    /**
+     * Allocates the ring and begins to read.
+     *
+     * @param files open files, which stay the caller's and must stay open until this is closed
+     * @param cycle the panels in schedule order
+     * @param residents memory for good for some of them, over the same files and cycle; stays the caller's
+     * @param options with a prefetch that {@link Placement#plan} or the caller chose
+     * @param memory where to allocate
+     */
+    public Streamer(List<DataFile> files, List<Extent> cycle, ResidentPanels residents, StreamOptions options,
+            HostMemory memory) {
+        if (options.prefetch() == StreamOptions.AUTO_PREFETCH || cycle.isEmpty()) {
+            throw new IllegalArgumentException("a streamer needs panels and a prefetch");
+        }
+        for (Extent extent : cycle) {
+            if (extent.end() > files.get(extent.file()).size()) {
+                throw new IllegalArgumentException(extent + " lies outside of " + files.get(extent.file()).path());
+            }
+        }
+        this.files = List.copyOf(files);
+        this.cycle = List.copyOf(cycle);
+        this.residents = residents;
+        this.limit = options.prefetch() + 1;
+        this.requestBytes = options.requestBytes();
+        residents.attach(this.files, this.cycle);
+        try {
+            int alignment = alignment(files);
+            long bytes = 0;
+            if (!residents.holdsAll()) {
+                for (int i = 0; i < limit; i++) {
+                    freeSlots.add(allocate(memory, slotBytes(files, cycle), alignment));
+                }
+                bytes += limit * slotFootprint(files, cycle);
+            }
+            if (options.rowCacheBytes() > 0) {
+                rowCache = new RowCache(allocate(memory, options.rowCacheBytes(), 1));
+                bytes += HostBlock.footprint(options.rowCacheBytes(), 1);
+            } else {
+                rowCache = null;
+            }
+            var scratches = new ArrayList<MemorySegment>();
+            for (int i = 0; i < options.readers(); i++) {
+                scratches.add(allocate(memory, scratchBytes(files), alignment));
+                bytes += scratchFootprint(files);
+            }
+            ownBytes = bytes;
+            for (MemorySegment scratch : scratches) {
+                threads.add(Thread.ofPlatform().daemon().name("lamina-reader-" + threads.size())
+                        .start(new Reader(scratch)));
+            }
+        } catch (Throwable e) {
+            close();
+            throw e;
+        }
+    }
+
+    private MemorySegment allocate(HostMemory memory, long bytes, int alignment) {
+        HostBlock block = HostBlock.allocate(memory, bytes, alignment);
+        blocks.add(block);
+        return block.memory();
+    }
+
+    /** Memory that one slot of the ring takes. */
+    static long slotFootprint(List<DataFile> files, List<Extent> cycle) {
+        return HostBlock.footprint(slotBytes(files, cycle), alignment(files));
+    }
+
+    /** Memory that the scratch of one reader takes. */
+    static long scratchFootprint(List<DataFile> files) {
+        return HostBlock.footprint(scratchBytes(files), alignment(files));
+    }
+
+    private static long slotBytes(List<DataFile> files, List<Extent> cycle) {
+        return cycle.stream().mapToLong(extent -> {
+            int alignment = files.get(extent.file()).alignment();
+            return extent.windowEnd(alignment) - extent.windowStart(alignment);
+        }).max().orElseThrow();
+    }
+
+    private static long scratchBytes(List<DataFile> files) {
+        long largest = files.stream().mapToLong(DataFile::size).max().orElseThrow();
+        return Math.min(DataFile.UNIT, HostBlock.roundUp(largest, alignment(files)));
+    }
+
+    private static int alignment(List<DataFile> files) {
+        return files.stream().mapToInt(DataFile::alignment).max().orElseThrow();
+    }
+
+    /** All memory: the ring, what the readers need, the row cache, and the resident panels. */
+    public long hostBytes() {
+        return ownBytes + residents.bytes();
+    }
+
+    /** What was done so far. */
+    public StreamCounters counters() {
+        lock.lock();
+        try {
+            return new StreamCounters(weightBytes, paddingBytes, rowBytes, discardedBytes, readBytes, verifiedBytes,
+                    waitNanos);
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    // ---- the consumer
+
+    /**
+     * Waits for the next panel in schedule order. Several panels may be held at once, up to prefetch + 1.
+     *
+     * @return the panel, to be released after use
+     * @throws IOException a read failed, here or ahead; everything that follows fails with the same exception
+     * @throws InterruptedException the caller was interrupted; the panel is then still the next one
+     * @throws IllegalStateException the streamer is closed, or the caller holds so many panels that none can be read
+     */
+    public Panel next() throws IOException, InterruptedException {
+        lock.lockInterruptibly();
+        try {
+            int index = (int) (position % cycle.size());
+            while (true) {
+                checkRunning();
+                Panel first = planned.peek();
+                if (first != null && first.position == position) {
+                    if (first.isComplete()) {
+                        planned.remove();
+                        held++;
+                        weightBytes += first.resident ? residents.reportBytes(index) : first.wantedBytes;
+                        position++;
+                        return first;
+                    }
+                } else if (residents.isFilled(index)) {
+                    weightBytes += residents.reportBytes(index);
+                    position++;
+                    return residentPanel(index);
+                } else if (held == limit) {
+                    throw new IllegalStateException("all " + limit + " panels of the ring are held");
+                }
+                awaitTimed(ready);
+            }
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    private Panel residentPanel(int index) {
+        Panel panel = newPanel(index, -1, true);
+        panel.claimed = panel.windowEnd;
+        return panel;
+    }
+
+    private Panel newPanel(int index, long position, boolean resident) {
+        Extent extent = cycle.get(index);
+        MemorySegment window = resident ? residents.window(index) : freeSlots.remove();
+        if (window == null) {
+            throw new IllegalStateException("panel " + index + " has no memory");
+        }
+        return new Panel(this, index, position, extent, files.get(extent.file()), window, resident);
+    }
+
+    void checkHeld(Panel panel) {
+        lock.lock();
+        try {
+            if (panel.released || closed) {
+                throw new IllegalStateException(closed ? "the streamer is closed"
+                        : "panel " + panel.index() + " was released");
+            }
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    void release(Panel panel) {
+        lock.lock();
+        try {
+            if (panel.released) {
+                throw new IllegalStateException("panel " + panel.index() + " was released before");
+            }
+            panel.released = true;
+            if (panel.position >= 0) { // it was read, and not found in memory
+                held--;
+                giveBack(panel);
+                work.signal();
+            }
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    private void giveBack(Panel panel) {
+        outstanding--;
+        if (!panel.resident) {
+            freeSlots.add(panel.window);
+        }
+    }
+
+    /**
+     * Drops what was read ahead, so that the next panel is the first of the cycle again; does nothing when it is already.
+     * Held panels stay valid. Waits for reads under way, not for the disk to read anything more.
+     */
+    public void restart() {
+        lock.lock();
+        try {
+            if (position % cycle.size() == 0) {
+                return;
+            }
+            restarting = true;
+            current = null;
+            while (panelReads > 0) {
+                idle.awaitUninterruptibly();
+            }
+            discardPlanned();
+            position = 0;
+            planPosition = 0;
+            restarting = false;
+            work.signalAll();
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    /** Forgets the panels that were begun and not consumed; resident ones that are complete stay. */
+    private void discardPlanned() {
+        for (Panel panel : planned) {
+            if (!panel.resident) {
+                discardedBytes += panel.wantedBytes;
+            } else if (!residents.isFilled(panel.index())) {
+                discardedBytes += panel.wantedBytes;
+                residents.dropFill(panel.index());
+            }
+            giveBack(panel);
+        }
+        planned.clear();
+    }
+
+    private void awaitTimed(Condition condition) throws InterruptedException {
+        long start = System.nanoTime();
+        try {
+            condition.await();
+        } finally {
+            waitNanos += System.nanoTime() - start;
+        }
+    }
+
+    private void checkRunning() throws IOException {
+        if (closed) {
+            throw new IllegalStateException("the streamer is closed");
+        }
+        switch (failure) {
+            case null -> { }
+            case IOException e -> throw e;
+            case RuntimeException e -> throw e;
+            case Error e -> throw e;
+            default -> throw new IllegalStateException(failure);
+        }
+    }
+
+    // ---- lookups
+
+    /**
+     * Reads rows of a table, ahead of all panels that are not yet under way. Rows that a resident panel holds or that
+     * were used lately come from memory.
+     *
+     * @param file index of the file
+     * @param tableOffset offset of row 0 in that file
+     * @param rowBytes bytes of a row
+     * @param rowIds the rows, in any order, repeated as one likes
+     * @param destination (rowIds.length, rowBytes); memory that all threads may write
+     * @throws IOException a read failed
+     * @throws InterruptedException the caller was interrupted; nothing writes to the destination any more
+     */
+    public void lookup(int file, long tableOffset, long rowBytes, int[] rowIds, MemorySegment destination)
+            throws IOException, InterruptedException {
+        DataFile source = files.get(file);
+        long rows = rowBytes <= 0 || tableOffset < 0 ? 0 : (source.size() - tableOffset) / rowBytes;
+        for (int row : rowIds) {
+            if (row < 0 || row >= rows) {
+                throw new IllegalArgumentException("row " + row + " lies outside of " + source.path());
+            }
+        }
+        lookupLock.lockInterruptibly();
+        try {
+            if (rowCache != null) {
+                rowCache.use(file, tableOffset, rowBytes);
+            }
+            var firstPlace = new HashMap<Integer, Integer>(); // row id -> the first place where it is wanted
+            for (int i = 0; i < rowIds.length; i++) {
+                firstPlace.putIfAbsent(rowIds[i], i);
+            }
+            int[] distinct = firstPlace.keySet().stream().mapToInt(row -> row).sorted().toArray();
+            var pieces = new Pieces(source, destination, threads.getFirst());
+            var read = new ArrayList<Integer>();
+            for (int row : distinct) {
+                MemorySegment place = destination.asSlice(firstPlace.get(row) * rowBytes, rowBytes);
+                MemorySegment known = inMemory(file, tableOffset + row * rowBytes, row, rowBytes);
+                if (known != null) {
+                    place.copyFrom(known);
+                } else {
+                    pieces.add(tableOffset + row * rowBytes, rowBytes, firstPlace.get(row) * rowBytes);
+                    read.add(row);
+                }
+            }
+            serve(pieces);
+            for (int i = 0; i < rowIds.length; i++) {
+                long first = firstPlace.get(rowIds[i]) * rowBytes;
+                if (first != i * rowBytes) {
+                    MemorySegment.copy(destination, first, destination, i * rowBytes, rowBytes);
+                }
+            }
+            if (rowCache != null) {
+                for (int row : read) {
+                    rowCache.put(row, destination.asSlice(firstPlace.get(row) * rowBytes, rowBytes));
+                }
+            }
+        } finally {
+            lookupLock.unlock();
+        }
+    }
+
+    private @Nullable MemorySegment inMemory(int file, long offset, int row, long rowBytes) {
+        lock.lock();
+        try {
+            if (closed) {
+                throw new IllegalStateException("the streamer is closed");
+            }
+            MemorySegment resident = residents.find(file, offset, rowBytes);
+            return resident != null || rowCache == null ? resident : rowCache.get(row);
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    /**
+     * Reads any bytes of a file, ahead of all panels that are not yet under way.
+     *
+     * @param file index of the file
+     * @param offset first byte
+     * @param destination memory that all threads may write, of as many bytes as are wanted
+     * @throws IOException a read failed
+     * @throws InterruptedException the caller was interrupted; nothing writes to the destination any more
+     */
+    public void read(int file, long offset, MemorySegment destination) throws IOException, InterruptedException {
+        DataFile source = files.get(file);
+        if (offset < 0 || destination.byteSize() > source.size() - offset) {
+            throw new IllegalArgumentException(destination.byteSize() + " bytes at offset " + offset
+                    + " lie outside of " + source.path());
+        }
+        lookupLock.lockInterruptibly();
+        try {
+            var pieces = new Pieces(source, destination, threads.getFirst());
+            pieces.add(offset, destination.byteSize(), 0);
+            serve(pieces);
+        } finally {
+            lookupLock.unlock();
+        }
+    }
+
+    /** Has the readers read these pieces, and waits until nothing writes to their destination any more. */
+    private void serve(Pieces pieces) throws IOException, InterruptedException {
+        var served = new Demand(pieces);
+        lock.lock();
+        try {
+            checkRunning();
+            if (served.isComplete()) {
+                return;
+            }
+            demand = served;
+            work.signal();
+            try {
+                while (!served.isComplete()) {
+                    checkRunning();
+                    awaitTimed(idle);
+                }
+            } finally {
+                demand = null;
+                while (served.reading > 0) {
+                    idle.awaitUninterruptibly();
+                }
+            }
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    /** Bytes of one file wanted by a lookup, in ascending order, none across the border of a unit. */
+    private static final class Pieces {
+        final DataFile file;
+        final MemorySegment destination;
+        long[] sources = new long[16];
+        long[] lengths = new long[16];
+        long[] targets = new long[16];
+        int count;
+
+        Pieces(DataFile file, MemorySegment destination, Thread reader) {
+            if (destination.isReadOnly() || !destination.isAccessibleBy(reader)) {
+                throw new IllegalArgumentException("the readers cannot write to " + destination);
+            }
+            this.file = file;
+            this.destination = destination;
+        }
+
+        void add(long source, long length, long target) {
+            for (long done = 0; done < length; count++) {
+                if (count == sources.length) {
+                    sources = Arrays.copyOf(sources, 2 * count);
+                    lengths = Arrays.copyOf(lengths, 2 * count);
+                    targets = Arrays.copyOf(targets, 2 * count);
+                }
+                long inUnit = Math.min(length - done, DataFile.UNIT - (source + done) % DataFile.UNIT);
+                sources[count] = source + done;
+                lengths[count] = inUnit;
+                targets[count] = target + done;
+                done += inUnit;
+            }
+        }
+
+        long end(int piece) {
+            return sources[piece] + lengths[piece];
+        }
+
+        /** The piece after those that are read together with this one. */
+        int groupEnd(int first) {
+            long unit = sources[first] / DataFile.UNIT;
+            boolean wholeUnit = !file.isVerified(unit);
+            int next = first + 1;
+            while (next < count && sources[next] / DataFile.UNIT == unit
+                    && (wholeUnit || sources[next] - end(next - 1) <= COALESCED_GAP)) {
+                next++;
+            }
+            return next;
+        }
+    }
+
+    /** A lookup being served: groups of pieces, each read by one request. */
+    private static final class Demand {
+        final Pieces pieces;
+        int claimed; // pieces
+        int reading; // requests under way
+
+        Demand(Pieces pieces) {
+            this.pieces = pieces;
+        }
+
+        boolean isClaimed() {
+            return claimed == pieces.count;
+        }
+
+        boolean isComplete() {
+            return isClaimed() && reading == 0;
+        }
+    }
+
+    // ---- the readers
+
+    /** One reader thread, and the request it is at. */
+    private final class Reader implements Runnable {
+        private final MemorySegment scratch;
+        private @Nullable Panel panel; // of which it reads file bytes [from, to)
+        private @Nullable Demand rows; // of which it reads pieces [from, to)
+        private long from;
+        private long to;
+
+        Reader(MemorySegment scratch) {
+            this.scratch = scratch;
+        }
+
+        @Override
+        public void run() {
+            var tally = new DataFile.Tally();
+            try {
+                while (claim()) {
+                    Thread.interrupted(); // whoever interrupted this thread must not close the file by that
+                    tally.read = 0;
+                    tally.verified = 0;
+                    long wanted = panel != null ? readPanel(panel, tally) : readRows(rows, tally);
+                    finish(tally, wanted);
+                }
+            } catch (Throwable e) { // whatever it is, the consumer must not wait for ever
+                fail(e);
+            }
+        }
+
+        /** Waits for a request; false when this thread should end. */
+        private boolean claim() {
+            lock.lock();
+            try {
+                while (failure == null && !closed) {
+                    if (claimRows() || claimPanel()) {
+                        work.signal(); // there may be one more for the next reader
+                        return true;
+                    }
+                    work.awaitUninterruptibly();
+                }
+                return false;
+            } finally {
+                lock.unlock();
+            }
+        }
+
+        private boolean claimRows() {
+            if (demand == null || demand.isClaimed()) {
+                return false;
+            }
+            rows = demand;
+            from = demand.claimed;
+            to = demand.pieces.groupEnd(demand.claimed);
+            demand.claimed = (int) to;
+            demand.reading++;
+            return true;
+        }
+
+        private boolean claimPanel() {
+            if (current == null || current.isClaimed()) {
+                current = restarting ? null : begin();
+            }
+            if (current == null) {
+                return false;
+            }
+            panel = current;
+            from = current.claimed;
+            to = Math.min(current.windowEnd, (from + requestBytes) / DataFile.UNIT * DataFile.UNIT);
+            if (current.windowEnd - to < DataFile.UNIT) { // no crumbs
+                to = current.windowEnd;
+            }
+            current.claimed = to;
+            current.reading++;
+            panelReads++;
+            return true;
+        }
+
+        private long readPanel(Panel panel, DataFile.Tally tally) throws IOException {
+            panel.file.read(from, to, panel.window, from - panel.windowStart, scratch, tally);
+            return panel.wanted(from, to);
+        }
+
+        private long readRows(Demand rows, DataFile.Tally tally) throws IOException {
+            Pieces pieces = rows.pieces;
+            long start = pieces.file.readInto(scratch, pieces.sources[(int) from], pieces.end((int) to - 1), tally);
+            long wanted = 0;
+            for (int i = (int) from; i < to; i++) {
+                MemorySegment.copy(scratch, pieces.sources[i] - start, pieces.destination, pieces.targets[i],
+                        pieces.lengths[i]);
+                wanted += pieces.lengths[i];
+            }
+            return wanted;
+        }
+
+        private void finish(DataFile.Tally tally, long wanted) {
+            lock.lock();
+            try {
+                readBytes += tally.read;
+                verifiedBytes += tally.verified;
+                paddingBytes += tally.read - wanted;
+                if (rows != null) {
+                    rowBytes += wanted;
+                }
+                endRequest(wanted);
+            } finally {
+                lock.unlock();
+            }
+        }
+
+        private void fail(Throwable e) {
+            lock.lock();
+            try {
+                if (failure == null) {
+                    failure = e;
+                }
+                endRequest(0);
+                work.signalAll();
+                ready.signalAll();
+            } finally {
+                lock.unlock();
+            }
+        }
+
+        private void endRequest(long wanted) {
+            if (panel != null) {
+                panel.wantedBytes += wanted;
+                panel.reading--;
+                panelReads--;
+                if (panel.isComplete() && failure == null) {
+                    if (panel.resident) {
+                        residents.endFill(panel.index(), panel.wantedBytes);
+                    }
+                    if (panel.position == position) {
+                        ready.signal();
+                    }
+                }
+            }
+            if (rows != null) {
+                rows.reading--;
+            }
+            panel = null;
+            rows = null;
+            idle.signalAll();
+        }
+    }
+
+    /** Begins the next panel of the schedule that is not in memory, or null when there is none or the ring is full. */
+    private @Nullable Panel begin() {
+        for (int skipped = 0; skipped < cycle.size(); skipped++) {
+            int index = (int) (planPosition % cycle.size());
+            boolean resident = residents.window(index) != null;
+            if (!resident || residents.isEmpty(index)) {
+                if (outstanding == limit) {
+                    return null;
+                }
+                Panel panel = newPanel(index, planPosition++, resident);
+                if (resident) {
+                    residents.beginFill(index);
+                }
+                outstanding++;
+                planned.add(panel);
+                return panel;
+            }
+            planPosition++;
+        }
+        return null;
+    }
+
+    // ---- the end
+
+    /**
+     * Ends all reading, waits for the reader threads, and frees the ring. A thread that waits in {@link #next} or
+     * {@link #lookup} gets an exception; panels that are held must not be used any more.
+     */
+    @Override
+    public void close() {
+        lock.lock();
+        try {
+            closed = true;
+            work.signalAll();
+            ready.signalAll();
+            idle.signalAll();
+        } finally {
+            lock.unlock();
+        }
+        joinReaders();
+        lookupLock.lock(); // a lookup that copies rows ends before their memory goes
+        lock.lock();
+        try {
+            if (!detached) {
+                detached = true;
+                discardPlanned();
+                discardedBytes += residents.detach();
+                blocks.forEach(HostBlock::close);
+            }
+        } finally {
+            lock.unlock();
+            lookupLock.unlock();
+        }
+    }
+
+    private void joinReaders() {
+        boolean interrupted = false;
+        for (Thread thread : threads) {
+            while (thread.isAlive()) {
+                try {
+                    thread.join();
+                } catch (InterruptedException e) { // they use memory of ours, and end after at most one request
+                    interrupted = true;
+                }
+            }
+        }
+        if (interrupted) {
+            Thread.currentThread().interrupt();
+        }
+    }
+}

@@ -44,7 +44,7 @@ public record SafetensorsHeader(Path file, long headerBytes, int checksum, long 
     public static final long MAX_JSON_BYTES = 100_000_000;
 
     /** More tensors than any known model has; a hostile header could otherwise fill the memory with them. */
-    static final int MAX_TENSORS = 500_000;
+    static final int MAX_TENSORS = 250_000;
 
     private static final int MAX_RANK = 32;
 

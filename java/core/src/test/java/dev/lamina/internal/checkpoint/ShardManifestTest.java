@@ -24,7 +24,7 @@ class ShardManifestTest {
             List.of(new ShardManifest.Shard("layer.000.safetensors", (2 << 20) + 1, 4096, -5, new int[] {1, -2, 3}),
                     new ShardManifest.Shard("head.safetensors", 1 << 20, 4096, 6, new int[] {Integer.MIN_VALUE})));
 
-    @TempDir
+    @TempDir(factory = FastDisk.class)
     Path folder;
 
     private ShardManifest read(byte[] content) throws IOException {

@@ -30,8 +30,8 @@ import java.util.zip.CRC32C;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The checked header of a safetensors file (format: github.com/huggingface/safetensors): 8 bytes little-endian length, a
- * JSON object of that length, the tensors without gap or overlap up to the end of the file.
+ * The checked header of a safetensors file (format: github.com/huggingface/safetensors): 8 bytes little-endian
+ * length, a JSON object of that length, the tensors without gap or overlap up to the end of the file.
  *
  * @param file the file
  * @param headerBytes bytes before the first tensor, the length field included

@@ -5,8 +5,8 @@ import java.io.IOException;
 import java.io.Reader;
 
 /**
- * JSON text whose strings are not longer than {@link #LIMIT}: the parser builds each string in memory, and a hostile file
- * could consist of one.
+ * JSON text whose strings are not longer than {@link #LIMIT}: the parser builds each string in memory, and a hostile
+ * file could consist of one.
  */
 final class BoundedStrings extends FilterReader {
     static final int LIMIT = 4 << 20;

@@ -24,8 +24,8 @@ import java.util.TreeSet;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The tensors of a folder by name: one safetensors file, several with an index, or a shard set. Headers, index and manifest
- * are checked when it is opened; the tensors themselves are not read.
+ * The tensors of a folder by name: one safetensors file, several with an index, or a shard set. Headers, index and
+ * manifest are checked when it is opened; the tensors themselves are not read.
  *
  * <p>Immutable; any thread may use it. It holds no open file.
  */
@@ -276,8 +276,8 @@ public final class Checkpoint {
     }
 
     /**
-     * Returns the checksums of a file of this checkpoint: CRC32C of each MiB [i MiB, (i + 1) MiB) of the whole file, header
-     * included, the last of what is left. Null if the checkpoint is unsplit. The array must not be changed.
+     * Returns the checksums of a file of this checkpoint: CRC32C of each MiB [i MiB, (i + 1) MiB) of the whole file,
+     * header included, the last of what is left. Null if the checkpoint is unsplit. The array must not be changed.
      */
     public int @Nullable [] checksums(Path file) {
         if (manifest == null) {

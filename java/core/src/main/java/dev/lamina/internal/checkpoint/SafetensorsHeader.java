@@ -30,8 +30,8 @@ import java.util.zip.CRC32C;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The checked header of a safetensors file (format: github.com/huggingface/safetensors): 8 bytes little-endian length, a
- * JSON object of that length, the tensors without gap or overlap up to the end of the file.
+ * The checked header of a safetensors file (format: github.com/huggingface/safetensors): 8 bytes little-endian
+ * length, a JSON object of that length, the tensors without gap or overlap up to the end of the file.
  *
  * @param file the file
  * @param headerBytes bytes before the first tensor, the length field included
@@ -44,7 +44,7 @@ public record SafetensorsHeader(Path file, long headerBytes, int checksum, long 
     public static final long MAX_JSON_BYTES = 100_000_000;
 
     /** More tensors than any known model has; a hostile header could otherwise fill the memory with them. */
-    static final int MAX_TENSORS = 500_000;
+    static final int MAX_TENSORS = 250_000;
 
     private static final int MAX_RANK = 32;
 

@@ -52,8 +52,8 @@ public final class SafetensorsLayout {
     }
 
     /**
-     * Lays tensors out so that each begins, and the file ends, at a multiple of a power of two. The format allows no holes:
-     * the filler is made of U8 tensors.
+     * Lays tensors out so that each begins, and the file ends, at a multiple of a power of two. The format allows no
+     * holes: the filler is made of U8 tensors.
      */
     public static SafetensorsLayout aligned(List<Entry> tensors, int alignment) {
         return lay(tensors, alignment, alignment);

@@ -8,8 +8,8 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 
 /**
- * Writes a safetensors file piece by piece: the header at once, parts of the tensors in any order. The file gets its name
- * in {@link #commit}, when all of it is on disk; a writer that is closed before leaves nothing behind.
+ * Writes a safetensors file piece by piece: the header at once, parts of the tensors in any order. The file gets its
+ * name in {@link #commit}, when all of it is on disk; a writer that is closed before leaves nothing behind.
  *
  * <p>Not thread-safe.
  */

@@ -20,8 +20,8 @@ import java.util.zip.CRC32C;
 import org.jspecify.annotations.Nullable;
 
 /**
- * What a shard set consists of: the file {@value #FILE_NAME}, JSON in two lines. The second line holds the CRC32C of the
- * first; that rule is the same in every version of the format.
+ * What a shard set consists of: the file {@value #FILE_NAME}, JSON in two lines. The second line holds the CRC32C of
+ * the first; that rule is the same in every version of the format.
  *
  * @param tool program and version that wrote the set
  * @param source the checkpoint it was made from

@@ -95,8 +95,8 @@ final class Checksums {
     }
 
     /**
-     * Returns the checksum of two byte strings one after the other. Appending n zero bytes multiplies a CRC by x^(8n) modulo
-     * the polynomial, and CRCs are linear (as in zlib's crc32_combine).
+     * Returns the checksum of two byte strings one after the other. Appending n zero bytes multiplies a CRC by x^(8n)
+     * modulo the polynomial, and CRCs are linear (as in zlib's crc32_combine).
      */
     static int join(int first, int second, long secondBytes) {
         int power = 1 << 31; // the polynomial 1

@@ -19,8 +19,8 @@ import java.util.zip.CRC32C;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The partial manifest: the plan, then one line for each piece that is safe on disk. Each line ends with its own checksum, so
- * that one that was cut off by a crash is seen and dropped. It is locked while it is open.
+ * The partial manifest: the plan, then one line for each piece that is safe on disk. Each line ends with its own
+ * checksum, so that one that was cut off by a crash is seen and dropped. It is locked while it is open.
  */
 final class SplitJournal implements AutoCloseable {
     private static final long MAX_BYTES = 256L << 20;

@@ -21,8 +21,8 @@ import java.util.Set;
 import java.util.TreeMap;
 
 /**
- * Which tensor of the source goes where. It is stored before the first shard is written, so that an interrupted split can go
- * on even if files of the source are already gone.
+ * Which tensor of the source goes where. It is stored before the first shard is written, so that an interrupted split
+ * can go on even if files of the source are already gone.
  */
 final class SplitPlan {
     private static final int VERSION = 1;

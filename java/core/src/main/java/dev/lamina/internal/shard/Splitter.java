@@ -33,15 +33,15 @@ import java.util.zip.CRC32C;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Makes a shard set from a checkpoint: one safetensors file a stage, tensors in the order of their use, each at a multiple
- * of 4096 bytes.
+ * Makes a shard set from a checkpoint: one safetensors file a stage, tensors in the order of their use, each at a
+ * multiple of 4096 bytes.
  *
- * <p>The unit of work is a {@link SplitPlan.Piece}: the tensors that go from one file of the original to one shard. It is
- * copied into a shard under a temporary name, synced, and then noted in the journal ({@code
+ * <p>The unit of work is a {@link SplitPlan.Piece}: the tensors that go from one file of the original to one shard.
+ * It is copied into a shard under a temporary name, synced, and then noted in the journal ({@code
  * lamina.manifest.json.partial}), which also holds the plan. So a split that was killed goes on where it was. If the
- * original is to be deleted, pieces are taken file by file of the original and read back from the disk before they are noted,
- * and a file is deleted as soon as all its pieces are: there is never more than the model and one of its files. The manifest
- * is written last.
+ * original is to be deleted, pieces are taken file by file of the original and read back from the disk before they
+ * are noted, and a file is deleted as soon as all its pieces are: there is never more than the model and one of its
+ * files. The manifest is written last.
  */
 public final class Splitter {
     private static final int BUFFER_BYTES = 8 << 20;
@@ -473,7 +473,7 @@ public final class Splitter {
             return checksums.finish();
         }
 
-        /** Reads the tensors of a piece from the disk and returns their checksums; those of what is cut off are 0. */
+        /** Reads the tensors of a piece from the disk and returns their checksums, none if the file is cut off. */
         private int[] readBack(SplitPlan.Piece piece, Path file, @Nullable Progress progress) throws IOException {
             SplitPlan.Shard shard = plan.shards().get(piece.shard());
             List<int[]> all = new ArrayList<>();

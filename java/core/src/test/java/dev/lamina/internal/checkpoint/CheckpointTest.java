@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
 import dev.lamina.LaminaException;
 import java.io.IOException;
@@ -13,6 +14,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -136,9 +138,9 @@ class CheckpointTest {
     @Test
     void saysWhenThereIsNoPermission() throws IOException {
         SafetensorsFiles.write(folder.resolve("model.safetensors"), Map.of("x", new byte[1]));
-        Files.setPosixFilePermissions(folder.resolve("model.safetensors"), java.util.Set.of());
+        Files.setPosixFilePermissions(folder.resolve("model.safetensors"), Set.of());
         // root may read everything
-        org.junit.jupiter.api.Assumptions.assumeFalse(Files.isReadable(folder.resolve("model.safetensors")));
+        assumeFalse(Files.isReadable(folder.resolve("model.safetensors")));
         assertRefused("no permission");
     }
 

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.lamina.LaminaException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -29,7 +30,7 @@ class SafetensorsHeaderTest {
             + "\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
             + "\"b\":{\"dtype\":\"BF16\",\"shape\":[],\"data_offsets\":[24,26]}}";
 
-    @TempDir
+    @TempDir(factory = FastDisk.class)
     Path folder;
 
     private Path write(byte[] content) throws IOException {
@@ -125,7 +126,7 @@ class SafetensorsHeaderTest {
         byte[] content = SafetensorsFiles.file(TWO, 26);
         for (long length : new long[] {content.length, SafetensorsHeader.MAX_JSON_BYTES + 1, Long.MAX_VALUE, -1,
             Long.MIN_VALUE, 0, 1}) {
-            ByteBuffer.wrap(content).order(java.nio.ByteOrder.LITTLE_ENDIAN).putLong(0, length);
+            ByteBuffer.wrap(content).order(ByteOrder.LITTLE_ENDIAN).putLong(0, length);
             Path file = write(content);
             assertThrows(LaminaException.class, () -> SafetensorsHeader.read(file), "length " + length);
         }
@@ -229,11 +230,11 @@ class SafetensorsHeaderTest {
     }
 
     @Test
-    void offsetsHave64Bits() throws IOException {
+    void offsetsHave64Bits(@TempDir Path folder) throws IOException {
         long big = 5L << 30;
         String json = "{\"a\":{\"dtype\":\"U8\",\"shape\":[" + big + "],\"data_offsets\":[0," + big + "]},"
                 + "\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[" + big + "," + (big + 1) + "]}}";
-        Path file = write(SafetensorsFiles.file(json, 0));
+        Path file = Files.write(folder.resolve("big.safetensors"), SafetensorsFiles.file(json, 0));
         try (FileChannel channel = FileChannel.open(file, StandardOpenOption.WRITE)) {
             channel.write(ByteBuffer.wrap(new byte[] {9}), 8 + json.length() + big); // the rest stays a hole
         }

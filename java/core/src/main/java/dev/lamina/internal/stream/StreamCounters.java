@@ -13,6 +13,16 @@ package dev.lamina.internal.stream;
  */
 public record StreamCounters(long weightBytes, long paddingBytes, long rowBytes, long discardedBytes, long readBytes,
         long verifiedBytes, long waitNanos) {
+    /** Of a streamer that has not read yet. */
+    public static final StreamCounters NONE = new StreamCounters(0, 0, 0, 0, 0, 0, 0);
+
+    /** What this one and another streamer did together. */
+    public StreamCounters plus(StreamCounters other) {
+        return new StreamCounters(weightBytes + other.weightBytes, paddingBytes + other.paddingBytes,
+                rowBytes + other.rowBytes, discardedBytes + other.discardedBytes, readBytes + other.readBytes,
+                verifiedBytes + other.verifiedBytes, waitNanos + other.waitNanos);
+    }
+
     /** What was added since an earlier snapshot of the same streamer. */
     public StreamCounters minus(StreamCounters earlier) {
         return new StreamCounters(weightBytes - earlier.weightBytes, paddingBytes - earlier.paddingBytes,

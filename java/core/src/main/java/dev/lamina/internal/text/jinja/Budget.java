@@ -1,12 +1,12 @@
 package dev.lamina.internal.text.jinja;
 
 /**
- * What one rendering may use. Every node that is evaluated is a step; work that grows with the size of a value (searching
- * a string, copying a list) is charged in proportion, so that the sum bounds time and memory.
+ * What one rendering may use. Every node that is evaluated is a step; work that grows with the size of a value
+ * (searching a string, copying a list) is charged in proportion, so that the sum bounds time and memory.
  */
 final class Budget {
-    private static final long MAX_STEPS = 50_000_000;
-    private static final long MAX_CREATED = 64L << 20;
+    private static final long MAX_STEPS = 30_000_000;
+    private static final long MAX_CREATED = 16L << 20;
     private static final long CREATED_PER_INPUT = 32;
     private static final int MAX_DEPTH = 800;
     private static final int CHARS_PER_STEP = 16;

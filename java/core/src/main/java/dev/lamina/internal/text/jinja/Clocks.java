@@ -19,7 +19,9 @@ final class Clocks {
             boolean unpadded = format.startsWith("-", i + 1);
             i += unpadded ? 2 : 1;
             char directive = i < format.length() ? format.charAt(i) : 0;
-            String text = directive == '%' ? "%" : now.format(DateTimeFormatter.ofPattern(pattern(directive), Locale.ENGLISH));
+            String text = directive == '%'
+                    ? "%"
+                    : now.format(DateTimeFormatter.ofPattern(pattern(directive), Locale.ENGLISH));
             out.append(unpadded && text.length() > 1 ? PyString.strip(text, "0", true, false) : text);
         }
         return out.toString();

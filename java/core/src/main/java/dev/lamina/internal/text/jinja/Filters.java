@@ -20,9 +20,9 @@ import org.jspecify.annotations.Nullable;
 final class Filters {
     static final Set<String> NAMES = Set.of(
             "abs", "attr", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "first", "float",
-            "format", "indent", "int", "items", "join", "last", "length", "list", "lower", "map", "max", "min", "reject",
-            "rejectattr", "replace", "reverse", "round", "safe", "select", "selectattr", "sort", "string", "sum",
-            "title", "tojson", "trim", "unique", "upper", "wordcount");
+            "format", "indent", "int", "items", "join", "last", "length", "list", "lower", "map", "max", "min",
+            "reject", "rejectattr", "replace", "reverse", "round", "safe", "select", "selectattr", "sort", "string",
+            "sum", "title", "tojson", "trim", "unique", "upper", "wordcount");
 
     private static final int MAX_NUMBER_LENGTH = 400;
     private static final Pattern FLOAT = Pattern.compile(
@@ -49,6 +49,9 @@ final class Filters {
             case "capitalize", "upper", "lower", "center", "trim" -> stringMethod(name, value, arguments, where);
             case "count", "length" -> {
                 arguments.bind(where, 0);
+                if (value instanceof String text) {
+                    budget.scan(text);
+                }
                 yield Values.length(value);
             }
             case "d", "default" -> defaulted(value, arguments, where);
@@ -595,7 +598,8 @@ final class Filters {
         boolean inWord = false;
         for (int i = 0; i < text.length(); i += Character.charCount(text.codePointAt(i))) {
             int c = text.codePointAt(i);
-            boolean wordPart = Character.isLetterOrDigit(c) || c == '_' || Character.getType(c) == Character.OTHER_NUMBER;
+            boolean wordPart = Character.isLetterOrDigit(c) || c == '_'
+                    || Character.getType(c) == Character.OTHER_NUMBER;
             words += wordPart && !inWord ? 1 : 0;
             inWord = wordPart;
         }

@@ -186,7 +186,8 @@ final class Format {
                 } else {
                     Object named = arguments.named().get(field);
                     if (named == null) {
-                        throw new JinjaException("the field '{" + field + "}' of a format is not supported or has no value");
+                        throw new JinjaException(
+                                "the field '{" + field + "}' of a format is not supported or has no value");
                     }
                     value = named;
                 }

@@ -22,13 +22,16 @@ final class Interpreter {
     private static final Set<String> UNSAFE_DICT_METHODS = Set.of("clear", "pop", "popitem", "setdefault", "update");
     private static final Set<String> UNSAFE_LIST_METHODS = Set.of(
             "append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove");
-    private static final Set<String> FUNCTIONS = Set.of("range", "dict", "namespace", "raise_exception", "strftime_now");
+    private static final Set<String> FUNCTIONS =
+            Set.of("range", "dict", "namespace", "raise_exception", "strftime_now");
 
     /** Functions of Jinja that are missing here: naming one is an error, where another name is just undefined. */
     private static final Set<String> UNSUPPORTED_FUNCTIONS = Set.of("lipsum", "cycler", "joiner", "self");
     private static final Set<String> NUMBER_ATTRIBUTES = Set.of(
             "as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator", "from_bytes", "fromhex", "hex",
             "imag", "is_integer", "numerator", "real", "to_bytes");
+
+    private static final int STEPS_PER_ITERATION = 4;
 
     private enum Flow {
         NORMAL,
@@ -154,7 +157,7 @@ final class Interpreter {
         Loop loop = new Loop(items, Values.iterate(items));
         boolean completedOnce = false;
         while (loop.hasNext()) {
-            budget.step();
+            budget.work(STEPS_PER_ITERATION);
             Scope inner = new Scope(scope);
             inner.set("loop", loop);
             assign(statement.target(), loop.next(), inner, statement.line());
@@ -176,7 +179,7 @@ final class Interpreter {
             @Override
             public boolean hasNext() {
                 while (following == null && items.hasNext()) {
-                    budget.step();
+                    budget.work(STEPS_PER_ITERATION);
                     Object item = items.next();
                     Scope inner = new Scope(scope);
                     assign(statement.target(), item, inner, statement.line());
@@ -408,6 +411,9 @@ final class Interpreter {
     /** Returns {@code value[key]}: an item, else an attribute or a method. */
     Object item(Object value, Object key) {
         Values.throwIfUndefined(value);
+        if (value instanceof String text) {
+            budget.scan(text);
+        }
         Object item = Values.item(value, key);
         if (item != null) {
             return item;
@@ -503,7 +509,8 @@ final class Interpreter {
             case "namespace", "dict" -> {
                 Map<Object, Object> values = new LinkedHashMap<>();
                 if (!arguments.positional().isEmpty()) {
-                    if (arguments.positional().size() > 1 || !(arguments.positional().getFirst() instanceof Map<?, ?> d)) {
+                    if (arguments.positional().size() > 1
+                            || !(arguments.positional().getFirst() instanceof Map<?, ?> d)) {
                         throw new JinjaException(name + "() takes a dict and named arguments");
                     }
                     values.putAll(d);

@@ -7,8 +7,8 @@ import java.util.Deque;
 import java.util.List;
 
 /**
- * Splits a template into tokens as Jinja's lexer does with {@code trim_blocks} and {@code lstrip_blocks} on: the newline
- * after a block tag and the blanks before one at the start of a line are no output.
+ * Splits a template into tokens as Jinja's lexer does with {@code trim_blocks} and {@code lstrip_blocks} on: the
+ * newline after a block tag and the blanks before one at the start of a line are no output.
  */
 final class Lexer {
     private static final List<String> OPERATORS = List.of(

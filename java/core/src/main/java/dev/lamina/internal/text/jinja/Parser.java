@@ -10,7 +10,7 @@ import java.util.TreeSet;
 import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
-/** Turns tokens into statements: the grammar of Jinja's own parser, without inheritance, imports and recursive loops. */
+/** Turns tokens into statements: the grammar of Jinja's own parser, but no inheritance, imports, recursive loops. */
 final class Parser {
     private static final int MAX_DEPTH = 100;
     private static final Set<String> COMPARISONS = Set.of("==", "!=", "<", "<=", ">", ">=");

@@ -342,12 +342,14 @@ final class PyString {
                 break;
             }
             int cut = fromRight ? end : start;
-            while (fromRight ? cut > start && !isSpace(text.charAt(cut - 1)) : cut < end && !isSpace(text.charAt(cut))) {
-                cut += fromRight ? -1 : 1;
+            int before = fromRight ? 1 : 0;
+            int step = fromRight ? -1 : 1;
+            while (cut - before >= start && cut - before < end && !isSpace(text.charAt(cut - before))) {
+                cut += step;
             }
             words.add(part(text, fromRight ? cut : start, fromRight ? end : cut, budget));
-            while (fromRight ? cut > start && isSpace(text.charAt(cut - 1)) : cut < end && isSpace(text.charAt(cut))) {
-                cut += fromRight ? -1 : 1;
+            while (cut - before >= start && cut - before < end && isSpace(text.charAt(cut - before))) {
+                cut += step;
             }
             if (fromRight) {
                 end = cut;

@@ -45,6 +45,8 @@ public final class Template {
         variables.forEach((name, value) -> values.put(name, Values.fromJava(value, size, 0)));
         try {
             return new Interpreter(new Budget(size[0]), clock).render(statements, values);
+        } catch (ArithmeticException e) {
+            throw new JinjaException("a number leaves the range of 64-bit integers");
         } catch (StackOverflowError e) {
             throw new JinjaException("the template nests too deeply for the stack of this thread");
         }

@@ -13,7 +13,7 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * Python's rules for values. A value is {@link None}, {@link Boolean}, {@link Long}, {@link Double}, {@link String}, a
- * {@link List}, a {@link Tuple}, a {@link Map} (a dict), or one of the records below. Strings are counted in code points.
+ * {@link List}, a {@link Tuple}, a {@link Map} (a dict), or one of the records below. Strings count in code points.
  */
 final class Values {
     private static final int MAX_INPUT_DEPTH = 64;
@@ -110,7 +110,7 @@ final class Values {
     /**
      * Copies a value of the caller into values of templates.
      *
-     * @param value null, a string, boolean, number, list, array or map of such
+     * @param value null, a string, boolean or number, or a list or map of such
      * @param size sum of the lengths of all strings, to which this adds; an array of one element
      */
     static Object fromJava(@Nullable Object value, long[] size, int depth) {

@@ -1,0 +1,326 @@
+package dev.lamina.internal.text;
+
+import ai.djl.huggingface.tokenizers.HuggingFaceTokenizer;
+import com.google.gson.JsonParseException;
+import com.google.gson.JsonParser;
+import com.google.gson.stream.JsonReader;
+import com.google.gson.stream.JsonToken;
+import com.google.gson.stream.MalformedJsonException;
+import dev.lamina.LaminaException;
+import java.io.EOFException;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.BitSet;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.locks.Lock;
+import java.util.concurrent.locks.ReadWriteLock;
+import java.util.concurrent.locks.ReentrantReadWriteLock;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The tokenizer of a model, read from its {@code tokenizer.json}. All methods may be called from any thread, also at
+ * the same time; {@link #close} waits for calls in progress, and calls after it throw {@link IllegalStateException}.
+ */
+public final class Tokenizer implements AutoCloseable {
+    private static final String FILE = "tokenizer.json";
+    private static final Pattern BYTE_TOKEN = Pattern.compile("<0x[0-9A-Fa-f]{2}>");
+    private static final Pattern LONE_SURROGATE = Pattern.compile("[\\x{D800}-\\x{DFFF}]");
+
+    private final HuggingFaceTokenizer tokenizer;
+    private final Vocabulary vocabulary;
+    private final boolean addsBos;
+    private final @Nullable Integer bosId;
+    private final ReadWriteLock lock = new ReentrantReadWriteLock();
+    private boolean closed;
+
+    private Tokenizer(HuggingFaceTokenizer tokenizer, Vocabulary vocabulary, @Nullable String bosToken) {
+        this.tokenizer = tokenizer;
+        this.vocabulary = vocabulary;
+        int[] bare = encode("a", false);
+        int[] framed = encode("a", true);
+        // What stands before the text is BOS; what may stand behind it (EOS) is not.
+        addsBos = framed.length > bare.length && (bare.length == 0 || framed[0] != bare[0]);
+        bosId = addsBos ? Integer.valueOf(framed[0]) : bosToken == null ? null : vocabulary.named.get(bosToken);
+    }
+
+    /**
+     * Opens the tokenizer of a model.
+     *
+     * @param modelDirectory the folder with {@code tokenizer.json} and, where there is one,
+     *     {@code tokenizer_config.json}
+     * @throws LaminaException if the file is missing or cannot be used, or this machine has no library for it
+     */
+    public static Tokenizer open(Path modelDirectory) {
+        Path file = modelDirectory.resolve(FILE);
+        if (!Files.isRegularFile(file)) {
+            throw new LaminaException(modelDirectory + " has no " + FILE
+                    + ": copy the file that was published with the model into this folder");
+        }
+        TokenizerConfig config = TokenizerConfig.read(modelDirectory);
+        Vocabulary vocabulary = Vocabulary.read(file, config);
+        HuggingFaceTokenizer tokenizer = load(file);
+        try {
+            return new Tokenizer(tokenizer, vocabulary, config.token("bos_token"));
+        } catch (RuntimeException e) {
+            tokenizer.close();
+            throw e;
+        }
+    }
+
+    private static HuggingFaceTokenizer load(Path file) {
+        // Otherwise the library reports its use over the network, or downloads another build of itself.
+        setDefault("ai.djl.offline", "true");
+        setDefault("OPT_OUT_TRACKING", "true");
+        setDefault("RUST_FLAVOR", "cpu");
+        // It logs through SLF4J, which complains on stderr where the application has no use for it.
+        setDefault("slf4j.internal.verbosity", "ERROR");
+        try {
+            return HuggingFaceTokenizer.newInstance(file, Map.of("truncation", "false", "padding", "false"));
+        } catch (IOException e) {
+            throw new LaminaException(file + " cannot be read: " + e + "; check the file and its permissions", e);
+        } catch (LinkageError e) {
+            throw noLibrary(e);
+        } catch (RuntimeException e) {
+            if (e.getClass().getName().equals("ai.djl.engine.EngineException")) {
+                throw noLibrary(e);
+            }
+            throw new LaminaException(file + " is not a tokenizer that can be used (" + firstLine(e)
+                    + "): download it again", e);
+        }
+    }
+
+    private static String firstLine(Exception e) {
+        return String.valueOf(e.getMessage()).lines().findFirst().orElse("");
+    }
+
+    private static LaminaException noLibrary(Throwable cause) {
+        return new LaminaException("the native library of the tokenizers cannot be loaded on "
+                + System.getProperty("os.name") + " " + System.getProperty("os.arch") + " (" + cause
+                + "): check that the folder named by ENGINE_CACHE_DIR, else ~/.djl.ai, can be written", cause);
+    }
+
+    private static void setDefault(String name, String value) {
+        if (System.getProperty(name) == null && System.getenv(name) == null) {
+            System.setProperty(name, value);
+        }
+    }
+
+    /**
+     * Returns the tokens of a text. Special tokens that are written in the text are recognised.
+     *
+     * @param text any text; half surrogate pairs count as U+FFFD
+     * @param addSpecialTokens whether the tokens that the model expects around a text (BOS) are added: true for plain
+     *     text, false for what a {@link ChatTemplate} rendered
+     */
+    public int[] encode(String text, boolean addSpecialTokens) {
+        // The native library takes UTF-8, which has no half pairs.
+        String whole = LONE_SURROGATE.matcher(text).replaceAll("\ufffd");
+        Lock reading = startCall();
+        try {
+            long[] ids = tokenizer.encode(whole, addSpecialTokens, false).getIds();
+            int[] result = new int[ids.length];
+            for (int i = 0; i < ids.length; i++) {
+                result[i] = Math.toIntExact(ids[i]);
+            }
+            return result;
+        } finally {
+            reading.unlock();
+        }
+    }
+
+    /**
+     * Returns the text of tokens. Ids outside the vocabulary give no text: models round their vocabularies up.
+     *
+     * @param skipSpecialTokens whether special tokens give no text either
+     */
+    public String decode(int[] ids, boolean skipSpecialTokens) {
+        long[] known = new long[ids.length];
+        int count = 0;
+        for (int id : ids) {
+            if (id >= 0 && id < vocabulary.size) {
+                known[count++] = id;
+            }
+        }
+        Lock reading = startCall();
+        try {
+            return tokenizer.decode(Arrays.copyOf(known, count), skipSpecialTokens);
+        } finally {
+            reading.unlock();
+        }
+    }
+
+    private Lock startCall() {
+        Lock reading = lock.readLock();
+        reading.lock();
+        if (closed) {
+            reading.unlock();
+            throw new IllegalStateException("the tokenizer is closed");
+        }
+        return reading;
+    }
+
+    /** Returns the number of ids: the largest id of a token, plus 1. */
+    public int vocabularySize() {
+        return vocabulary.size;
+    }
+
+    /**
+     * Returns the id of a special or otherwise added token by its text, such as {@code "<|im_end|>"}, or of one that
+     * {@code tokenizer_config.json} names; null if there is none.
+     */
+    public @Nullable Integer tokenId(String token) {
+        return vocabulary.named.get(token);
+    }
+
+    /** Returns whether a token is special: {@link #decode} can leave it out. */
+    public boolean isSpecial(int id) {
+        return id >= 0 && vocabulary.special.get(id);
+    }
+
+    /** Returns whether a token is one byte of a character that the vocabulary lacks. */
+    boolean isByte(int id) {
+        return id >= 0 && vocabulary.bytes.get(id);
+    }
+
+    /** Returns whether {@link #encode} with special tokens puts a token before the text. */
+    public boolean addsBos() {
+        return addsBos;
+    }
+
+    /** Returns the token that begins a text: the one that {@link #encode} puts there, else the configured one. */
+    public @Nullable Integer bosId() {
+        return bosId;
+    }
+
+    /** Frees the native memory of the tokenizer. */
+    @Override
+    public void close() {
+        Lock writing = lock.writeLock();
+        writing.lock();
+        try {
+            closed = true;
+            tokenizer.close();
+        } finally {
+            writing.unlock();
+        }
+    }
+
+    /** What Lamina needs to know of the vocabulary and the native library does not tell. */
+    private static final class Vocabulary {
+        private static final int MAX_SIZE = 1 << 24;
+
+        private int size;
+        private final Map<String, Integer> named = new HashMap<>();
+        private final BitSet special = new BitSet();
+        private final BitSet bytes = new BitSet();
+        private final Set<String> wanted;
+
+        private Vocabulary(Set<String> wanted) {
+            this.wanted = wanted;
+        }
+
+        static Vocabulary read(Path file, TokenizerConfig config) {
+            Set<String> wanted = new HashSet<>();
+            config.specialTokens().values().forEach(token -> wanted.add(token.toString()));
+            Vocabulary vocabulary = new Vocabulary(wanted);
+            boolean decodesBytes = false;
+            try (JsonReader json = new JsonReader(Files.newBufferedReader(file))) {
+                json.beginObject();
+                while (json.hasNext()) {
+                    switch (json.nextName()) {
+                        case "added_tokens" -> vocabulary.readAddedTokens(json);
+                        case "model" -> vocabulary.readModel(json);
+                        case "decoder" -> decodesBytes =
+                                JsonParser.parseReader(json).toString().contains("\"ByteFallback\"");
+                        default -> json.skipValue();
+                    }
+                }
+                json.endObject();
+            } catch (MalformedJsonException | EOFException | JsonParseException | IllegalStateException
+                    | NumberFormatException e) {
+                throw new LaminaException(file + " is not a tokenizer (" + firstLine(e) + "): download it again", e);
+            } catch (IOException e) {
+                throw new LaminaException(file + " cannot be read: " + e + "; check the file and its permissions", e);
+            }
+            if (!decodesBytes) {
+                vocabulary.bytes.clear();
+            }
+            return vocabulary;
+        }
+
+        private void readAddedTokens(JsonReader json) throws IOException {
+            json.beginArray();
+            while (json.hasNext()) {
+                int id = -1;
+                String content = "";
+                boolean isSpecial = false;
+                json.beginObject();
+                while (json.hasNext()) {
+                    switch (json.nextName()) {
+                        case "id" -> id = json.nextInt();
+                        case "content" -> content = json.nextString();
+                        case "special" -> isSpecial = json.nextBoolean();
+                        default -> json.skipValue();
+                    }
+                }
+                json.endObject();
+                add(id);
+                named.put(content, id);
+                special.set(id, isSpecial);
+            }
+            json.endArray();
+        }
+
+        private void readModel(JsonReader json) throws IOException {
+            json.beginObject();
+            while (json.hasNext()) {
+                if (!json.nextName().equals("vocab")) {
+                    json.skipValue();
+                } else if (json.peek() == JsonToken.BEGIN_OBJECT) {
+                    json.beginObject();
+                    while (json.hasNext()) {
+                        String token = json.nextName();
+                        addOfModel(token, json.nextInt());
+                    }
+                    json.endObject();
+                } else {
+                    // A unigram model lists [token, score]: the position is the id.
+                    json.beginArray();
+                    for (int id = 0; json.hasNext(); id++) {
+                        json.beginArray();
+                        addOfModel(json.nextString(), id);
+                        json.skipValue();
+                        json.endArray();
+                    }
+                    json.endArray();
+                }
+            }
+            json.endObject();
+        }
+
+        private void addOfModel(String token, int id) {
+            add(id);
+            if (wanted.contains(token)) {
+                named.putIfAbsent(token, id);
+            }
+            if (token.length() == 6) {
+                Matcher matcher = BYTE_TOKEN.matcher(token);
+                bytes.set(id, matcher.matches());
+            }
+        }
+
+        private void add(int id) {
+            if (id < 0 || id >= MAX_SIZE) {
+                throw new IllegalStateException("the id " + id + " of a token is out of range");
+            }
+            size = Math.max(size, id + 1);
+        }
+    }
+}

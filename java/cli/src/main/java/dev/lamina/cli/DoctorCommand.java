@@ -1,0 +1,217 @@
+package dev.lamina.cli;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonPrimitive;
+import com.sun.management.OperatingSystemMXBean;
+import dev.lamina.bindings.NativeLibrary;
+import dev.lamina.internal.checkpoint.FileErrors;
+import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.runtime.FreeMemory;
+import dev.lamina.internal.stream.DataFile;
+import dev.lamina.internal.stream.DiskRate;
+import dev.lamina.internal.stream.IoMode;
+import java.io.IOException;
+import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.TreeSet;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParentCommand;
+
+/** {@code lamina doctor}. */
+@Command(
+        name = "doctor",
+        description = "Says what this machine offers, and for a model what fits and what speed to expect.",
+        footer = {
+            "",
+            "Examples:",
+            "  lamina doctor",
+            "  lamina doctor --model models/Llama-3.1-70B-Instruct"
+        })
+final class DoctorCommand implements Callable<Integer> {
+    private static final int POSITIONS = 4096;
+    private static final int READERS = 4;
+    private static final long MOST_BYTES_TO_READ = 4L << 30;
+    private static final double MOST_SECONDS_TO_READ = 2;
+    private static final long MEMORY_STEP = 1L << 20;
+
+    @ParentCommand
+    private Main main;
+
+    @Mixin
+    private ModelFolder folder;
+
+    @Option(names = "--json", description = "Print one JSON object.")
+    private boolean json;
+
+    /** One thing that was found: for people a line, for scripts fields. */
+    private final JsonObject fields = new JsonObject();
+
+    private final List<String> lines = new ArrayList<>();
+
+    @Override
+    public Integer call() throws IOException, InterruptedException {
+        machine();
+        if (folder.given()) {
+            model(ModelFiles.open(folder.directory()));
+        } else {
+            directReads(Path.of("").toAbsolutePath());
+        }
+        main.terminal().print(json ? fields + "\n" : String.join("\n", lines) + "\n");
+        return main.terminal().interrupts().exitStatus();
+    }
+
+    private void line(String name, String value) {
+        lines.add(String.format(Locale.ROOT, "%-12s %s", name, value));
+    }
+
+    private void machine() {
+        line("Lamina", Version.lamina());
+        line("Java", Runtime.version() + " (" + System.getProperty("java.home") + ")");
+        line("system", System.getProperty("os.name") + " " + System.getProperty("os.version") + " "
+                + System.getProperty("os.arch"));
+        fields.addProperty("version", Version.lamina());
+        fields.addProperty("java", Runtime.version().toString());
+        fields.addProperty("system", System.getProperty("os.name") + " " + System.getProperty("os.version"));
+        fields.addProperty("arch", System.getProperty("os.arch"));
+        var library = NativeLibrary.load();
+        try (var device = Device.openCpu(0)) {
+            var info = device.info();
+            line("processor", info.name() + ", " + Runtime.getRuntime().availableProcessors() + " cores");
+            line("backend", info + "; this processor can run " + String.join(", ", info.simdSupported()));
+            fields.addProperty("processor", info.name());
+            fields.addProperty("cores", Runtime.getRuntime().availableProcessors());
+            fields.addProperty("backend", info.backend());
+            fields.addProperty("simd", info.simd());
+            var supported = new JsonArray();
+            info.simdSupported().forEach(supported::add);
+            fields.add("simd_supported", supported);
+        }
+        line("library", library.toString());
+        fields.addProperty("library", library.toString());
+        fields.addProperty("cache", String.valueOf(library.getParent()));
+        // the JVM counts the limit of a container as the machine's memory
+        long total = ((OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean()).getTotalMemorySize();
+        long free = FreeMemory.bytes();
+        line("memory", Units.memory(free) + " free of " + Units.memory(total) + "; --memory is "
+                + Units.memory(free / 2) + " where it is not given");
+        fields.addProperty("memory_total_bytes", total);
+        fields.addProperty("memory_free_bytes", free);
+    }
+
+    private void directReads(Path directory) {
+        String state;
+        try {
+            var probe = Files.createTempFile(directory, ".lamina-doctor", null);
+            try {
+                Files.write(probe, new byte[1 << 16]);
+                state = directReadsOf(probe);
+            } finally {
+                Files.delete(probe);
+            }
+        } catch (IOException e) {
+            state = "not known: " + FileErrors.explain("cannot write in " + directory, e).getMessage();
+        }
+        line("direct I/O", state + " (" + directory + ")");
+        fields.addProperty("direct_io", state);
+    }
+
+    private static String directReadsOf(Path file) {
+        try {
+            DataFile.open(file, IoMode.DIRECT, null).close();
+            return "yes";
+        } catch (IOException e) {
+            return "no: " + e.getMessage();
+        }
+    }
+
+    private void model(ModelFiles model) throws IOException, InterruptedException {
+        var program = model.program();
+        boolean checksums = model.checkpoint().manifest() != null;
+        lines.add("");
+        line("model", model.directory() + ": " + program.architecture() + ", "
+                + String.format(Locale.ROOT, "%,d", model.parameters()) + " parameters, " + Units.bytes(model.weightBytes()));
+        line("checksums", checksums
+                ? "yes: each MiB is checked when it is first read"
+                : "none: the model is not split, damage on disk would go unseen; 'lamina split' adds them");
+        var object = new JsonObject();
+        object.addProperty("model", model.directory().toString());
+        object.addProperty("family", program.architecture());
+        object.addProperty("parameters", model.parameters());
+        object.addProperty("weight_bytes", model.weightBytes());
+        object.addProperty("sweep_bytes", model.sweepBytes());
+        object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
+        object.addProperty("checksums", checksums);
+        int positions = Math.min(POSITIONS, program.contextLimit());
+        try (var estimate = MemoryEstimate.open(model, positions)) {
+            var direct = directReadsOf(estimate.paths().getFirst());
+            line("direct I/O", direct);
+            object.addProperty("direct_io", direct);
+            var rate = DiskRate.measure(estimate.paths(), IoMode.AUTO, READERS, MOST_BYTES_TO_READ, MOST_SECONDS_TO_READ);
+            line("disk", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes()) + " read in "
+                    + Units.seconds(rate.seconds()) + (rate.direct() ? ")" : ", through the page cache: it may be faster than "
+                            + "the disk is)"));
+            object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
+            budgets(model, estimate, positions, rate.bytesPerSecond(), object);
+        }
+        fields.add("model", object);
+    }
+
+    private void budgets(ModelFiles model, MemoryEstimate estimate, int positions, double rate, JsonObject object) {
+        long free = FreeMemory.bytes();
+        long minimum = estimate.minimum(MEMORY_STEP);
+        long whole = Math.ceilDiv(estimate.whole(), MEMORY_STEP) * MEMORY_STEP;
+        long usable = free / 4 * 3 / MEMORY_STEP * MEMORY_STEP;
+        long recommended = Math.min(whole, usable);
+        boolean fits = minimum <= usable;
+        line("fits", fits
+                ? "yes: --memory " + Units.option(minimum) + " is the least for " + positions + " positions, "
+                        + Units.option(whole) + " holds all weights"
+                : "no: at least --memory " + Units.option(minimum) + " is needed for " + positions + " positions, and "
+                        + Units.memory(free) + " is free");
+        object.addProperty("fits", fits);
+        object.addProperty("positions", positions);
+        object.addProperty("minimum_memory_bytes", minimum);
+        object.addProperty("whole_memory_bytes", whole);
+        if (!fits) {
+            return;
+        }
+        line("recommended", "--memory " + Units.option(recommended));
+        object.addProperty("recommended_memory_bytes", recommended);
+        var list = new JsonArray();
+        for (long memory : budgetsToTell(minimum, recommended)) {
+            long resident = estimate.residentBytes(memory);
+            long read = model.sweepBytes() - resident;
+            double seconds = read / rate;
+            line(memory == recommended ? "expect" : "", "--memory " + Units.option(memory) + ": "
+                    + Units.percent(resident, model.sweepBytes()) + " of the weights resident, "
+                    + (read == 0
+                            ? "nothing to read: the processor is the limit"
+                            : Units.bytes(read) + " a token from disk, " + Units.seconds(seconds) + " a token or more"));
+            var entry = new JsonObject();
+            entry.add("memory_bytes", new JsonPrimitive(memory));
+            entry.addProperty("resident_bytes", resident);
+            entry.addProperty("disk_bytes_per_token", read);
+            entry.addProperty("seconds_per_token", seconds);
+            list.add(entry);
+        }
+        object.add("budgets", list);
+    }
+
+    /** The least, the recommended, and a few between. */
+    private static TreeSet<Long> budgetsToTell(long minimum, long recommended) {
+        var budgets = new TreeSet<Long>();
+        for (long memory = recommended; memory > minimum && budgets.size() < 5; memory = memory / 2 / MEMORY_STEP * MEMORY_STEP) {
+            budgets.add(memory);
+        }
+        budgets.add(minimum);
+        return budgets;
+    }
+}

@@ -1,0 +1,109 @@
+package dev.lamina.cli;
+
+import dev.lamina.LaminaException;
+import dev.lamina.ModelOptions;
+import java.util.function.Supplier;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.ITypeConverter;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+import picocli.CommandLine.TypeConversionException;
+
+/** Options that say what a model may use of the machine. They change its speed, never its answers. */
+final class EngineOptions {
+    @Option(names = "--memory", paramLabel = "SIZE", converter = Size.class,
+            description = "Most memory to hold for weights, KV cache and activations, such as 2GiB. Default: half of what is free.")
+    private @Nullable Long memory;
+
+    @Option(names = "--threads", paramLabel = "N", description = "Threads that compute. Default: one a core.")
+    private @Nullable Integer threads;
+
+    @Option(names = "--prefetch", paramLabel = "N",
+            description = "Panels to read ahead; 0: read and compute in turn. Default: chosen.")
+    private @Nullable Integer prefetch;
+
+    @Option(names = "--panel", paramLabel = "SIZE", converter = Size.class,
+            description = "Most bytes of weights to read and compute at a time. Default: chosen.")
+    private @Nullable Long panel;
+
+    @Option(names = "--context", paramLabel = "N",
+            description = "Positions of the KV cache. Default: as many as the call needs.")
+    private @Nullable Integer context;
+
+    @Option(names = "--kv", paramLabel = "f32|f16", description = "Numbers in the KV cache; f16 halves it. Default: f32.")
+    private ModelOptions.@Nullable KvType kv;
+
+    @Option(names = "--io", paramLabel = "auto|direct|buffered",
+            description = "Read past the page cache, or through it. Default: auto.")
+    private ModelOptions.@Nullable Io io;
+
+    @Spec(Spec.Target.MIXEE)
+    private CommandSpec spec;
+
+    /** A size above 0. */
+    static final class Size implements ITypeConverter<Long> {
+        @Override
+        public Long convert(String text) {
+            try {
+                long bytes = ModelOptions.parseSize(text);
+                if (bytes > 0) {
+                    return bytes;
+                }
+            } catch (LaminaException e) {
+                throw new TypeConversionException(String.valueOf(e.getMessage()));
+            }
+            throw new TypeConversionException("must be more than 0");
+        }
+    }
+
+    /** The options, checked. */
+    ModelOptions options() {
+        requirePositive("--threads", threads);
+        requirePositive("--context", context);
+        if (prefetch != null && prefetch < 0) {
+            throw new ParameterException(spec.commandLine(), "--prefetch must be 0 or more, not " + prefetch);
+        }
+        return checked(spec, () -> {
+            var builder = ModelOptions.builder();
+            if (memory != null) {
+                builder.memory(memory);
+            }
+            if (threads != null) {
+                builder.threads(threads);
+            }
+            if (prefetch != null) {
+                builder.prefetch(prefetch);
+            }
+            if (panel != null) {
+                builder.panel(panel);
+            }
+            if (context != null) {
+                builder.context(context);
+            }
+            if (kv != null) {
+                builder.kv(kv);
+            }
+            if (io != null) {
+                builder.io(io);
+            }
+            return builder.build();
+        });
+    }
+
+    private void requirePositive(String option, @Nullable Integer value) {
+        if (value != null && value < 1) {
+            throw new ParameterException(spec.commandLine(), option + " must be 1 or more, not " + value);
+        }
+    }
+
+    /** Makes options; what they refuse is wrong usage. */
+    static <T> T checked(CommandSpec spec, Supplier<T> options) {
+        try {
+            return options.get();
+        } catch (LaminaException e) {
+            throw new ParameterException(spec.commandLine(), String.valueOf(e.getMessage()), e);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+package dev.lamina.cli;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonObject;
+import dev.lamina.LaminaException;
+import dev.lamina.internal.checkpoint.Tensor;
+import dev.lamina.internal.shard.Verifier;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.concurrent.Callable;
+import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParentCommand;
+
+/** {@code lamina inspect}. */
+@Command(
+        name = "inspect",
+        description = "Says what a model is, and checks its files.",
+        footer = {
+            "",
+            "Examples:",
+            "  lamina inspect --model models/Qwen2.5-7B-Instruct",
+            "  lamina inspect --model shards/Qwen2.5-7B-Instruct --verify"
+        })
+final class InspectCommand implements Callable<Integer> {
+    @ParentCommand
+    private Main main;
+
+    @Mixin
+    private ModelFolder folder;
+
+    @Option(names = "--tensors", description = "List all tensors.")
+    private boolean tensors;
+
+    @Option(names = "--verify", description = "Read all of a shard set and compare it with its checksums.")
+    private boolean verify;
+
+    @Option(names = "--json", description = "Print one JSON object.")
+    private boolean json;
+
+    @Override
+    public Integer call() {
+        var model = ModelFiles.open(folder.directory());
+        var damage = verify ? verify(model) : null;
+        main.terminal().print(json ? toJson(model, damage) + "\n" : toText(model, damage));
+        if (damage != null && !damage.isEmpty()) {
+            throw new LaminaException(damage.size() + (damage.size() == 1 ? " file is" : " files are")
+                    + " damaged: split the model again");
+        }
+        return main.terminal().interrupts().exitStatus();
+    }
+
+    /** The damage of a shard set; null where nothing could be compared. */
+    private @Nullable List<Verifier.Damage> verify(ModelFiles model) {
+        if (model.checkpoint().manifest() == null) {
+            return null;
+        }
+        var damage = Verifier.verify(model.checkpoint(), new FileProgress(main.terminal()));
+        main.terminal().status().clear();
+        return damage;
+    }
+
+    private String verified(ModelFiles model, @Nullable List<Verifier.Damage> damage) {
+        if (damage == null) {
+            return "the model is not split and carries no checksums: headers, bounds and shapes were checked, the weights "
+                    + "could not be";
+        }
+        return damage.isEmpty()
+                ? "all bytes of " + model.checkpoint().files().size() + " files are as they were written"
+                : damage.stream()
+                        .map(each -> each.file().getFileName() + ": " + each.chunks() + " damaged MiB from offset "
+                                + each.offset() + " on")
+                        .collect(Collectors.joining("; "));
+    }
+
+    private String toText(ModelFiles model, @Nullable List<Verifier.Damage> damage) {
+        var lines = new ArrayList<String>();
+        var program = model.program();
+        var manifest = model.checkpoint().manifest();
+        add(lines, "model", model.directory().toString());
+        add(lines, "family", program.architecture());
+        add(lines, "shape", program.kv().size() + " layers, width " + program.hidden() + ", " + program.vocabulary()
+                + " tokens, context " + program.contextLimit());
+        add(lines, "parameters", String.format(Locale.ROOT, "%,d", model.parameters()));
+        add(lines, "weights", Units.bytes(model.weightBytes()) + " (" + model.dtypes().entrySet().stream()
+                .map(entry -> entry.getKey() + " " + Units.bytes(entry.getValue()))
+                .collect(Collectors.joining(", ")) + ")");
+        add(lines, "one sweep", Units.bytes(model.sweepBytes()));
+        add(lines, "KV cache", Units.memory(model.kvBytesPerToken()) + " a token in f32, half of it in f16");
+        add(lines, "split", manifest == null
+                ? "no; carries no checksums"
+                : "yes, from " + manifest.source().name() + " by " + manifest.tool());
+        for (var file : model.checkpoint().files()) {
+            add(lines, lines.getLast().startsWith("file") || lines.getLast().startsWith(" ") ? "" : "files",
+                    file.getFileName() + "  " + Units.bytes(ModelFiles.size(file)));
+        }
+        add(lines, "stages", stages(model));
+        add(lines, "tokenizer", model.hasTokenizer() ? "yes" : "none (tokenizer.json is missing)");
+        add(lines, "chat", model.chatTemplate());
+        add(lines, "end tokens", model.endTokens().isEmpty() ? "none" : model.endTokens().toString());
+        if (verify) {
+            add(lines, "verified", verified(model, damage));
+        }
+        if (tensors) {
+            for (var tensor : model.checkpoint().tensors()) {
+                lines.add(tensor.name() + "  " + tensor.dtype() + " " + tensor.shape() + "  " + Units.bytes(tensor.bytes())
+                        + "  " + tensor.file().getFileName() + " at " + tensor.offset());
+            }
+        }
+        return String.join("\n", lines) + "\n";
+    }
+
+    private static void add(List<String> lines, String name, String value) {
+        lines.add(String.format(Locale.ROOT, "%-11s %s", name, value));
+    }
+
+    /** Neighbours of the same size are told together. */
+    private static String stages(ModelFiles model) {
+        var parts = new ArrayList<String>();
+        var stages = model.program().stages();
+        for (int first = 0; first < stages.size();) {
+            long bytes = bytes(model.tensors(stages.get(first)));
+            int next = first + 1;
+            while (next < stages.size() && bytes(model.tensors(stages.get(next))) == bytes) {
+                next++;
+            }
+            parts.add(stages.get(first).name() + (next - first == 1 ? "" : " to " + stages.get(next - 1).name()) + " "
+                    + Units.bytes(bytes) + (next - first == 1 ? "" : " each"));
+            first = next;
+        }
+        return String.join(", ", parts);
+    }
+
+    private static long bytes(List<Tensor> tensors) {
+        return tensors.stream().mapToLong(Tensor::bytes).sum();
+    }
+
+    private JsonObject toJson(ModelFiles model, @Nullable List<Verifier.Damage> damage) {
+        var program = model.program();
+        var manifest = model.checkpoint().manifest();
+        var object = new JsonObject();
+        object.addProperty("model", model.directory().toString());
+        object.addProperty("family", program.architecture());
+        object.addProperty("layers", program.kv().size());
+        object.addProperty("width", program.hidden());
+        object.addProperty("vocabulary", program.vocabulary());
+        object.addProperty("context", program.contextLimit());
+        object.addProperty("parameters", model.parameters());
+        object.addProperty("weight_bytes", model.weightBytes());
+        object.addProperty("sweep_bytes", model.sweepBytes());
+        object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
+        var dtypes = new JsonObject();
+        model.dtypes().forEach((dtype, bytes) -> dtypes.addProperty(dtype.name(), bytes));
+        object.add("dtype_bytes", dtypes);
+        object.addProperty("split", manifest != null);
+        object.addProperty("checksums", manifest != null);
+        object.addProperty("split_from", manifest == null ? null : manifest.source().name());
+        var files = new JsonArray();
+        model.checkpoint().files().forEach(file -> {
+            var entry = new JsonObject();
+            entry.addProperty("name", file.getFileName().toString());
+            entry.addProperty("bytes", ModelFiles.size(file));
+            files.add(entry);
+        });
+        object.add("files", files);
+        var stages = new JsonArray();
+        program.stages().forEach(stage -> {
+            var entry = new JsonObject();
+            entry.addProperty("name", stage.name());
+            entry.addProperty("bytes", bytes(model.tensors(stage)));
+            stages.add(entry);
+        });
+        object.add("stages", stages);
+        object.addProperty("tokenizer", model.hasTokenizer());
+        object.addProperty("chat_template", model.chatTemplate());
+        var endTokens = new JsonArray();
+        model.endTokens().forEach(endTokens::add);
+        object.add("end_tokens", endTokens);
+        if (verify) {
+            object.addProperty("verified", damage == null ? null : damage.isEmpty());
+            object.addProperty("verification", verified(model, damage));
+        }
+        if (tensors) {
+            object.add("tensors", tensorsToJson(model));
+        }
+        return object;
+    }
+
+    private static JsonArray tensorsToJson(ModelFiles model) {
+        var list = new JsonArray();
+        for (var tensor : model.checkpoint().tensors()) {
+            var shape = new JsonArray();
+            tensor.shape().forEach(shape::add);
+            var entry = new JsonObject();
+            entry.addProperty("name", tensor.name());
+            entry.addProperty("dtype", tensor.dtype().name());
+            entry.add("shape", shape);
+            entry.addProperty("file", tensor.file().getFileName().toString());
+            entry.addProperty("offset", tensor.offset());
+            entry.addProperty("bytes", tensor.bytes());
+            list.add(entry);
+        }
+        return list;
+    }
+}

@@ -1,0 +1,112 @@
+package dev.lamina.cli;
+
+import dev.lamina.LaminaException;
+import dev.lamina.internal.checkpoint.Checkpoint;
+import dev.lamina.internal.checkpoint.DType;
+import dev.lamina.internal.checkpoint.FileErrors;
+import dev.lamina.internal.checkpoint.Tensor;
+import dev.lamina.internal.model.Architectures;
+import dev.lamina.internal.model.ModelConfig;
+import dev.lamina.internal.model.Op;
+import dev.lamina.internal.model.Program;
+import dev.lamina.internal.model.Stage;
+import dev.lamina.internal.text.ChatTemplate;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.EnumMap;
+import java.util.List;
+import java.util.Map;
+
+/** What can be said of a model without computing: its headers and configuration are read and checked, its weights are not. */
+record ModelFiles(Path directory, ModelConfig config, Checkpoint checkpoint, Program program) {
+    /** Opens a model's folder. */
+    static ModelFiles open(Path directory) {
+        if (!Files.isDirectory(directory)) {
+            throw new LaminaException("there is no model folder " + directory
+                    + ": give the folder of a Hugging Face model in safetensors format, or of a shard set");
+        }
+        var config = ModelConfig.load(directory);
+        var checkpoint = Checkpoint.open(directory);
+        return new ModelFiles(directory, config, checkpoint, Architectures.program(config, checkpoint));
+    }
+
+    /** Tensors of a stage that no stage before it uses. */
+    List<Tensor> tensors(Stage stage) {
+        return stage.tensors().stream().map(checkpoint::tensor).toList();
+    }
+
+    /** All tensors that the program uses, in the order of their first use. */
+    List<Tensor> tensors() {
+        return program.stages().stream().flatMap(stage -> tensors(stage).stream()).toList();
+    }
+
+    /** The matrices that one sweep reads, in order; a tied embedding is one of them. */
+    List<Tensor> matrices() {
+        return program.stages().stream()
+                .flatMap(stage -> stage.ops().stream())
+                .filter(Op.Linear.class::isInstance)
+                .map(op -> checkpoint.tensor(((Op.Linear) op).weight()))
+                .toList();
+    }
+
+    /** Bytes of weights that one sweep needs. */
+    long sweepBytes() {
+        return matrices().stream().mapToLong(Tensor::bytes).sum();
+    }
+
+    /** Bytes of all tensors that the program uses. */
+    long weightBytes() {
+        return tensors().stream().mapToLong(Tensor::bytes).sum();
+    }
+
+    /** Numbers in all tensors that the program uses. */
+    long parameters() {
+        return tensors().stream().mapToLong(tensor -> tensor.bytes() / tensor.dtype().bytes()).sum();
+    }
+
+    /** Bytes of weights by element type. */
+    Map<DType, Long> dtypes() {
+        var bytes = new EnumMap<DType, Long>(DType.class);
+        tensors().forEach(tensor -> bytes.merge(tensor.dtype(), tensor.bytes(), Long::sum));
+        return bytes;
+    }
+
+    /** Bytes that one position takes in a KV cache of f32. */
+    long kvBytesPerToken() {
+        return program.kv().stream()
+                .mapToLong(layer -> (long) Float.BYTES * layer.heads() * (layer.headDim() + layer.headDimV()))
+                .sum();
+    }
+
+    /** Token ids that end a text. */
+    List<Integer> endTokens() {
+        var defaults = ModelConfig.loadIfPresent(directory.resolve("generation_config.json"));
+        return defaults != null && defaults.has("eos_token_id")
+                ? defaults.ids("eos_token_id")
+                : config.ids("eos_token_id");
+    }
+
+    /** Whether there is a tokenizer that can be used. */
+    boolean hasTokenizer() {
+        return Files.isRegularFile(directory.resolve("tokenizer.json"));
+    }
+
+    /** The state of the chat template: {@code "yes"}, {@code "none"}, or what is wrong with it. */
+    String chatTemplate() {
+        try {
+            return ChatTemplate.load(directory) == null ? "none" : "yes";
+        } catch (LaminaException e) {
+            return String.valueOf(e.getMessage());
+        }
+    }
+
+    /** Size of a weight file. */
+    static long size(Path file) {
+        try {
+            return Files.size(file);
+        } catch (IOException e) {
+            throw FileErrors.explain("cannot read " + file, e);
+        }
+    }
+}

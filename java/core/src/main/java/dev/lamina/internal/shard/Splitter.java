@@ -139,15 +139,18 @@ public final class Splitter {
 
     private SplitResult run(SplitJournal journal, @Nullable SplitPlan fresh,
             Function<Checkpoint, List<StageTensors>> stages) throws IOException {
-        Work work;
         SplitPlan begun = journal.plan();
-        if (begun != null) {
-            original.checkSame(begun.source(), begun.tensors(), out);
-            work = new Work(begun, journal);
-            work.takeUp();
-            checkSpace(begun, work.done.keySet());
+        Work work;
+        if (fresh != null && begun == null) {
+            work = new Work(fresh, journal);
         } else {
-            work = new Work(fresh == null ? plan(stages) : fresh, journal);
+            // an earlier run was interrupted, if only before it could store its plan
+            if (begun != null) {
+                original.checkSame(begun.source(), begun.tensors(), out);
+            }
+            work = new Work(begun == null ? plan(stages) : begun, journal);
+            work.takeUp();
+            checkSpace(work.plan, work.done.keySet());
         }
         try {
             if (begun == null) {

@@ -20,6 +20,7 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Random;
@@ -247,6 +248,20 @@ class SplitFaultTest {
     }
 
     @Test
+    void aJournalThatWasCutOffLosesNoMoreThanItsLastLine() throws IOException {
+        Path model = freshModel(0);
+        Path out = folder.resolve("out");
+        assertFalse(run(model, out, KEEP, new FailingDisk(20, false)));
+        byte[] journal = Files.readAllBytes(out.resolve("lamina.manifest.json.partial"));
+        for (int length = 0; length < journal.length; length += 1 + journal.length / 25) {
+            delete(out);
+            assertFalse(run(model, out, KEEP, new FailingDisk(20, false)));
+            Files.write(out.resolve("lamina.manifest.json.partial"), Arrays.copyOf(journal, length));
+            assertFinishes(model, out, KEEP);
+        }
+    }
+
+    @Test
     void aDamagedJournalIsAnError() throws IOException {
         Path model = freshModel(0);
         Path out = folder.resolve("out");
@@ -299,6 +314,8 @@ class SplitFaultTest {
                 input.flush();
                 Thread.sleep(0, random.nextInt(999_999));
                 process.destroyForcibly();
+            } catch (IOException e) {
+                // it has ended, which its exit status tells
             }
             killed += process.waitFor() == 0 ? 0 : 1;
         }

@@ -185,9 +185,9 @@ final class Budget implements AutoCloseable {
         return counters().minus(earlier);
     }
 
-    /** Bytes of panels that stay in memory. */
+    /** Bytes of weights that stay in memory: a sweep reads all others. */
     long residentBytes() {
-        return placement == null ? 0 : placement.residentBytes();
+        return placement == null ? 0 : placement.resident().stream().mapToLong(panel -> cycle.get(panel).bytes()).sum();
     }
 
     /** The most bytes that were held. */

@@ -20,8 +20,8 @@ import org.jspecify.annotations.Nullable;
  * them is the ring: a panel is begun when fewer than prefetch + 1 panels are read, waiting or held. Lookups go first.
  *
  * <p>{@link #next} and {@link #restart} are for one consumer thread; {@link #lookup} and {@link #read} may be called by
- * any thread, one call at a time goes on; {@link #close} by any thread. Interrupting any caller is safe: only the reader
- * threads touch the files, and nobody interrupts those.
+ * any thread, one call at a time goes on; {@link #close} by any thread. Interrupting any caller is safe: only the
+ * reader threads touch the files, and nobody interrupts those.
  */
 public final class Streamer implements AutoCloseable {
     private static final long COALESCED_GAP = 64 << 10; // reading over it costs less than another request
@@ -260,8 +260,8 @@ public final class Streamer implements AutoCloseable {
     }
 
     /**
-     * Drops what was read ahead, so that the next panel is the first of the cycle again; does nothing when it is already.
-     * Held panels stay valid. Waits for reads under way, not for the disk to read anything more.
+     * Drops what was read ahead, so that the next panel is the first of the cycle again; does nothing when it is
+     * already. Held panels stay valid. Waits for reads under way, not for the disk to read anything more.
      */
     public void restart() {
         lock.lock();

@@ -78,7 +78,7 @@ LM_INLINE void score_tile(const attention* t, float* scores, const float* q, con
         sums[i] = v_zero();
     }
     int64_t stride = t->head_dim * lm_dtype_bytes(dtype);
-    dot_tile(sums, nh, np, q, t->head_dim, b->keys + p * stride, stride, t->head_dim, dtype);
+    dot_tile(sums, nh, np, q, t->head_dim, b->keys + p * stride, stride, t->head_dim, dtype, 0);
     LM_UNROLL
     for (int h = 0; h < nh; h++) {
         LM_UNROLL

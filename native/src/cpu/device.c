@@ -115,7 +115,7 @@ static int32_t usable_cores(void) {
 static void processor_name(char* out, size_t capacity) {
 #if defined(__x86_64__)
     unsigned brand[13] = {0}; /* 48 characters and a zero */
-    if (__get_cpuid_max(0x80000000, NULL) >= 0x80000004) {
+    if ((unsigned)__get_cpuid_max(0x80000000, NULL) >= 0x80000004u) {
         for (unsigned i = 0; i < 3; i++) {
             unsigned* r = brand + 4 * i;
             __get_cpuid(0x80000002 + i, &r[0], &r[1], &r[2], &r[3]);

@@ -15,6 +15,7 @@
 enum {
     FEW_ROWS = 8,
     CHUNK_BYTES = 256 << 10, /* few rows: weight of a chunk, about 20 us of reading */
+    AHEAD = 768,             /* few rows: bytes of each weight row to prefetch */
     BLOCK_WEIGHTS = 40,      /* many rows: weight rows, */
     BLOCK_ROWS = 60,         /* activation rows */
     BLOCK_K = 1024,          /* and elements of a block */
@@ -53,7 +54,8 @@ LM_INLINE void few_tile(const linear* t, int mr, int nr, int32_t r, int32_t n, i
         sums[i] = v_zero();
     }
     int64_t stride = t->op->weight_stride;
-    dot_tile(sums, mr, nr, lm_row(t->run->step, &t->op->a, r), t->op->a.stride, t->weight + n * stride, stride, t->k, dtype);
+    dot_tile(sums, mr, nr, lm_row(t->run->step, &t->op->a, r), t->op->a.stride, t->weight + n * stride, stride, t->k, dtype,
+             AHEAD);
     finish(t, sums, mr, nr, r, n);
 }
 
@@ -150,7 +152,7 @@ LM_INLINE void many_tile(const block* b, int mr, int nr, int32_t r, int32_t n) {
     const linear* t = b->t;
     dot_tile(sums, mr, nr, lm_row(t->run->step, &t->op->a, b->first_row + r) + b->k, t->op->a.stride,
              (const uint8_t*)(b->weights + (int64_t)n * b->stride), b->stride * (int64_t)sizeof(float), b->length,
-             LM_DTYPE_F32);
+             LM_DTYPE_F32, 0);
     if (b->ends) {
         finish(t, sums, mr, nr, b->first_row + r, b->first_weight + n);
         return;

@@ -30,6 +30,9 @@
 #define LM_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Never faults; the address is a number, for it may lie beyond the memory that it was computed from. */
+#define LM_PREFETCH(address) __builtin_prefetch((const void*)(address))
+
 LM_INLINE uint32_t float_bits(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);

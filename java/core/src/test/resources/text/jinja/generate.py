@@ -79,6 +79,13 @@ missing | tojson
 missing in l
 l in missing
 missing in s
+missing in d
+missing not in d
+d.get(missing)
+d.get(missing, 1)
+d[missing]
+missing in d.keys()
+l in d
 missing < 1
 missing()
 s.nothing

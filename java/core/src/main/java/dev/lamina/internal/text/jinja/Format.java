@@ -66,7 +66,10 @@ final class Format {
             budget.chars(text.length());
             out.append(text);
         }
-        if (!named && used < items.size() && !(argument instanceof Map<?, ?>)) {
+        // Python lets what could be looked into by name go unused.
+        boolean mayBeUnused = argument instanceof Map<?, ?> || argument instanceof List<?>
+                || argument instanceof Undefined;
+        if (!named && used < items.size() && !mayBeUnused) {
             throw new JinjaException("a format has fewer '%' than values");
         }
         budget.chars(format.length());

@@ -544,7 +544,8 @@ final class Interpreter {
             case Map<?, ?> dict -> switch (name) {
                 case "get" -> {
                     @Nullable Object[] given = arguments.bind(where, 1, "key", "default");
-                    Object value = Values.item(dict, Values.key(given[0]));
+                    Object key = given[0] instanceof Undefined undefined ? undefined : Values.key(given[0]);
+                    Object value = Values.item(dict, key);
                     yield value != null ? value : given[1] != null ? given[1] : None.NONE;
                 }
                 case "copy" -> {

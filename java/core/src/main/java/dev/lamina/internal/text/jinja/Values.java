@@ -502,10 +502,10 @@ final class Values {
                 return PyString.indexOf(text, part, 0, budget) >= 0;
             }
             case Map<?, ?> dict -> {
-                return dict.containsKey(keyIn(dict, key(item)));
+                return !(item instanceof Undefined) && dict.containsKey(keyIn(dict, key(item)));
             }
             case DictView view when view.kind().equals("keys") -> {
-                return view.dict().containsKey(keyIn(view.dict(), key(item)));
+                return contains(view.dict(), item, budget);
             }
             default -> {
                 for (Iterator<Object> all = iterate(container); all.hasNext(); ) {

@@ -1,0 +1,123 @@
+/*
+ * bench_linear.c: LM_OP_LINEAR against what memory gives in the same run. Not a test.
+ *
+ *     bench_linear [threads] [plain|avx2|avx512|neon]
+ *
+ * Per dtype and number of rows: GB/s of weights read and GFLOP/s, best and median of many short passes over panels of a
+ * weight that is larger than the caches; beside them a read-only pass (sum of 64-bit words, one thread) and memcpy.
+ */
+#define _GNU_SOURCE
+#include "test.h"
+
+#include <time.h>
+
+enum { K = 4096, PASSES = 200, PANEL = 32 << 20 };
+
+static const int64_t WEIGHT_BYTES = INT64_C(512) << 20;
+static const double SECONDS = 1; /* a line takes at most */
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static int ascending(const void* a, const void* b) {
+    double x = *(const double*)a;
+    double y = *(const double*)b;
+    return (x > y) - (x < y);
+}
+
+static void report(const char* name, double* times, int passes, double bytes, double flops) {
+    qsort(times, (size_t)passes, sizeof *times, ascending);
+    printf("%-10s best %6.1f GB/s %6.1f GFLOP/s   median %6.1f GB/s %6.1f GFLOP/s   of %d\n", name,
+           bytes / times[0] * 1e-9, flops / times[0] * 1e-9, bytes / times[passes / 2] * 1e-9,
+           flops / times[passes / 2] * 1e-9, passes);
+    fflush(stdout);
+}
+
+static volatile uint64_t sink;
+
+static void read_all(const uint8_t* from) {
+    uint64_t sums[32] = {0};
+    for (int64_t i = 0; i < PANEL; i += sizeof sums) {
+        uint64_t words[32];
+        memcpy(words, from + i, sizeof words);
+        for (int j = 0; j < 32; j++) {
+            sums[j] += words[j];
+        }
+    }
+    for (int j = 0; j < 32; j++) {
+        sink += sums[j];
+    }
+}
+
+static void bench_memory(const uint8_t* from, uint8_t* to) {
+    double times[PASSES];
+    for (int pass = 0; pass < PASSES; pass++) {
+        double start = seconds();
+        read_all(from + (int64_t)pass * PANEL % WEIGHT_BYTES);
+        times[pass] = seconds() - start;
+    }
+    report("read", times, PASSES, PANEL, 0);
+    for (int pass = 0; pass < PASSES; pass++) {
+        double start = seconds();
+        memcpy(to + (int64_t)pass * PANEL % WEIGHT_BYTES, from + (int64_t)pass * PANEL % WEIGHT_BYTES, PANEL);
+        times[pass] = seconds() - start;
+    }
+    report("memcpy", times, PASSES, PANEL, 0);
+}
+
+int main(int argc, char** argv) {
+    lm_device* device;
+    lm_queue* queue;
+    lm_device_info info;
+    if (argc > 2) {
+        setenv("LAMINA_SIMD", argv[2], 1);
+    }
+    MUST(lm_device_open(&(lm_device_options){.threads = argc > 1 ? atoi(argv[1]) : 1}, &device));
+    MUST(lm_device_get_info(device, &info));
+    MUST(lm_queue_create(device, &queue));
+    printf("%s, simd %d, %d threads\n", info.name, info.simd, info.threads);
+    uint8_t* weights;
+    uint8_t* copy;
+    MUST(lm_host_alloc(device, WEIGHT_BYTES, (void**)&weights));
+    MUST(lm_host_alloc(device, WEIGHT_BYTES, (void**)&copy));
+    for (int64_t i = 0; i < WEIGHT_BYTES; i += 4) { /* 0x3c003c00: harmless in every dtype */
+        memcpy(weights + i, &(uint32_t){0x3c003c00}, 4);
+    }
+    memset(copy, 0, (size_t)WEIGHT_BYTES);
+    bench_memory(weights, copy);
+    static const int32_t rows[] = {1, 2, 3, 4, 8, 16, 64, 128, 512};
+    static const char* const names[] = {"f32", "f16", "bf16"};
+    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
+        for (int i = 0; i < (int)(sizeof rows / sizeof rows[0]); i++) {
+            int32_t element = dtype == LM_DTYPE_F32 ? 4 : 2;
+            int64_t panel = rows[i] >= 64 ? PANEL / 16 : PANEL; /* short passes: other processes disturb fewer of them */
+            int32_t n = (int32_t)(panel / K / element);
+            int64_t bytes = (int64_t)rows[i] * (K + n) * 4;
+            void* activations;
+            MUST(lm_device_alloc(device, bytes, &activations));
+            lm_op op = {.code = LM_OP_LINEAR, .out = {(int64_t)rows[i] * K, n, n}, .a = {0, K, K},
+                        .weight_stride = (int64_t)K * element, .weight_rows = n, .dtype = dtype};
+            double times[PASSES];
+            int passes = 0;
+            for (double begin = seconds(); passes < PASSES && (passes < 3 || seconds() - begin < SECONDS); passes++) {
+                double start = seconds();
+                lm_step step = {.rows = rows[i], .activations = activations, .activations_bytes = bytes,
+                                .panel = weights + passes * panel % WEIGHT_BYTES, .panel_bytes = panel};
+                MUST(lm_submit(queue, &op, 1, &step, NULL));
+                times[passes] = seconds() - start;
+            }
+            char name[32];
+            snprintf(name, sizeof name, "%s x %d", names[dtype], rows[i]);
+            report(name, times, passes, (double)panel, 2.0 * (double)n * K * rows[i]);
+            MUST(lm_device_free(device, activations, bytes));
+        }
+    }
+    MUST(lm_host_free(device, copy, WEIGHT_BYTES));
+    MUST(lm_host_free(device, weights, WEIGHT_BYTES));
+    MUST(lm_queue_destroy(queue));
+    MUST(lm_device_close(device));
+    return 0;
+}

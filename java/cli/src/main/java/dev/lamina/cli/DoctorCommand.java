@@ -40,6 +40,7 @@ final class DoctorCommand implements Callable<Integer> {
     private static final int POSITIONS = 4096;
     private static final int READERS = 4;
     private static final long MOST_BYTES_TO_READ = 4L << 30;
+    private static final long ENOUGH_BYTES_TO_READ = 64L << 20;
     private static final double MOST_SECONDS_TO_READ = 2;
     private static final long MEMORY_STEP = 1L << 20;
 
@@ -157,8 +158,8 @@ final class DoctorCommand implements Callable<Integer> {
             var rate = DiskRate.measure(estimate.paths(), IoMode.AUTO, READERS, MOST_BYTES_TO_READ,
                     MOST_SECONDS_TO_READ, host);
             line("disk", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes()) + " read in "
-                    + Units.seconds(rate.seconds()) + (rate.direct() ? ")" : ", through the page cache: it may be faster than "
-                            + "the disk is)"));
+                    + Units.seconds(rate.seconds()) + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
+                    + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
             object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
             budgets(model, estimate, positions, rate.bytesPerSecond(), object);
         }
@@ -168,7 +169,7 @@ final class DoctorCommand implements Callable<Integer> {
     private void budgets(ModelFiles model, MemoryEstimate estimate, int positions, double rate, JsonObject object) {
         long free = FreeMemory.bytes();
         long minimum = estimate.minimum(MEMORY_STEP);
-        long whole = Math.ceilDiv(estimate.whole(), MEMORY_STEP) * MEMORY_STEP;
+        long whole = estimate.whole(MEMORY_STEP);
         long usable = free / 4 * 3 / MEMORY_STEP * MEMORY_STEP;
         long recommended = Math.min(whole, usable);
         boolean fits = minimum <= usable;

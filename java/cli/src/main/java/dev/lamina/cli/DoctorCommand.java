@@ -8,6 +8,7 @@ import dev.lamina.bindings.NativeLibrary;
 import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
+import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.stream.DataFile;
 import dev.lamina.internal.stream.DiskRate;
 import dev.lamina.internal.stream.IoMode;
@@ -39,6 +40,7 @@ final class DoctorCommand implements Callable<Integer> {
     private static final int POSITIONS = 4096;
     private static final int READERS = 4;
     private static final long MOST_BYTES_TO_READ = 4L << 30;
+    private static final long ENOUGH_BYTES_TO_READ = 64L << 20;
     private static final double MOST_SECONDS_TO_READ = 2;
     private static final long MEMORY_STEP = 1L << 20;
 
@@ -58,11 +60,14 @@ final class DoctorCommand implements Callable<Integer> {
 
     @Override
     public Integer call() throws IOException, InterruptedException {
-        machine();
-        if (folder.given()) {
-            model(ModelFiles.open(folder.directory()));
-        } else {
-            directReads(Path.of("").toAbsolutePath());
+        var library = NativeLibrary.load();
+        try (var device = Device.openCpu(0)) {
+            machine(device.info(), library);
+            if (folder.given()) {
+                model(ModelFiles.open(folder.directory()), device);
+            } else {
+                directReads(Path.of("").toAbsolutePath());
+            }
         }
         main.terminal().print(json ? fields + "\n" : String.join("\n", lines) + "\n");
         return main.terminal().interrupts().exitStatus();
@@ -72,7 +77,7 @@ final class DoctorCommand implements Callable<Integer> {
         lines.add(String.format(Locale.ROOT, "%-12s %s", name, value));
     }
 
-    private void machine() {
+    private void machine(Device.Info info, Path library) {
         line("Lamina", Version.lamina());
         line("Java", Runtime.version() + " (" + System.getProperty("java.home") + ")");
         line("system", System.getProperty("os.name") + " " + System.getProperty("os.version") + " "
@@ -81,19 +86,15 @@ final class DoctorCommand implements Callable<Integer> {
         fields.addProperty("java", Runtime.version().toString());
         fields.addProperty("system", System.getProperty("os.name") + " " + System.getProperty("os.version"));
         fields.addProperty("arch", System.getProperty("os.arch"));
-        var library = NativeLibrary.load();
-        try (var device = Device.openCpu(0)) {
-            var info = device.info();
-            line("processor", info.name() + ", " + Runtime.getRuntime().availableProcessors() + " cores");
-            line("backend", info + "; this processor can run " + String.join(", ", info.simdSupported()));
-            fields.addProperty("processor", info.name());
-            fields.addProperty("cores", Runtime.getRuntime().availableProcessors());
-            fields.addProperty("backend", info.backend());
-            fields.addProperty("simd", info.simd());
-            var supported = new JsonArray();
-            info.simdSupported().forEach(supported::add);
-            fields.add("simd_supported", supported);
-        }
+        line("processor", info.name() + ", " + Runtime.getRuntime().availableProcessors() + " cores");
+        line("backend", info + "; this processor can run " + String.join(", ", info.simdSupported()));
+        fields.addProperty("processor", info.name());
+        fields.addProperty("cores", Runtime.getRuntime().availableProcessors());
+        fields.addProperty("backend", info.backend());
+        fields.addProperty("simd", info.simd());
+        var supported = new JsonArray();
+        info.simdSupported().forEach(supported::add);
+        fields.add("simd_supported", supported);
         line("library", library.toString());
         fields.addProperty("library", library.toString());
         fields.addProperty("cache", String.valueOf(library.getParent()));
@@ -132,7 +133,7 @@ final class DoctorCommand implements Callable<Integer> {
         }
     }
 
-    private void model(ModelFiles model) throws IOException, InterruptedException {
+    private void model(ModelFiles model, HostMemory host) throws IOException, InterruptedException {
         var program = model.program();
         boolean checksums = model.checkpoint().manifest() != null;
         lines.add("");
@@ -154,10 +155,11 @@ final class DoctorCommand implements Callable<Integer> {
             var direct = directReadsOf(estimate.paths().getFirst());
             line("direct I/O", direct);
             object.addProperty("direct_io", direct);
-            var rate = DiskRate.measure(estimate.paths(), IoMode.AUTO, READERS, MOST_BYTES_TO_READ, MOST_SECONDS_TO_READ);
+            var rate = DiskRate.measure(estimate.paths(), IoMode.AUTO, READERS, MOST_BYTES_TO_READ,
+                    MOST_SECONDS_TO_READ, host);
             line("disk", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes()) + " read in "
-                    + Units.seconds(rate.seconds()) + (rate.direct() ? ")" : ", through the page cache: it may be faster than "
-                            + "the disk is)"));
+                    + Units.seconds(rate.seconds()) + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
+                    + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
             object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
             budgets(model, estimate, positions, rate.bytesPerSecond(), object);
         }
@@ -167,7 +169,7 @@ final class DoctorCommand implements Callable<Integer> {
     private void budgets(ModelFiles model, MemoryEstimate estimate, int positions, double rate, JsonObject object) {
         long free = FreeMemory.bytes();
         long minimum = estimate.minimum(MEMORY_STEP);
-        long whole = Math.ceilDiv(estimate.whole(), MEMORY_STEP) * MEMORY_STEP;
+        long whole = estimate.whole(MEMORY_STEP);
         long usable = free / 4 * 3 / MEMORY_STEP * MEMORY_STEP;
         long recommended = Math.min(whole, usable);
         boolean fits = minimum <= usable;

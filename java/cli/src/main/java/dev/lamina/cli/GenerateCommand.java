@@ -80,7 +80,6 @@ final class GenerateCommand implements Callable<Integer> {
         var prompt = prompt();
         var terminal = main.terminal();
         try (var model = LanguageModel.open(directory.toString(), modelOptions)) {
-            terminal.interrupts().check();
             terminal.interrupts().onSignal(model::cancel);
             var view = new AnswerView(terminal, model, !json);
             var answer = model.generate(prompt, options, view);

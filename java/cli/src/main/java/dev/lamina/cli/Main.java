@@ -4,7 +4,6 @@ import dev.lamina.LaminaException;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
-import java.io.Writer;
 import java.util.logging.LogManager;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -111,10 +110,12 @@ public final class Main implements Runnable {
         }
     }
 
-    private int wrongUsage(ParameterException e) {
+    private int wrongUsage(ParameterException reported) {
+        var unknown = reported.getCommandLine().getUnmatchedArguments();
+        // an option that is misspelt is the reason why another one is missing
+        var e = unknown.isEmpty() ? reported : new UnmatchedArgumentException(reported.getCommandLine(), unknown);
         var message = e.getMessage() == null ? "wrong usage" : e.getMessage().replaceFirst("^Error: ", "");
-        if (UnmatchedArgumentException.printSuggestions(e, new PrintWriter(Writer.nullWriter()))
-                && e instanceof UnmatchedArgumentException unmatched && !unmatched.getSuggestions().isEmpty()) {
+        if (e instanceof UnmatchedArgumentException unmatched && !unmatched.getSuggestions().isEmpty()) {
             message += "; did you mean " + String.join(" or ", unmatched.getSuggestions()) + "?";
         }
         terminal.error(message);

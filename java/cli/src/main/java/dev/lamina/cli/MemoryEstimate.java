@@ -107,12 +107,11 @@ final class MemoryEstimate implements AutoCloseable {
         return high * step;
     }
 
-    /** The budget from which on all weights stay in memory. */
-    long whole() {
-        var options = StreamOptions.defaults();
-        long memory = fixedBytes + model.sweepBytes();
-        while (Placement.plan(memory, fixedBytes, files, panels(memory), options).slots() > 0) {
-            memory += Math.max(1 << 16, memory / 256);
+    /** The least budget that holds all weights in memory, to the next {@code step} bytes. */
+    long whole(long step) {
+        long memory = Math.max(minimum(step), Math.ceilDiv(fixedBytes + model.sweepBytes(), step) * step);
+        while (residentBytes(memory) < model.sweepBytes()) {
+            memory += Math.max(step, memory / 256 / step * step);
         }
         return memory;
     }

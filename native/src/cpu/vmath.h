@@ -31,7 +31,7 @@ LM_INLINE v v_exp(v x) {
     return v_mul(v_mul(p, v_pow2(half)), v_pow2(v_sub(n, half)));
 }
 
-/* tanh(x) = x + x^3 q(x^2) for |x| < 0.625, 1 - 2 / (exp(2 |x|) + 1) with the sign of x otherwise. */
+/* tanh(x) = x + x^3 q(x^2) for |x| < 0.625, 1 - 2 / (exp(2 |x|) + 1) otherwise, with the sign of x. */
 LM_INLINE v v_tanh(v x) {
     v magnitude = v_abs(x);
     v z = v_mul(x, x);
@@ -43,10 +43,10 @@ LM_INLINE v v_tanh(v x) {
     v small = v_fma(v_mul(p, z), x, x);
     v e = v_exp(v_add(magnitude, magnitude));
     v large = v_sub(v_set(1.0f), v_div(v_set(2.0f), v_add(e, v_set(1.0f))));
-    return v_select_less(magnitude, v_set(0.625f), small, v_copysign(large, x));
+    return v_copysign(v_select_less(magnitude, v_set(0.625f), small, large), x); /* tanh(-0) too */
 }
 
-/* erf(x) = x + x q(x^2) for |x| < 0.9375, 1 - exp(-(t + t q(t))), t = |x|, with the sign of x otherwise. */
+/* erf(x) = x + x q(x^2) for |x| < 0.9375, 1 - exp(-(t + t q(t))), t = |x|, otherwise, with the sign of x. */
 LM_INLINE v v_erf(v x) {
     v magnitude = v_abs(x);
     v z = v_mul(x, x);
@@ -67,7 +67,7 @@ LM_INLINE v v_erf(v x) {
     q = v_fma(q, t, v_set(0x1.452d90p-1f));
     q = v_fma(q, t, v_set(0x1.077dbcp-3f));
     v large = v_sub(v_set(1.0f), v_exp(v_sub(v_zero(), v_fma(q, t, t))));
-    return v_select_less(magnitude, v_set(0.9375f), small, v_copysign(large, x));
+    return v_copysign(v_select_less(magnitude, v_set(0.9375f), small, large), x);
 }
 
 #endif

@@ -26,6 +26,14 @@ final class Budget implements AutoCloseable {
     /** A workspace takes at most this share of the budget, unless one row for each sequence needs more. */
     private static final int WORKSPACES_IN_BUDGET = 8;
 
+    /** A panel is never more than this share of the budget, unless it is one row. */
+    private static final int PANELS_IN_BUDGET = 16;
+
+    /** Larger panels make the ring too large for the caches of a processor, and read no faster. */
+    private static final long DEFAULT_PANEL = 8L << 20;
+
+    private static final long MEBIBYTE = 1L << 20;
+
     /** Reading begins anew only for resident panels that are more than this share of the weights. */
     private static final int WORTH_A_RESTART = 50;
 
@@ -33,6 +41,7 @@ final class Budget implements AutoCloseable {
     private final Device device;
     private final Queue queue;
     private final long memory;
+    private final long askedPanel;
     private final StreamOptions streamOptions;
     private final List<Extent> cycle;
     private final ResidentPanels residents;
@@ -47,15 +56,17 @@ final class Budget implements AutoCloseable {
      * Makes a budget and checks that it can hold a sweep of one row.
      *
      * @param memory bytes
+     * @param askedPanel most bytes of a panel as the user asked; 0 for {@link #defaultPanel}
      * @param prefetch panels to read ahead; -1: chosen
      */
-    Budget(Weights weights, Device device, Queue queue, long memory, int prefetch) {
+    Budget(Weights weights, Device device, Queue queue, long memory, long askedPanel, int prefetch) {
         this.weights = weights;
         this.device = device;
         this.queue = queue;
         this.memory = memory;
+        this.askedPanel = askedPanel;
         this.streamOptions = StreamOptions.defaults().withPrefetch(prefetch);
-        this.cycle = weights.cycle();
+        this.cycle = weights.schedule().cycle();
         this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), device);
         plan(new Workspace.Size(1, 1, 1), weights.kv().bytes(1));
     }
@@ -131,7 +142,39 @@ final class Budget implements AutoCloseable {
     }
 
     private Placement plan(Workspace.Size size, long otherBytes) {
+        if (!fits(size, otherBytes)) {
+            throw new LaminaException("--memory " + mebibytes(memory) + " is too small: at least "
+                    + mebibytes(leastMemory(size, otherBytes)) + " are needed, of which "
+                    + mebibytes(fixedBytes(size, otherBytes)) + " for norms, KV cache and activations."
+                    + " Raise --memory, or lower --context, --prefetch or --panel.");
+        }
         return Placement.plan(memory, fixedBytes(size, otherBytes), weights.files(), cycle, streamOptions);
+    }
+
+    /** The budget that would do, in whole MiB: with a larger one the default panel grows too, so it is searched for. */
+    private long leastMemory(Workspace.Size size, long otherBytes) {
+        long candidate = memory;
+        while (true) {
+            long panel = askedPanel > 0 ? askedPanel : defaultPanel(candidate);
+            var schedule = Schedule.of(weights.program(), weights.checkpoint(), weights.numbers(), panel);
+            var plan = ActivationPlan.of(weights.program(), schedule.logitsColumns());
+            long fixed = fixedBytes(size, otherBytes) - workspaceBytes(size)
+                    + Workspace.bytes(weights.program(), plan, weights.embeddingType(), size);
+            long least = Placement.minimum(fixed, weights.files(), schedule.cycle(), streamOptions);
+            if (least <= candidate) {
+                return candidate;
+            }
+            candidate = Math.ceilDiv(least, MEBIBYTE) * MEBIBYTE;
+        }
+    }
+
+    /** Most bytes of a panel under a budget, where nobody asks for another size. */
+    static long defaultPanel(long memory) {
+        return Math.min(DEFAULT_PANEL, memory / PANELS_IN_BUDGET);
+    }
+
+    private static String mebibytes(long bytes) {
+        return Math.ceilDiv(bytes, MEBIBYTE) + "MiB";
     }
 
     /**

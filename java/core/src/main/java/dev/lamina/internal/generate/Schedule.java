@@ -107,6 +107,11 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
         }
     }
 
+    /** Where the panels lie, in the order of reading. */
+    List<Extent> cycle() {
+        return panels.stream().map(Panel::extent).toList();
+    }
+
     /** Bytes of weights in one sweep. */
     long weightBytes() {
         return panels.stream().mapToLong(panel -> panel.extent.bytes()).sum();

@@ -38,11 +38,6 @@ final class StreamedModel implements LanguageModel {
     /** Positions of a conversation's context where nobody says and they fit. */
     private static final int CHAT_CONTEXT = 4096;
 
-    /** A panel is never more than this share of the budget, unless it is one row. */
-    private static final int PANELS_IN_BUDGET = 16;
-
-    private static final long DEFAULT_PANEL = 16L << 20;
-
     private final ModelOptions options;
     private final Device device;
     private final Queue queue;
@@ -74,7 +69,7 @@ final class StreamedModel implements LanguageModel {
         var config = ModelConfig.load(directory);
         var checkpoint = Checkpoint.open(directory);
         long memory = options.memory() > 0 ? options.memory() : FreeMemory.bytes() / 2;
-        long panel = options.panel() > 0 ? options.panel() : Math.min(DEFAULT_PANEL, memory / PANELS_IN_BUDGET);
+        long panel = options.panel() > 0 ? options.panel() : Budget.defaultPanel(memory);
         var defaults = GenerationDefaults.load(directory, config);
         var device = Device.openCpu(options.threads());
         var queue = device.openQueue();
@@ -82,7 +77,7 @@ final class StreamedModel implements LanguageModel {
         try {
             weights = Weights.open(checkpoint, config, device, queue, ioMode(options.io()), panel,
                     options.kv() == ModelOptions.KvType.F16);
-            var budget = new Budget(weights, device, queue, memory, options.prefetch());
+            var budget = new Budget(weights, device, queue, memory, options.panel(), options.prefetch());
             return new StreamedModel(options, device, queue, weights, budget, defaults, new TextTools(directory));
         } catch (IOException | RuntimeException e) {
             closeAll(weights, device, queue);

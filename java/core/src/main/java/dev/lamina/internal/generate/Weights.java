@@ -9,7 +9,6 @@ import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.KvLayout;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
-import dev.lamina.internal.stream.Extent;
 import dev.lamina.internal.stream.IoMode;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -23,12 +22,14 @@ import java.util.Map;
  * memory.
  *
  * @param files opened files, by number
+ * @param numbers the number of each file
  * @param kv what its KV caches hold
  */
 record Weights(
         Checkpoint checkpoint,
         Program program,
         List<DataFile> files,
+        Map<Path, Integer> numbers,
         Schedule schedule,
         ActivationPlan plan,
         Vectors vectors,
@@ -64,7 +65,7 @@ record Weights(
             var plan = ActivationPlan.of(program, schedule.logitsColumns());
             var files = List.copyOf(opened.values());
             var vectors = Vectors.load(device, queue, program, checkpoint, files, numbers);
-            return new Weights(checkpoint, program, files, schedule, plan, vectors, table,
+            return new Weights(checkpoint, program, files, Map.copyOf(numbers), schedule, plan, vectors, table,
                     embedding.dtype(), kvLayout(program, halfKv));
         } catch (IOException | RuntimeException e) {
             closeAll(opened);
@@ -84,11 +85,6 @@ record Weights(
         for (var file : files.values()) {
             file.close();
         }
-    }
-
-    /** Where the panels lie, in the order of reading. */
-    List<Extent> cycle() {
-        return schedule.panels().stream().map(Schedule.Panel::extent).toList();
     }
 
     /** Numbers in all tensors that the program uses. */

@@ -8,7 +8,8 @@ import java.lang.foreign.MemorySegment;
  *
  * @param owner where it came from
  * @param allocation what the owner returned, and what it wants back
- * @param memory the part to use: of at least the size asked for, in whole pages, its address a multiple of the alignment
+ * @param memory the part to use: of at least the size asked for, in whole pages, its address a multiple of the
+ *     alignment
  */
 record HostBlock(HostMemory owner, MemorySegment allocation, MemorySegment memory) implements AutoCloseable {
     private static final int PAGE = 4096;

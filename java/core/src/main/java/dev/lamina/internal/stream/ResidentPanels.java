@@ -10,11 +10,11 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Memory for good for chosen panels of a cycle. The readers of a {@link Streamer} fill it on their first pass, after that
- * these panels are not read again; a later streamer over the same files and cycle goes on with what is there.
+ * Memory for good for chosen panels of a cycle. The readers of a {@link Streamer} fill it on their first pass, after
+ * that these panels are not read again; a later streamer over the same files and cycle goes on with what is there.
  *
- * <p>While a streamer has it, it belongs to that streamer: {@link #bytes} may be called at any time, everything else only
- * before and after, by one thread at a time.
+ * <p>While a streamer has it, it belongs to that streamer: {@link #bytes} may be called at any time, everything else
+ * only before and after, by one thread at a time.
  */
 public final class ResidentPanels implements AutoCloseable {
     private enum State { EMPTY, FILLING, FILLED }

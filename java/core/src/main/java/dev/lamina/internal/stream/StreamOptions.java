@@ -3,8 +3,8 @@ package dev.lamina.internal.stream;
 /**
  * How panels are read.
  *
- * @param prefetch panels read ahead of the one in use, 0 = read and compute in turn, {@link #AUTO_PREFETCH} = as many as
- *     keep the disk busy
+ * @param prefetch panels read ahead of the one in use, 0 = read and compute in turn, {@link #AUTO_PREFETCH} = as many
+ *     as keep the disk busy
  * @param readers reader threads, at least 1
  * @param requestBytes most bytes of one read, a multiple of 1 MiB
  * @param rowCacheBytes memory for embedding rows that were used last, 0 = none

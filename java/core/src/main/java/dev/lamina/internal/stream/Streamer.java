@@ -20,8 +20,8 @@ import org.jspecify.annotations.Nullable;
  * them is the ring: a panel is begun when fewer than prefetch + 1 panels are read, waiting or held. Lookups go first.
  *
  * <p>{@link #next} and {@link #restart} are for one consumer thread; {@link #lookup} and {@link #read} may be called by
- * any thread, one call at a time goes on; {@link #close} by any thread. Interrupting any caller is safe: only the reader
- * threads touch the files, and nobody interrupts those.
+ * any thread, one call at a time goes on; {@link #close} by any thread. Interrupting any caller is safe: only the
+ * reader threads touch the files, and nobody interrupts those.
  */
 public final class Streamer implements AutoCloseable {
     private static final long COALESCED_GAP = 64 << 10; // reading over it costs less than another request
@@ -44,7 +44,7 @@ public final class Streamer implements AutoCloseable {
     private final Condition idle = lock.newCondition(); // for restart and lookups: a request has ended
 
     // All of the rest is guarded by lock.
-    private final ArrayDeque<MemorySegment> freeSlots = new ArrayDeque<>();
+    private final ArrayDeque<MemorySegment> freeSlots = new ArrayDeque<>(); // a stack: the last used is in cache
     private final ArrayDeque<Panel> planned = new ArrayDeque<>(); // begun and not consumed, in schedule order
     private @Nullable Panel current; // the panel of which requests are taken
     private @Nullable Demand demand;
@@ -95,7 +95,7 @@ public final class Streamer implements AutoCloseable {
             long bytes = 0;
             if (!residents.holdsAll()) {
                 for (int i = 0; i < limit; i++) {
-                    freeSlots.add(allocate(memory, slotBytes(files, cycle), alignment));
+                    freeSlots.push(allocate(memory, slotBytes(files, cycle), alignment));
                 }
                 bytes += limit * slotFootprint(files, cycle);
             }
@@ -216,7 +216,7 @@ public final class Streamer implements AutoCloseable {
 
     private Panel newPanel(int index, long position, boolean resident) {
         Extent extent = cycle.get(index);
-        MemorySegment window = resident ? residents.window(index) : freeSlots.remove();
+        MemorySegment window = resident ? residents.window(index) : freeSlots.pop();
         if (window == null) {
             throw new IllegalStateException("panel " + index + " has no memory");
         }
@@ -255,13 +255,13 @@ public final class Streamer implements AutoCloseable {
     private void giveBack(Panel panel) {
         outstanding--;
         if (!panel.resident) {
-            freeSlots.add(panel.window);
+            freeSlots.push(panel.window);
         }
     }
 
     /**
-     * Drops what was read ahead, so that the next panel is the first of the cycle again; does nothing when it is already.
-     * Held panels stay valid. Waits for reads under way, not for the disk to read anything more.
+     * Drops what was read ahead, so that the next panel is the first of the cycle again; does nothing when it is
+     * already. Held panels stay valid. Waits for reads under way, not for the disk to read anything more.
      */
     public void restart() {
         lock.lock();
@@ -426,9 +426,6 @@ public final class Streamer implements AutoCloseable {
         lock.lock();
         try {
             checkRunning();
-            if (served.isComplete()) {
-                return;
-            }
             demand = served;
             work.signal();
             try {
@@ -436,6 +433,7 @@ public final class Streamer implements AutoCloseable {
                     checkRunning();
                     awaitTimed(idle);
                 }
+                checkRunning(); // a request that fails ends too
             } finally {
                 demand = null;
                 while (served.reading > 0) {

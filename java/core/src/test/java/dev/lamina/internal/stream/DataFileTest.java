@@ -1,0 +1,121 @@
+package dev.lamina.internal.stream;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Random;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class DataFileTest {
+    private static final int MIB = DataFile.UNIT;
+
+    private TestFiles files;
+
+    @BeforeEach
+    void makeFolder() throws IOException {
+        files = new TestFiles();
+    }
+
+    @AfterEach
+    void removeFolder() throws IOException {
+        files.close();
+    }
+
+    @ParameterizedTest
+    @ValueSource(booleans = {true, false})
+    void readsAnyAlignedRangeAndVerifiesEachUnitOnce(boolean direct) throws Exception {
+        var random = new Random(5);
+        for (int round = 0; round < 6; round++) {
+            try (TestFiles some = new TestFiles(); Arena arena = Arena.ofConfined()) {
+                some.write(random, 1 + random.nextInt(5 * MIB));
+                byte[] content = some.contents.getFirst();
+                DataFile file = some.open(direct, true).getFirst();
+                assertEquals(direct, file.alignment() > 1);
+                MemorySegment scratch = arena.allocate(MIB, MIB);
+                MemorySegment window = arena.allocate(6L * MIB, MIB);
+                var tally = new DataFile.Tally();
+                for (int i = 0; i < 60; i++) {
+                    long from = random.nextInt(content.length);
+                    from -= from % file.alignment();
+                    long to = HostBlock.roundUp(from + 1 + random.nextLong(content.length - from), file.alignment());
+                    window.fill((byte) 0);
+                    file.read(from, to, window, 0, scratch, tally);
+                    long end = Math.min(to, content.length);
+                    assertEquals(-1, MemorySegment.mismatch(window, 0, end - from, MemorySegment.ofArray(content), from,
+                            end));
+                    for (long unit = from / MIB; unit <= (end - 1) / MIB; unit++) {
+                        assertTrue(file.isVerified(unit));
+                    }
+                }
+                long verified = 0;
+                for (int unit = 0; unit < Math.ceilDiv(content.length, MIB); unit++) {
+                    verified += file.isVerified(unit) ? Math.min(MIB, content.length - unit * MIB) : 0;
+                }
+                assertEquals(verified, tally.verified);
+            }
+        }
+    }
+
+    @Test
+    void refusesWhatIsNoFileOrDoesNotFitItsChecksums() throws IOException {
+        Path path = files.write(new Random(1), MIB + 1);
+        assertTrue(assertThrows(IOException.class, () -> DataFile.open(path, IoMode.AUTO, new int[1])).getMessage()
+                .startsWith(path + " has 1048577 bytes, but checksums for 1 MiB"));
+        assertThrows(NoSuchFileException.class,
+                () -> DataFile.open(files.folder.resolve("none"), IoMode.AUTO, null));
+        assertTrue(assertThrows(IOException.class, () -> DataFile.open(files.folder, IoMode.AUTO, null)).getMessage()
+                .endsWith("is not a regular file"));
+    }
+
+    @Test
+    void opensAnEmptyFile() throws IOException {
+        Path path = files.write(new Random(1), 0);
+        for (IoMode mode : List.of(IoMode.AUTO, IoMode.BUFFERED)) {
+            try (DataFile file = DataFile.open(path, mode, new int[0])) {
+                assertEquals(0, file.size());
+            }
+        }
+    }
+
+    @Test
+    void fallsBackWhereTheFileSystemRefuses() throws IOException {
+        Path path = Path.of("/proc/version");
+        Assumptions.assumeTrue(Files.isReadable(path), "there is no file that cannot be read directly");
+        try (DataFile file = DataFile.open(path, IoMode.AUTO, null)) {
+            assertFalse(file.direct());
+            assertEquals(1, file.alignment());
+        }
+        String message = assertThrows(IOException.class, () -> DataFile.open(path, IoMode.DIRECT, null)).getMessage();
+        assertTrue(message.startsWith(path + ": the file system refuses direct reads ("), message);
+        assertTrue(message.endsWith("). Use --io auto or --io buffered"), message);
+    }
+
+    @Test
+    void measuresTheRateOfFiles() throws Exception {
+        var memory = new TestMemory();
+        files.write(new Random(1), 9 * MIB + 5);
+        files.write(new Random(2), 77);
+        DiskRate rate = DiskRate.measure(files.paths, IoMode.BUFFERED, 3, Long.MAX_VALUE, 60, memory);
+        assertEquals(9 * MIB + 5 + 77, rate.bytes());
+        assertFalse(rate.direct());
+        assertTrue(rate.bytesPerSecond() > 0);
+        assertEquals(8 * MIB, DiskRate.measure(files.paths, IoMode.AUTO, 2, 1, 60, memory).bytes());
+        assertThrows(NoSuchFileException.class, () -> DiskRate.measure(List.of(files.folder.resolve("none")),
+                IoMode.AUTO, 2, 1, 60, memory));
+        assertEquals(0, memory.live());
+    }
+}

@@ -1,0 +1,572 @@
+package dev.lamina.internal.stream;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.lamina.internal.runtime.HostMemory;
+import java.io.IOException;
+import java.io.RandomAccessFile;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Files;
+import java.util.ArrayList;
+import java.util.BitSet;
+import java.util.List;
+import java.util.Random;
+import java.util.concurrent.atomic.AtomicReference;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class StreamerTest {
+    private static final int MIB = 1 << 20;
+
+    private final TestMemory memory = new TestMemory();
+    private TestFiles files;
+
+    @BeforeEach
+    void makeFolder() throws IOException {
+        files = new TestFiles();
+    }
+
+    @AfterEach
+    void nothingStays() throws IOException {
+        files.close();
+        assertEquals(0, memory.live());
+        assertFalse(Thread.getAllStackTraces().keySet().stream()
+                .anyMatch(thread -> thread.getName().startsWith("lamina-reader")));
+    }
+
+    @ParameterizedTest
+    @CsvSource({"true, true", "true, false", "false, true", "false, false"})
+    void deliversEveryPanelWhateverTheOptions(boolean direct, boolean checksums) throws Exception {
+        for (int seed = 0; seed < 16; seed++) {
+            try (TestFiles some = new TestFiles()) {
+                var random = new Random(seed);
+                for (int i = 0; i <= random.nextInt(3); i++) {
+                    some.write(random, 1 + random.nextInt(random.nextBoolean() ? 4 * MIB : 100_000));
+                }
+                List<Extent> cycle = some.cut(random, new int[] {3 * MIB, 400_000, 60_000}[random.nextInt(3)]);
+                var options = new StreamOptions(seed % 6, 1 + random.nextInt(4), (1 + random.nextInt(3)) * MIB,
+                        random.nextInt(3) * 5000);
+                var chosen = new BitSet();
+                cycle.forEach(extent -> chosen.set(chosen.length() + random.nextInt(4)));
+                if (chosen.length() > cycle.size()) {
+                    chosen.clear(cycle.size(), chosen.length());
+                }
+                if (seed % 8 == 7) {
+                    chosen.set(0, cycle.size());
+                }
+                run(some, some.open(direct, checksums), cycle, chosen, options, random);
+            }
+        }
+    }
+
+    /** Three sweeps or so, with restarts, lookups and several panels held, then the books must balance. */
+    private void run(TestFiles some, List<DataFile> open, List<Extent> cycle, BitSet chosen, StreamOptions options,
+            Random random) throws Exception {
+        try (Arena arena = Arena.ofShared(); var residents = new ResidentPanels(open, cycle, chosen, memory)) {
+            var streamer = new Streamer(open, cycle, residents, options, memory);
+            assertEquals(memory.live(), streamer.hostBytes());
+            long consumed = 0;
+            var reported = new BitSet();
+            var held = new ArrayList<Panel>();
+            int expected = 0;
+            for (int step = 0; step < 3 * cycle.size() + 5; step++) {
+                if (random.nextInt(40) == 0) {
+                    streamer.restart();
+                    expected = 0;
+                }
+                if (random.nextInt(10) == 0) {
+                    lookup(some, streamer, random, arena);
+                }
+                Panel panel = streamer.next();
+                assertEquals(expected, panel.index());
+                check(some, cycle, panel);
+                if (!chosen.get(expected) || !reported.get(expected)) {
+                    consumed += cycle.get(expected).bytes();
+                    reported.set(expected);
+                }
+                held.add(panel);
+                while (held.size() > random.nextInt(options.prefetch() + 1)) {
+                    Panel oldest = held.remove(random.nextInt(held.size()));
+                    check(some, cycle, oldest);
+                    oldest.release();
+                }
+                expected = (expected + 1) % cycle.size();
+            }
+            held.forEach(Panel::release);
+            streamer.close();
+            StreamCounters counters = streamer.counters();
+            assertEquals(consumed, counters.weightBytes());
+            assertEquals(counters.readBytes(), counters.weightBytes() + counters.rowBytes() + counters.paddingBytes()
+                    + counters.discardedBytes());
+            boolean checksums = open.getFirst().hasChecksums();
+            assertEquals(checksums, counters.verifiedBytes() > 0);
+            assertEquals(residents.bytes(), memory.live());
+        }
+    }
+
+    private void check(TestFiles some, List<Extent> cycle, Panel panel) {
+        Extent extent = cycle.get(panel.index());
+        assertEquals(extent.bytes(), panel.memory().byteSize());
+        MemorySegment content = MemorySegment.ofArray(some.contents.get(extent.file()));
+        assertEquals(-1, panel.memory().mismatch(content.asSlice(extent.offset(), extent.bytes())));
+    }
+
+    private void lookup(TestFiles some, Streamer streamer, Random random, Arena arena) throws Exception {
+        int file = random.nextInt(some.contents.size());
+        byte[] content = some.contents.get(file);
+        int tableOffset = random.nextInt(content.length);
+        int rowBytes = 1 + random.nextInt(Math.min(5000, content.length - tableOffset));
+        int rows = (content.length - tableOffset) / rowBytes;
+        int[] ids = random.ints(1 + random.nextInt(60), 0, rows).toArray();
+        MemorySegment destination = arena.allocate((long) ids.length * rowBytes);
+        for (int again = 0; again < 2; again++) {
+            destination.fill((byte) 0);
+            streamer.lookup(file, tableOffset, rowBytes, ids, destination);
+            for (int i = 0; i < ids.length; i++) {
+                assertEquals(-1, MemorySegment.mismatch(destination, (long) i * rowBytes, (i + 1L) * rowBytes,
+                        MemorySegment.ofArray(content), (long) tableOffset + ids[i] * rowBytes,
+                        (long) tableOffset + (ids[i] + 1) * rowBytes));
+            }
+        }
+        int offset = random.nextInt(content.length);
+        MemorySegment any = arena.allocate(1 + random.nextInt(content.length - offset));
+        streamer.read(file, offset, any);
+        assertEquals(-1, any.mismatch(MemorySegment.ofArray(content).asSlice(offset, any.byteSize())));
+    }
+
+    @ParameterizedTest
+    @ValueSource(booleans = {true, false})
+    void noticesAFlippedBitInAnyUnitBeforeItsFirstUse(boolean direct) throws Exception {
+        var random = new Random(7);
+        int size = 3 * MIB + 12_345;
+        for (int unit = 0; unit < 4; unit++) {
+            try (TestFiles some = new TestFiles()) {
+                some.write(random, size);
+                List<Extent> cycle = some.cut(random, unit % 2 == 0 ? 2 * MIB : 300_000);
+                Extent last = cycle.getLast();
+                List<DataFile> open = some.open(direct, true);
+                int flipped = Math.min(unit * MIB + random.nextInt(MIB), (int) last.end() - 1);
+                try (var file = new RandomAccessFile(some.paths.getFirst().toFile(), "rw")) {
+                    file.seek(flipped);
+                    file.write(some.contents.getFirst()[flipped] ^ 4);
+                }
+                String message = some.paths.getFirst() + ": the MiB at offset " + flipped / MIB * MIB
+                        + " is damaged (its checksum differs). Run lamina inspect --verify to see the whole damage,"
+                        + " or split the model again";
+                try (var residents = new ResidentPanels(open, cycle, BitSet.valueOf(new long[] {1}), memory);
+                        var streamer = new Streamer(open, cycle, residents, options(2, 2), memory)) {
+                    var error = assertThrows(IOException.class, () -> {
+                        for (int i = 0; i < cycle.size(); i++) {
+                            Panel panel = streamer.next();
+                            check(some, cycle, panel);
+                            panel.release();
+                        }
+                    });
+                    assertEquals(message, error.getMessage());
+                    assertSame(error, assertThrows(IOException.class, streamer::next));
+                }
+                try (Arena arena = Arena.ofShared(); Streamer streamer = streamer(open, cycle, options(0, 1))) {
+                    MemorySegment row = arena.allocate(1);
+                    int[] id = {flipped};
+                    assertEquals(message, assertThrows(IOException.class,
+                            () -> streamer.lookup(0, 0, 1, id, row)).getMessage());
+                    assertEquals(-1, row.mismatch(arena.allocate(1)), "bytes were handed out");
+                }
+            }
+        }
+    }
+
+    private ResidentPanels residents(List<DataFile> open, List<Extent> cycle) {
+        return new ResidentPanels(open, cycle, new BitSet(), memory);
+    }
+
+    private static StreamOptions options(int prefetch, int readers) {
+        return new StreamOptions(prefetch, readers, MIB, 0);
+    }
+
+    private Streamer streamer(List<DataFile> open, List<Extent> cycle, StreamOptions options) {
+        return new Streamer(open, cycle, residents(open, cycle), options, memory);
+    }
+
+    @ParameterizedTest
+    @ValueSource(booleans = {true, false})
+    void namesTheFileThatWasTruncatedWhileItStreamed(boolean direct) throws Exception {
+        files.write(new Random(1), 5 * MIB);
+        List<Extent> cycle = files.cut(new Random(2), 200_000);
+        List<DataFile> open = files.open(direct, false);
+        try (Streamer streamer = streamer(open, cycle, options(1, 2))) {
+            streamer.next().release();
+            try (var file = new RandomAccessFile(files.paths.getFirst().toFile(), "rw")) {
+                file.setLength(3 * MIB + 777);
+            }
+            var error = assertThrows(IOException.class, () -> {
+                while (true) {
+                    streamer.next().release();
+                }
+            });
+            assertTrue(error.getMessage().startsWith(files.paths.getFirst() + ": the file ends at offset "),
+                    error.getMessage());
+            assertTrue(error.getMessage().endsWith(", it had " + 5 * MIB
+                    + " bytes when it was opened: something truncated it"), error.getMessage());
+        }
+    }
+
+    @Test
+    void goesOnWhenTheFileIsDeleted() throws Exception {
+        files.write(new Random(1), 2 * MIB);
+        List<Extent> cycle = files.cut(new Random(2), 300_000);
+        List<DataFile> open = files.open(false, true);
+        try (Streamer streamer = streamer(open, cycle, options(1, 2))) {
+            Files.delete(files.paths.getFirst());
+            for (int i = 0; i < 2 * cycle.size(); i++) {
+                Panel panel = streamer.next();
+                check(files, cycle, panel);
+                panel.release();
+            }
+        }
+    }
+
+    @Test
+    void anErrorInTheMiddleLeavesResidentPanelsUsable() throws Exception {
+        files.write(new Random(1), 2 * MIB);
+        var cycle = new ArrayList<Extent>();
+        for (int i = 0; i < 8; i++) {
+            cycle.add(new Extent(0, i * MIB / 4, MIB / 4));
+        }
+        var all = new BitSet();
+        all.set(0, 8);
+        List<DataFile> open = files.open(false, false);
+        try (var residents = new ResidentPanels(open, cycle, all, memory)) {
+            try (var file = new RandomAccessFile(files.paths.getFirst().toFile(), "rw")) {
+                file.setLength(MIB);
+            }
+            try (var streamer = new Streamer(open, cycle, residents, options(3, 3), memory)) {
+                assertThrows(IOException.class, () -> {
+                    for (int i = 0; i < 8; i++) {
+                        streamer.next().release();
+                    }
+                });
+            }
+            Files.write(files.paths.getFirst(), files.contents.getFirst());
+            try (var streamer = new Streamer(open, cycle, residents, options(3, 3), memory)) {
+                for (int i = 0; i < 16; i++) {
+                    Panel panel = streamer.next();
+                    check(files, cycle, panel);
+                    panel.release();
+                }
+            }
+        }
+    }
+
+    @Test
+    void whateverFailsInAReaderReachesTheConsumer() throws Exception {
+        files.write(new Random(1), MIB);
+        List<Extent> cycle = List.of(new Extent(0, 0, MIB));
+        List<DataFile> open = files.open(false, false);
+        HostMemory readOnly = new HostMemory() {
+            @Override
+            public MemorySegment allocate(long bytes) {
+                return memory.allocate(bytes).asReadOnly();
+            }
+
+            @Override
+            public void free(MemorySegment segment) {
+                memory.free(MemorySegment.ofAddress(segment.address()).reinterpret(segment.byteSize()));
+            }
+        };
+        try (var streamer = new Streamer(open, cycle, residents(open, cycle), options(1, 2), readOnly)) {
+            assertThrows(IllegalArgumentException.class, streamer::next);
+            assertThrows(IllegalArgumentException.class,
+                    () -> streamer.read(0, 0, Arena.ofAuto().allocate(1)));
+        }
+    }
+
+    @Test
+    void freesEverythingWhenMemoryDoesNotSuffice() throws Exception {
+        files.write(new Random(1), 3 * MIB);
+        List<Extent> cycle = files.cut(new Random(2), MIB);
+        List<DataFile> open = files.open(false, false);
+        for (int limit = 1; limit < 8 * MIB; limit += 400_000) {
+            memory.limit(limit);
+            try (var residents = new ResidentPanels(open, cycle, BitSet.valueOf(new long[] {1}), memory)) {
+                for (int again = 0; again < 2; again++) { // the resident panels are free again
+                    new Streamer(open, cycle, residents, options(3, 2), memory).close();
+                }
+            } catch (OutOfMemoryError expected) {
+                assertEquals(0, memory.live());
+            }
+        }
+        assertTrue(memory.peak() > 2 * MIB);
+    }
+
+    @Test
+    void closeEndsWhoeverWaits() throws Exception {
+        files.write(new Random(1), 2 * MIB);
+        List<Extent> cycle = files.cut(new Random(2), 100_000);
+        List<DataFile> open = files.open(false, false);
+        for (int round = 0; round < 60; round++) {
+            Streamer streamer = streamer(open, cycle, options(round % 4, 1 + round % 3));
+            var ends = new ArrayList<AtomicReference<Throwable>>();
+            var threads = new ArrayList<Thread>();
+            Arena arena = Arena.ofShared();
+            for (boolean panels : new boolean[] {true, false, false}) {
+                MemorySegment rows = arena.allocate(40 * 1000);
+                var end = new AtomicReference<Throwable>();
+                ends.add(end);
+                threads.add(Thread.ofPlatform().start(() -> {
+                    try {
+                        while (true) {
+                            if (panels) {
+                                streamer.next().release();
+                            } else {
+                                streamer.lookup(0, 17, 1000, new Random().ints(40, 0, 2000).toArray(), rows);
+                            }
+                        }
+                    } catch (Throwable e) {
+                        end.set(e);
+                    }
+                }));
+            }
+            for (int i = 0; i < round; i++) {
+                Thread.yield();
+            }
+            streamer.close();
+            streamer.close();
+            for (Thread thread : threads) {
+                thread.join();
+            }
+            arena.close();
+            for (var end : ends) {
+                assertEquals("the streamer is closed", assertInstanceOf(IllegalStateException.class, end.get())
+                        .getMessage());
+            }
+            assertEquals(0, memory.live());
+        }
+    }
+
+    @Test
+    void anInterruptHarmsNobody() throws Exception {
+        files.write(new Random(1), 2 * MIB);
+        List<Extent> cycle = files.cut(new Random(2), 50_000);
+        List<DataFile> open = files.open(false, true);
+        try (Arena arena = Arena.ofShared(); Streamer streamer = streamer(open, cycle, options(1, 2))) {
+            MemorySegment rows = arena.allocate(3000);
+            Thread consumer = Thread.currentThread();
+            var done = new AtomicReference<Boolean>(false);
+            Thread nuisance = Thread.ofPlatform().start(() -> {
+                while (!done.get()) {
+                    consumer.interrupt();
+                    Thread.yield();
+                }
+            });
+            int interrupts = 0;
+            for (int i = 0; i < 10 * cycle.size();) {
+                try {
+                    streamer.lookup(0, 0, 1000, new int[] {i % 2000, 5, i % 1999}, rows);
+                    Panel panel = streamer.next();
+                    assertEquals(i % cycle.size(), panel.index());
+                    check(files, cycle, panel);
+                    panel.release();
+                    i++;
+                } catch (InterruptedException e) {
+                    interrupts++;
+                }
+            }
+            done.set(true);
+            while (nuisance.isAlive()) {
+                try {
+                    nuisance.join();
+                } catch (InterruptedException e) {
+                    interrupts++;
+                }
+            }
+            Thread.interrupted();
+            assertTrue(interrupts > 0);
+        }
+    }
+
+    @Test
+    void prefetchZeroReadsAndComputesInTurn() throws Exception {
+        files.write(new Random(1), 2 * MIB);
+        var cycle = List.of(new Extent(0, 0, MIB), new Extent(0, MIB, MIB));
+        List<DataFile> open = files.open(false, false);
+        try (Arena arena = Arena.ofShared(); Streamer streamer = streamer(open, cycle, options(0, 1))) {
+            for (int sweep = 1; sweep <= 6; sweep++) {
+                Panel panel = streamer.next();
+                for (int i = 0; i < 20; i++) { // the only reader comes by, and must find nothing else to do
+                    streamer.read(0, i, arena.allocate(1));
+                }
+                assertEquals((long) sweep * MIB + 20 * sweep, streamer.counters().readBytes());
+                assertEquals("all 1 panels of the ring are held",
+                        assertThrows(IllegalStateException.class, streamer::next).getMessage());
+                panel.release();
+                assertThrows(IllegalStateException.class, panel::memory);
+                assertThrows(IllegalStateException.class, panel::release);
+            }
+        }
+    }
+
+    @Test
+    void lookupGoesPastAFullRingAndRemembersRows() throws Exception {
+        files.write(new Random(1), 4 * MIB);
+        List<Extent> cycle = files.cut(new Random(2), 500_000);
+        List<DataFile> open = files.open(false, true);
+        var options = new StreamOptions(1, 2, MIB, 8 * 1000);
+        try (Arena arena = Arena.ofShared(); Streamer streamer = streamer(open, cycle, options)) {
+            Panel first = streamer.next();
+            Panel second = streamer.next(); // now the ring is full, for good
+            MemorySegment rows = arena.allocate(6000);
+            streamer.lookup(0, 3, 1000, new int[] {9, 2000, 9, 10, 2000, 9}, rows);
+            assertEquals(3000, streamer.counters().rowBytes());
+            long read = streamer.counters().readBytes();
+            streamer.lookup(0, 3, 1000, new int[] {10, 9, 2000, 2000, 9, 10}, rows);
+            assertEquals(read, streamer.counters().readBytes());
+            assertEquals(files.contents.getFirst()[3 + 2_000_000], rows.get(ValueLayout.JAVA_BYTE, 2000));
+            assertEquals(files.contents.getFirst()[3 + 10_000], rows.get(ValueLayout.JAVA_BYTE, 5000));
+            streamer.lookup(0, 3, 1000, new int[0], rows);
+            assertThrows(IllegalArgumentException.class, () -> streamer.lookup(0, 3, 1000, new int[] {-1}, rows));
+            assertThrows(IllegalArgumentException.class, () -> streamer.lookup(0, 3, 1000, new int[] {4194}, rows));
+            assertThrows(IllegalArgumentException.class, () -> streamer.read(0, 4 * MIB - 5000, rows));
+            try (Arena confined = Arena.ofConfined()) {
+                assertThrows(IllegalArgumentException.class,
+                        () -> streamer.lookup(0, 3, 1000, new int[] {1}, confined.allocate(1000)));
+            }
+            first.release();
+            second.release();
+        }
+    }
+
+    @Test
+    void residentPanelsAreReadOnceAndOutliveTheStreamer() throws Exception {
+        files.write(new Random(1), 3 * MIB);
+        List<Extent> cycle = files.cut(new Random(2), 200_000);
+        var all = new BitSet();
+        all.set(0, cycle.size());
+        List<DataFile> open = files.open(false, true);
+        try (Arena arena = Arena.ofShared(); var residents = new ResidentPanels(open, cycle, all, memory)) {
+            long weights = cycle.stream().mapToLong(Extent::bytes).sum();
+            for (int life = 0; life < 2; life++) {
+                try (var streamer = new Streamer(open, cycle, residents, options(3, 2), memory)) {
+                    assertThrows(IllegalStateException.class, () -> residents.evict(0));
+                    assertThrows(IllegalStateException.class, residents::close);
+                    assertThrows(IllegalStateException.class,
+                            () -> new Streamer(open, cycle, residents, options(0, 1), memory));
+                    sweeps(streamer, cycle, 3);
+                    assertEquals(life == 0 ? weights : 0, streamer.counters().weightBytes());
+                    // rows of a table in memory do not come from disk
+                    Extent table = cycle.get(4);
+                    MemorySegment rows = arena.allocate(200);
+                    streamer.lookup(0, table.offset(), 100, new int[] {1, 0}, rows);
+                    assertEquals(0, streamer.counters().rowBytes());
+                    assertEquals(files.contents.getFirst()[(int) table.offset() + 100],
+                            rows.get(ValueLayout.JAVA_BYTE, 0));
+                }
+            }
+            long before = residents.bytes();
+            residents.evict(3);
+            residents.evict(3);
+            assertTrue(residents.bytes() <= before - cycle.get(3).bytes());
+            assertEquals(residents.bytes(), memory.live());
+            try (var streamer = new Streamer(open, cycle, residents, options(0, 2), memory)) {
+                sweeps(streamer, cycle, 3);
+                assertEquals(3 * cycle.get(3).bytes(), streamer.counters().weightBytes());
+            }
+            residents.choose(BitSet.valueOf(new long[] {0b1010}));
+            try (var streamer = new Streamer(open, cycle, residents, options(1, 2), memory)) {
+                sweeps(streamer, cycle, 1);
+                assertEquals(weights - cycle.get(1).bytes(), streamer.counters().weightBytes());
+            }
+            assertThrows(IllegalArgumentException.class,
+                    () -> new Streamer(open, cycle.subList(0, 2), residents, options(0, 1), memory));
+        }
+    }
+
+    private void sweeps(Streamer streamer, List<Extent> cycle, int sweeps) throws Exception {
+        for (int i = 0; i < sweeps * cycle.size(); i++) {
+            Panel panel = streamer.next();
+            assertEquals(i % cycle.size(), panel.index());
+            check(files, cycle, panel);
+            panel.release();
+        }
+    }
+
+    @Test
+    void restartDropsWhatWasReadAhead() throws Exception {
+        files.write(new Random(1), 2 * MIB);
+        var cycle = new ArrayList<Extent>();
+        for (int i = 0; i < 8; i++) {
+            cycle.add(new Extent(0, i * MIB / 4, MIB / 4));
+        }
+        List<DataFile> open = files.open(false, false);
+        try (Streamer streamer = streamer(open, cycle, options(2, 2))) {
+            streamer.restart(); // already there
+            for (int sweep = 0; sweep < 3; sweep++) {
+                sweeps(streamer, cycle, 1);
+                streamer.restart();
+            }
+            assertEquals(0, streamer.counters().discardedBytes());
+            Panel held = streamer.next();
+            Panel again = streamer.next();
+            again.release();
+            for (int i = 0; i < 20; i++) {
+                streamer.restart();
+                Panel first = streamer.next();
+                assertEquals(0, first.index());
+                check(files, cycle, first);
+                check(files, cycle, held);
+                first.release();
+            }
+            held.release();
+            streamer.restart();
+            sweeps(streamer, cycle, 2);
+        }
+    }
+
+    @Test
+    void manyShortCycles() throws Exception {
+        var random = new Random(3);
+        files.write(random, 70_000);
+        files.write(random, 1);
+        List<DataFile> open = files.open(false, true);
+        for (int round = 0; round < 150; round++) {
+            var cycle = new ArrayList<Extent>();
+            var chosen = new BitSet();
+            for (int i = 0; i <= random.nextInt(4); i++) {
+                int offset = random.nextInt(70_000);
+                cycle.add(random.nextInt(5) == 0 ? new Extent(1, 0, 1)
+                        : new Extent(0, offset, 1 + random.nextInt(70_000 - offset)));
+                chosen.set(i, random.nextInt(3) == 0);
+            }
+            try (var residents = new ResidentPanels(open, cycle, chosen, memory);
+                    var streamer = new Streamer(open, cycle, residents, options(round % 6, 1 + round % 4), memory)) {
+                sweeps(streamer, cycle, random.nextInt(30));
+            }
+        }
+    }
+
+    @Test
+    void refusesWhatItCannotStream() throws Exception {
+        files.write(new Random(1), 1000);
+        List<DataFile> open = files.open(false, false);
+        List<Extent> outside = List.of(new Extent(0, 900, 101));
+        assertThrows(IllegalArgumentException.class, () -> streamer(open, outside, options(0, 1)));
+        List<Extent> inside = List.of(new Extent(0, 900, 100));
+        assertThrows(IllegalArgumentException.class, () -> streamer(open, inside, StreamOptions.defaults()));
+        assertThrows(IllegalArgumentException.class, () -> new Extent(0, 0, 0));
+        assertThrows(IllegalArgumentException.class, () -> new StreamOptions(1, 0, MIB, 0));
+        assertThrows(IllegalArgumentException.class, () -> new StreamOptions(1, 1, MIB + 1, 0));
+        assertNull(residents(open, inside).window(0));
+    }
+}

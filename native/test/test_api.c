@@ -1,0 +1,408 @@
+/* test_api.c: every wrong argument that can be noticed gives a status and a message, and right ones work. */
+#define _GNU_SOURCE
+#include "test.h"
+
+/* The call fails with this status, and the message contains the text. */
+#define REFUSES(call, status, text)                                                                       \
+    do {                                                                                                  \
+        int32_t got_ = (call);                                                                            \
+        CHECK(got_ == (status) && strstr(last_error(), (text)) != NULL, "gave %d: %s", got_, last_error()); \
+    } while (0)
+
+#define INVALID(call, text) REFUSES(call, LM_ERROR_INVALID_ARGUMENT, text)
+
+static lm_device* device;
+static lm_queue* queue;
+
+static void test_abi(void) {
+    lm_abi abi;
+    MUST(lm_get_abi(&abi));
+    CHECK(abi.version == LM_ABI_VERSION && abi.size_abi == sizeof(lm_abi) && abi.size_device_options == sizeof(lm_device_options)
+              && abi.size_device_info == sizeof(lm_device_info) && abi.size_kv_layer == sizeof(lm_kv_layer)
+              && abi.size_view == sizeof(lm_view) && abi.size_op == sizeof(lm_op) && abi.size_step == sizeof(lm_step),
+          "sizes");
+    INVALID(lm_get_abi(NULL), "out is null");
+    INVALID(lm_last_error(NULL, 5), "out is null");
+    char small[8] = "1234567";
+    INVALID(lm_last_error(small, 0), "capacity");
+    MUST(lm_last_error(small, 8));
+    CHECK(strcmp(small, "lm_last") == 0, "cut to %s", small);
+}
+
+static void test_devices(void) {
+    lm_device* d;
+    lm_device_options options = {0};
+    INVALID(lm_device_open(NULL, &d), "options is null");
+    INVALID(lm_device_open(&options, NULL), "out is null");
+    REFUSES(lm_device_open(&(lm_device_options){.backend = 9}, &d), LM_ERROR_UNSUPPORTED, "no backend 9");
+    INVALID(lm_device_open(&(lm_device_options){.ordinal = 1}, &d), "no device 1");
+    INVALID(lm_device_open(&(lm_device_options){.ordinal = -1}, &d), "ordinal is -1");
+    INVALID(lm_device_open(&(lm_device_options){.threads = -1}, &d), "-1 threads");
+    INVALID(lm_device_open(&(lm_device_options){.threads = 100000}, &d), "100000 threads");
+    REFUSES(lm_device_open(&(lm_device_options){.simd = 77}, &d), LM_ERROR_UNSUPPORTED, "77");
+    int32_t supported = supported_simd();
+    for (int32_t simd = LM_SIMD_PLAIN; simd <= LM_SIMD_NEON; simd++) {
+        static const char* const names[] = {"", "plain", "avx2", "avx512", "neon"};
+        setenv("LAMINA_SIMD", names[simd], 1);
+        for (int by_name = 0; by_name < 2; by_name++) {
+            options = (lm_device_options){.threads = 1, .simd = by_name ? LM_SIMD_AUTO : simd};
+            if (supported & 1 << simd) {
+                lm_device_info info;
+                MUST(lm_device_open(&options, &d));
+                MUST(lm_device_get_info(d, &info));
+                CHECK(info.simd == simd && info.threads == 1 && info.unified == 1 && info.name[0] != 0, "%d", info.simd);
+                MUST(lm_device_close(d));
+            } else {
+                REFUSES(lm_device_open(&options, &d), LM_ERROR_UNSUPPORTED, names[simd]);
+                CHECK(d == NULL, "a device beside an error");
+            }
+        }
+    }
+    setenv("LAMINA_SIMD", "sse9", 1);
+    REFUSES(lm_device_open(&(lm_device_options){0}, &d), LM_ERROR_UNSUPPORTED, "LAMINA_SIMD=sse9");
+    MUST(lm_device_open(&(lm_device_options){.simd = LM_SIMD_PLAIN}, &d)); /* asked for in the options: it counts */
+    MUST(lm_device_close(d));
+    unsetenv("LAMINA_SIMD");
+    MUST(lm_device_close(NULL));
+    lm_device_info info;
+    INVALID(lm_device_get_info(NULL, &info), "device is null");
+    INVALID(lm_device_get_info(device, NULL), "out is null");
+}
+
+static void test_memory(void) {
+    void* p;
+    INVALID(lm_host_alloc(NULL, 1, &p), "device is null");
+    INVALID(lm_host_alloc(device, 1, NULL), "out is null");
+    INVALID(lm_host_alloc(device, 0, &p), "0 bytes");
+    INVALID(lm_device_alloc(device, -1, &p), "-1 bytes");
+    REFUSES(lm_device_alloc(device, INT64_MAX, &p), LM_ERROR_OUT_OF_MEMORY, "could not be had");
+    REFUSES(lm_host_alloc(device, INT64_C(1) << 60, &p), LM_ERROR_OUT_OF_MEMORY, "could not be had");
+    CHECK(p == NULL, "memory beside an error");
+    static const int64_t sizes[] = {1, 4096, 5000, (2 << 20) - 1, 2 << 20, (5 << 20) + 3};
+    for (int i = 0; i < 6; i++) {
+        MUST(lm_host_alloc(device, sizes[i], &p));
+        CHECK((uintptr_t)p % (sizes[i] >= 2 << 20 ? 2 << 20 : 4096) == 0, "%lld bytes at %p", (long long)sizes[i], p);
+        memset(p, 1, (size_t)sizes[i]);
+        INVALID(lm_host_free(device, p, sizes[i] + 1), "no open allocation");
+        INVALID(lm_host_free(device, (char*)p + 1, sizes[i]), "no open allocation");
+        INVALID(lm_device_free(device, p, sizes[i]), "no open allocation");
+        MUST(lm_host_free(device, p, sizes[i]));
+        INVALID(lm_host_free(device, p, sizes[i]), "no open allocation");
+        MUST(lm_device_alloc(device, sizes[i], &p));
+        for (int64_t b = 0; b < sizes[i]; b++) {
+            CHECK(((uint8_t*)p)[b] == 0, "byte %lld is not zero", (long long)b);
+        }
+        MUST(lm_device_free(device, p, sizes[i]));
+    }
+    MUST(lm_host_free(device, NULL, 0));
+    INVALID(lm_device_free(NULL, p, 1), "device is null");
+}
+
+static void test_lifetimes(void) {
+    lm_device* d;
+    lm_queue* q;
+    lm_kv* kv;
+    void* p;
+    lm_kv_layer layer = {1, 1, 1, 0};
+    MUST(lm_device_open(&(lm_device_options){.threads = 2}, &d));
+    MUST(lm_queue_create(d, &q));
+    INVALID(lm_device_close(d), "1 queues or KV caches and 0 allocations");
+    MUST(lm_queue_destroy(q));
+    MUST(lm_kv_create(d, &layer, 1, 1, LM_DTYPE_F32, &kv));
+    MUST(lm_host_alloc(d, 10, &p));
+    INVALID(lm_device_close(d), "1 queues or KV caches and 1 allocations");
+    MUST(lm_host_free(d, p, 10));
+    MUST(lm_kv_destroy(kv));
+    MUST(lm_device_close(d));
+    MUST(lm_queue_destroy(NULL));
+    MUST(lm_kv_destroy(NULL));
+    INVALID(lm_queue_create(NULL, &q), "device is null");
+    INVALID(lm_queue_create(device, NULL), "out is null");
+}
+
+static void test_kv(void) {
+    int64_t bytes;
+    lm_kv* kv;
+    lm_kv_layer layers[2] = {{2, 64, 32, 0}, {1, 16, 16, 0}};
+    MUST(lm_kv_bytes(layers, 2, 10, LM_DTYPE_F32, &bytes));
+    CHECK(bytes == (2 * 10 * 64 + 2 * 10 * 32 + 2 * 10 * 16) * 4, "%lld bytes", (long long)bytes);
+    MUST(lm_kv_bytes(layers, 2, 10, LM_DTYPE_F16, &bytes));
+    CHECK(bytes == (2 * 10 * 64 + 2 * 10 * 32 + 2 * 10 * 16) * 2, "%lld bytes", (long long)bytes);
+    INVALID(lm_kv_bytes(NULL, 2, 10, LM_DTYPE_F32, &bytes), "layers is null");
+    INVALID(lm_kv_bytes(layers, 0, 10, LM_DTYPE_F32, &bytes), "layer_count is 0");
+    INVALID(lm_kv_bytes(layers, 2, 0, LM_DTYPE_F32, &bytes), "capacity is 0");
+    INVALID(lm_kv_bytes(layers, 2, 10, LM_DTYPE_BF16, &bytes), "dtype 2");
+    INVALID(lm_kv_bytes(layers, 2, 10, LM_DTYPE_F32, NULL), "out is null");
+    INVALID(lm_kv_create(NULL, layers, 2, 10, LM_DTYPE_F32, &kv), "device is null");
+    INVALID(lm_kv_create(device, layers, 2, 10, LM_DTYPE_F32, NULL), "out is null");
+    for (int field = 0; field < 3; field++) {
+        static const int32_t wrong[] = {0, -1, INT32_MAX};
+        for (int i = 0; i < 3; i++) {
+            lm_kv_layer bad = layers[0];
+            *(field == 0 ? &bad.kv_heads : field == 1 ? &bad.head_dim : &bad.head_dim_v) = wrong[i];
+            INVALID(lm_kv_create(device, &bad, 1, 10, LM_DTYPE_F32, &kv), "layer 0 has");
+            CHECK(kv == NULL, "a cache beside an error");
+        }
+    }
+    lm_kv_layer huge = {65536, 65536, 65536, 0};
+    INVALID(lm_kv_bytes(&huge, 1, INT32_MAX, LM_DTYPE_F32, &bytes), "64 bits");
+    REFUSES(lm_kv_create(device, &huge, 1, 100000, LM_DTYPE_F32, &kv), LM_ERROR_OUT_OF_MEMORY, "could not be had");
+}
+
+static void test_queue(void) {
+    int64_t ticket;
+    char from[8] = "lamina";
+    char to[8] = "";
+    MUST(lm_copy_to_device(queue, to, from, 8, &ticket));
+    CHECK(strcmp(to, from) == 0, "%s", to);
+    MUST(lm_wait(queue, ticket));
+    INVALID(lm_wait(queue, ticket + 1), "ticket");
+    INVALID(lm_wait(queue, -1), "ticket -1");
+    INVALID(lm_wait(NULL, 0), "queue is null");
+    MUST(lm_copy_to_host(queue, NULL, NULL, 0, NULL));
+    INVALID(lm_copy_to_host(queue, NULL, from, 8, NULL), "destination memory is null");
+    INVALID(lm_copy_to_host(queue, to, NULL, 8, NULL), "source memory is null");
+    INVALID(lm_copy_to_device(queue, to, from, -8, NULL), "-8 bytes");
+    INVALID(lm_copy_to_device(NULL, to, from, 8, NULL), "queue is null");
+}
+
+/* -- submissions: a right one for each op, and one thing wrong at a time --------------------------------------------- */
+
+enum { FLOATS = 4096, ROWS = 4 };
+
+static _Alignas(64) float activations[FLOATS];
+static uint8_t inputs[1024];
+static uint8_t panel[1024];
+static float vector[64];
+static const int32_t positions[ROWS] = {0, 1, 2, 7};
+static const int32_t sequence[ROWS] = {0, 0, 1, 1};
+static const int32_t output_index[2] = {3, 1};
+static lm_kv* caches[2];
+static lm_kv* other_shape;
+static lm_kv* other_device;
+
+static lm_step good_step(void) {
+    return (lm_step){.rows = ROWS, .output_rows = 2, .sequences = 2, .positions = positions, .sequence = sequence,
+                     .output_index = output_index, .kv = caches, .activations = activations,
+                     .activations_bytes = sizeof activations, .inputs = inputs, .inputs_bytes = sizeof inputs,
+                     .panel = panel, .panel_bytes = sizeof panel};
+}
+
+static lm_op good_op(int32_t code) {
+    lm_op op = {.code = code, .out = {0, 100, 32}, .a = {400, 100, 32}, .b = {800, 100, 32}, .vector = vector, .heads = 4,
+                .head_dim = 8, .rotary_dim = 8, .layer = 0, .scale = 1, .epsilon = 1e-5f};
+    switch (code) {
+    case LM_OP_RMS_NORM:
+        op.vector_length = 8;
+        break;
+    case LM_OP_LINEAR:
+        op.out.width = 4;
+        op.weight_rows = 4;
+        op.weight_stride = 128;
+        op.weight_offset = 512;
+        op.vector_length = 4;
+        break;
+    case LM_OP_ROPE:
+        op.a = op.out;
+        break;
+    case LM_OP_KV_STORE:
+        op.a.width = op.b.width = 16;
+        break;
+    case LM_OP_GATHER_ROWS:
+        op.row_set = LM_ROWS_OUTPUT;
+        break;
+    }
+    return op;
+}
+
+/* Runs the op `code` with changes made to op or step, and looks for the message. */
+#define WRONG(op_code, change, text)                                      \
+    do {                                                                  \
+        lm_op op = good_op(op_code);                                      \
+        lm_step step = good_step();                                       \
+        change;                                                           \
+        (void)step;                                                       \
+        int64_t ticket = 0;                                               \
+        INVALID(lm_submit(queue, &op, 1, &step, &ticket), text);          \
+        CHECK(ticket == 0, "a ticket beside an error");                   \
+    } while (0)
+
+static void test_good_ops(void) {
+    for (int32_t code = LM_OP_EMBED; code <= LM_OP_GATHER_ROWS; code++) {
+        lm_op op = good_op(code);
+        lm_step step = good_step();
+        int64_t ticket;
+        MUST(lm_submit(queue, &op, 1, &step, &ticket));
+        MUST(lm_wait(queue, ticket));
+    }
+    lm_step step = good_step();
+    MUST(lm_submit(queue, NULL, 0, &step, NULL));
+    lm_op op = good_op(LM_OP_LINEAR); /* rows of two views that alternate in memory do not overlap */
+    op.out = (lm_view){0, 64, 4};
+    op.a = (lm_view){32, 64, 32};
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+    op = good_op(LM_OP_GATHER_ROWS); /* two rows right before the rows that they come from */
+    op.out = (lm_view){0, 32, 32};
+    op.a = (lm_view){64, 32, 32};
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+    step.output_rows = 0;
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+}
+
+static void test_steps(void) {
+    lm_step step = good_step();
+    lm_op op = good_op(LM_OP_ADD);
+    INVALID(lm_submit(NULL, &op, 1, &step, NULL), "queue is null");
+    INVALID(lm_submit(queue, NULL, 1, &step, NULL), "ops is null");
+    INVALID(lm_submit(queue, &op, -1, &step, NULL), "count is -1");
+    INVALID(lm_submit(queue, &op, 1, NULL, NULL), "step is null");
+    WRONG(LM_OP_ADD, step.rows = 0, "step.rows is 0");
+    WRONG(LM_OP_ADD, step.output_rows = -1, "output_rows is -1");
+    WRONG(LM_OP_ADD, step.output_rows = ROWS + 1, "output_rows is 5");
+    WRONG(LM_OP_ADD, step.output_index = NULL, "output_index is null");
+    WRONG(LM_OP_ADD, step.output_index = ((const int32_t[]){0, 4}), "output_index[1] is 4");
+    WRONG(LM_OP_ADD, step.output_index = ((const int32_t[]){-1, 0}), "output_index[0] is -1");
+    WRONG(LM_OP_ADD, step.activations = NULL, "activations is null");
+    WRONG(LM_OP_ADD, step.activations = (char*)activations + 4, "64 bytes");
+    WRONG(LM_OP_ADD, step.activations_bytes = -1, "-1 activations_bytes");
+    WRONG(LM_OP_ADD, step.panel_bytes = -1, "-1 panel_bytes");
+    WRONG(LM_OP_ADD, step.inputs_bytes = -1, "-1 inputs_bytes");
+    WRONG(LM_OP_ADD, op.code = 0, "unknown code 0");
+    WRONG(LM_OP_ADD, op.code = 99, "unknown code 99");
+    WRONG(LM_OP_ADD, op.row_set = 2, "unknown row_set 2");
+    lm_op ops[3] = {good_op(LM_OP_ADD), good_op(LM_OP_ADD), good_op(LM_OP_ADD)};
+    ops[2].b.offset = -1;
+    activations[0] = 42;
+    INVALID(lm_submit(queue, ops, 3, &step, NULL), "op 2 (add)");
+    CHECK(activations[0] == 42, "an op ran before all were checked");
+}
+
+static void test_views(void) {
+    for (int32_t code = LM_OP_EMBED; code <= LM_OP_GATHER_ROWS; code++) {
+        if (code != LM_OP_KV_STORE) { /* it has no out */
+            WRONG(code, op.out.width = 0, "out is 0 wide");
+            WRONG(code, op.out.offset = -1, "out");
+            WRONG(code, op.out.offset = INT64_MAX, "out");
+            WRONG(code, op.out.stride = op.out.width - 1, "out has a stride");
+            WRONG(code, op.out.stride = INT32_MAX, "out");
+            WRONG(code, op.out.offset = FLOATS - 20, "out");
+            WRONG(code, step.activations_bytes = 16, "out");
+        }
+        if (code == LM_OP_EMBED) {
+            continue;
+        }
+        WRONG(code, op.a.width = 0, "a is 0 wide");
+        WRONG(code, op.a.offset = INT64_MAX - 10, "a at float");
+        WRONG(code, op.a.stride = 1, "a has a stride");
+        WRONG(code, op.a.offset = FLOATS - 20, "a at float");
+    }
+    WRONG(LM_OP_ADD, op.a.width = 31, "wide");
+    WRONG(LM_OP_ADD, op.b.width = 31, "b is 31 wide");
+    WRONG(LM_OP_ADD, op.b.width = 0, "b is 0 wide");
+    WRONG(LM_OP_ADD, op.b.offset = FLOATS, "b at float");
+    WRONG(LM_OP_ADD, op.a.offset = 1, "overlaps a");
+    WRONG(LM_OP_ADD, op.b.offset = 31, "overlaps b");
+    WRONG(LM_OP_ADD, op.a.offset = 70, "overlaps a"); /* by rows that reach into the next */
+    WRONG(LM_OP_ADD, op.a.offset = 170, "overlaps a");
+    WRONG(LM_OP_ADD, (op.a.offset = 0, op.a.stride = 101), "overlaps a");
+    WRONG(LM_OP_LINEAR, op.a.offset = 0, "overlaps a");
+    WRONG(LM_OP_RMS_NORM, op.a.offset = 31, "overlaps a");
+    WRONG(LM_OP_RMS_NORM, op.a.width = 28, "a 28");
+    WRONG(LM_OP_ACTIVATION, op.b.offset = 31, "overlaps b");
+    WRONG(LM_OP_ACTIVATION, op.a.width = 31, "wide");
+    WRONG(LM_OP_ATTENTION, op.a.offset = 0, "overlaps a");
+    WRONG(LM_OP_GATHER_ROWS, op.a.offset = 100, "overlaps a");
+}
+
+static void test_ops(void) {
+    WRONG(LM_OP_EMBED, op.dtype = 3, "unknown dtype 3");
+    WRONG(LM_OP_EMBED, step.inputs = NULL, "inputs is null");
+    WRONG(LM_OP_EMBED, op.input_offset = 513, "reads 4 rows of 128 bytes at byte 513");
+    WRONG(LM_OP_EMBED, op.input_offset = -1, "at byte -1");
+    WRONG(LM_OP_EMBED, op.input_offset = INT64_MAX, "at byte");
+    WRONG(LM_OP_EMBED, step.inputs_bytes = 511, "511");
+    WRONG(LM_OP_RMS_NORM, op.heads = 0, "0 groups");
+    WRONG(LM_OP_RMS_NORM, op.heads = 5, "5 groups");
+    WRONG(LM_OP_RMS_NORM, op.vector = NULL, "vector is null");
+    WRONG(LM_OP_RMS_NORM, op.vector_length = 9, "vector has 9 floats, it must have 8");
+    WRONG(LM_OP_RMS_NORM, op.vector = (const float*)((const char*)vector + 2), "aligned");
+    WRONG(LM_OP_LINEAR, op.dtype = -1, "unknown weight dtype -1");
+    WRONG(LM_OP_LINEAR, op.weight_rows = 0, "weight_rows is 0");
+    WRONG(LM_OP_LINEAR, op.weight_rows = 3, "weight_rows is 3");
+    WRONG(LM_OP_LINEAR, step.panel = NULL, "panel is null");
+    WRONG(LM_OP_LINEAR, op.weight_stride = 127, "weight_stride of 127");
+    WRONG(LM_OP_LINEAR, op.weight_stride = INT64_MAX, "beyond");
+    WRONG(LM_OP_LINEAR, op.weight_stride = INT64_MAX / 3, "beyond");
+    WRONG(LM_OP_LINEAR, op.weight_offset = 513, "beyond the 1024 bytes");
+    WRONG(LM_OP_LINEAR, op.weight_offset = -1, "at byte -1");
+    WRONG(LM_OP_LINEAR, op.weight_offset = INT64_MAX, "beyond");
+    WRONG(LM_OP_LINEAR, step.panel_bytes = 1023, "beyond the 1023 bytes");
+    WRONG(LM_OP_LINEAR, op.vector_length = 5, "vector has 5 floats");
+    WRONG(LM_OP_ROPE, op.kind = 2, "unknown kind 2");
+    WRONG(LM_OP_ROPE, op.heads = 3, "do not make rows");
+    WRONG(LM_OP_ROPE, op.heads = 0, "do not make rows");
+    WRONG(LM_OP_ROPE, (op.heads = INT32_MAX, op.head_dim = INT32_MAX), "do not make rows");
+    WRONG(LM_OP_ROPE, op.rotary_dim = 7, "rotary_dim is 7");
+    WRONG(LM_OP_ROPE, op.rotary_dim = 10, "rotary_dim is 10");
+    WRONG(LM_OP_ROPE, op.rotary_dim = 0, "rotary_dim is 0");
+    WRONG(LM_OP_ROPE, op.a.offset = 400, "in place");
+    WRONG(LM_OP_ROPE, op.input_offset = 1020, "reads 4 rows");
+    WRONG(LM_OP_ACTIVATION, op.kind = 4, "unknown kind 4");
+    WRONG(LM_OP_ACTIVATION, op.kind = -1, "unknown kind -1");
+    WRONG(LM_OP_GATHER_ROWS, op.row_set = LM_ROWS_ALL, "row_set is 0");
+    for (int32_t code = LM_OP_KV_STORE; code <= LM_OP_ATTENTION; code++) {
+        WRONG(code, step.positions = NULL, "positions is null");
+        WRONG(code, step.sequence = NULL, "sequence is null");
+        WRONG(code, step.kv = NULL, "kv is null");
+        WRONG(code, step.sequences = 0, "sequences is 0");
+        WRONG(code, step.sequences = 1, "row 2 is of sequence 1");
+        WRONG(code, (op.row_set = LM_ROWS_OUTPUT, step.sequences = 1), "row 3 is of sequence 1");
+        WRONG(code, op.layer = 1, "layer 1 of a KV cache that has 1");
+        WRONG(code, op.layer = -1, "layer -1");
+        WRONG(code, step.positions = ((const int32_t[]){0, 1, 2, 8}), "row 3 is at position 8");
+        WRONG(code, step.positions = ((const int32_t[]){-1, 1, 2, 3}), "row 0 is at position -1");
+        WRONG(code, step.sequence = ((const int32_t[]){0, -1, 0, 0}), "row 1 is of sequence -1");
+        WRONG(code, step.kv = ((lm_kv* const[]){caches[0], NULL}), "kv[1] is null");
+        WRONG(code, step.kv = ((lm_kv* const[]){caches[0], other_shape}), "another shape");
+        WRONG(code, step.kv = ((lm_kv* const[]){other_device, caches[1]}), "another device");
+        WRONG(code, op.a.width = 17, "a is 17 wide");
+    }
+    WRONG(LM_OP_KV_STORE, op.b.width = 17, "b is 17 wide");
+    WRONG(LM_OP_KV_STORE, op.b.offset = FLOATS, "b at float");
+    WRONG(LM_OP_ATTENTION, op.out.width = 31, "out is 31 wide");
+    WRONG(LM_OP_ATTENTION, op.heads = 3, "3 heads cannot be shared by 2");
+    WRONG(LM_OP_ATTENTION, op.heads = 0, "0 heads");
+    WRONG(LM_OP_ATTENTION, op.head_dim = 4, "head_dim is 4");
+    WRONG(LM_OP_ATTENTION, op.window = -1, "window is -1");
+}
+
+int main(void) {
+    lm_device* second;
+    MUST(lm_device_open(&(lm_device_options){.threads = 2}, &device));
+    MUST(lm_device_open(&(lm_device_options){.threads = 1}, &second));
+    MUST(lm_queue_create(device, &queue));
+    lm_kv_layer layer = {2, 8, 8, 0};
+    lm_kv_layer wider = {2, 16, 8, 0};
+    MUST(lm_kv_create(device, &layer, 1, 8, LM_DTYPE_F32, &caches[0]));
+    MUST(lm_kv_create(device, &layer, 1, 8, LM_DTYPE_F16, &caches[1]));
+    MUST(lm_kv_create(device, &wider, 1, 8, LM_DTYPE_F32, &other_shape));
+    MUST(lm_kv_create(second, &layer, 1, 8, LM_DTYPE_F32, &other_device));
+    test_abi();
+    test_devices();
+    test_memory();
+    test_lifetimes();
+    test_kv();
+    test_queue();
+    test_good_ops();
+    test_steps();
+    test_views();
+    test_ops();
+    MUST(lm_kv_destroy(other_device));
+    MUST(lm_kv_destroy(other_shape));
+    MUST(lm_kv_destroy(caches[0]));
+    MUST(lm_kv_destroy(caches[1]));
+    MUST(lm_queue_destroy(queue));
+    MUST(lm_device_close(second));
+    MUST(lm_device_close(device));
+    return finish_tests("test_api");
+}

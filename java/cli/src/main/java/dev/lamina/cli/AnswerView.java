@@ -14,10 +14,11 @@ final class AnswerView implements GenerationListener {
     private final Terminal terminal;
     private final LanguageModel model;
     private final boolean showText;
+    private final long startNanos = System.nanoTime();
     private int tokens;
     private long sweep = -1;
-    private long sweepNanos = System.nanoTime();
-    private long lastNanos = sweepNanos;
+    private long sweepNanos = startNanos;
+    private long lastNanos = startNanos;
     private boolean openLine;
 
     /**
@@ -59,7 +60,7 @@ final class AnswerView implements GenerationListener {
         lastNanos = now;
         // Text that streams to a terminal is progress enough, and shares its line.
         boolean textOnTerminal = showText && terminal.outIsTerminal() && tokens > 0;
-        if (terminal.status().due() && !textOnTerminal) {
+        if (terminal.status().due(startNanos) && !textOnTerminal) {
             terminal.status().show(describe(progress, (now - sweepNanos) / NANOS));
         }
     }

@@ -210,7 +210,7 @@ final class DoctorCommand implements Callable<Integer> {
     /** The least, the recommended, and a few between. */
     private static TreeSet<Long> budgetsToTell(long minimum, long recommended) {
         var budgets = new TreeSet<Long>();
-        for (long memory = recommended; memory > minimum && budgets.size() < 5; memory = memory / 2 / MEMORY_STEP * MEMORY_STEP) {
+        for (long memory = recommended; memory > minimum + minimum / 2 && budgets.size() < 5; memory = memory / 2 / MEMORY_STEP * MEMORY_STEP) {
             budgets.add(memory);
         }
         budgets.add(minimum);

@@ -29,7 +29,8 @@ final class EngineOptions {
     private @Nullable Long panel;
 
     @Option(names = "--context", paramLabel = "N",
-            description = "Positions of the KV cache. Default: as many as the call needs.")
+            description = "Positions of the KV cache. Default: prompt and answer; in a chat the least of the model's limit, "
+                    + "4096 and what fits.")
     private @Nullable Integer context;
 
     @Option(names = "--kv", paramLabel = "f32|f16", description = "Numbers in the KV cache; f16 halves it. Default: f32.")

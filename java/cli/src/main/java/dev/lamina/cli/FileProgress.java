@@ -27,7 +27,7 @@ final class FileProgress implements SplitListener {
         if (doneBytes == 0) {
             return;
         }
-        if (terminal.status().due()) {
+        if (terminal.status().due(startNanos)) {
             terminal.status().show(describe(doneBytes, totalBytes, (now - startNanos) / NANOS));
         } else if (!terminal.status().enabled() && now - lineNanos >= LINE_NANOS) {
             lineNanos = now;

@@ -84,7 +84,7 @@ public final class Main implements Runnable {
                 .setExecutionExceptionHandler((e, command, parsed) -> main.failed(e));
         try {
             return commandLine.execute(arguments);
-        } catch (StackOverflowError | OutOfMemoryError | LinkageError e) {
+        } catch (Error e) {
             return main.failed(e);
         }
     }

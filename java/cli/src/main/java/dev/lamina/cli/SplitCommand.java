@@ -42,7 +42,14 @@ final class SplitCommand implements Callable<Integer> {
     public Integer call() {
         var terminal = main.terminal();
         long start = System.nanoTime();
-        var result = split(terminal, model, shards, deleteOriginal);
+        SplitResult result;
+        try {
+            result = split(terminal, model, shards, deleteOriginal);
+        } catch (CancelledException e) {
+            terminal.status().clear();
+            terminal.err().println("cancelled: the same command goes on with what is done");
+            throw e;
+        }
         terminal.status().clear();
         double seconds = (System.nanoTime() - start) / 1e9;
         result.kept().forEach(reason -> terminal.err().println("lamina: kept an original: " + reason));

@@ -4,6 +4,7 @@ import java.io.PrintStream;
 
 /** One line on a terminal that is written over and over; without a terminal there is none. */
 final class StatusLine {
+    private static final long PATIENCE_NANOS = 500_000_000;
     private static final long INTERVAL_NANOS = 150_000_000;
 
     private final PrintStream err;
@@ -21,9 +22,10 @@ final class StatusLine {
         return terminal;
     }
 
-    /** Whether it is time to show something new. */
-    boolean due() {
-        return terminal && System.nanoTime() - lastNanos >= INTERVAL_NANOS;
+    /** Whether it is time to show something new of what began at a moment: not before it takes a while. */
+    boolean due(long startNanos) {
+        long now = System.nanoTime();
+        return terminal && now - startNanos >= PATIENCE_NANOS && now - lastNanos >= INTERVAL_NANOS;
     }
 
     /** Shows a text in place of the one before. */

@@ -23,7 +23,7 @@ int32_t lm_memory_alloc(int32_t use, int64_t bytes, void** out) {
         memory = mmap(NULL, (size_t)(length + align), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     }
     if (memory == MAP_FAILED) {
-        return lm_fail(LM_ERROR_OUT_OF_MEMORY, "%lld bytes of memory could not be had", (long long)bytes);
+        return lm_fail(LM_ERROR_OUT_OF_MEMORY, "%lld bytes of memory could not be had: lower --memory, or end other programs", (long long)bytes);
     }
     if (align != 0) { /* give back what lies before and behind the aligned part */
         int64_t before = (align - (int64_t)((uintptr_t)memory % (uintptr_t)align)) % align;

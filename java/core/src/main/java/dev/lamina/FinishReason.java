@@ -6,6 +6,6 @@ public enum FinishReason {
     STOP,
     /** The asked number of tokens, or a full context. */
     LENGTH,
-    /** {@link LanguageModel#cancel} or {@link LanguageModel#close}. */
+    /** {@link LanguageModel#cancel}, {@link LanguageModel#close}, or an interrupt of the calling thread. */
     CANCELLED
 }

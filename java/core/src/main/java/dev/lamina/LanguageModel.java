@@ -33,7 +33,8 @@ public interface LanguageModel extends AutoCloseable {
     }
 
     /**
-     * Opens a model: reads its configuration, headers, tokenizer and small tensors. The family is detected.
+     * Opens a model: reads its configuration, headers and small tensors, and detects its family. The tokenizer is read when
+     * it is first needed. Whether the memory is enough is told by the first call that computes.
      *
      * @param model folder of a Hugging Face model in safetensors format, or of a shard set
      * @throws LaminaException if the model is not there, damaged, of an unknown family, or does not fit the options
@@ -115,7 +116,8 @@ public interface LanguageModel extends AutoCloseable {
 
     /**
      * Scores a text: exp(mean negative log-likelihood) over windows of 512 tokens that do not overlap, each begun with the
-     * BOS token if the tokenizer adds one; the first token of a window is not scored.
+     * BOS token if the tokenizer adds one; the first token of a window is not scored. If it is cancelled, the result covers
+     * the windows that were complete.
      */
     Perplexity perplexity(String text);
 

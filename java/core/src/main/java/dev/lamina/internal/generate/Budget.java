@@ -59,7 +59,7 @@ final class Budget implements AutoCloseable {
     private long peakBytes;
 
     /**
-     * Makes a budget and checks that it can hold a sweep of one row.
+     * Makes a budget. Whether it is large enough, the first call tells: only then its needs are known.
      *
      * @param memory bytes
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link #defaultPanel}
@@ -74,21 +74,25 @@ final class Budget implements AutoCloseable {
         this.streamOptions = StreamOptions.defaults().withPrefetch(prefetch);
         this.cycle = weights.schedule().cycle();
         this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), device);
-        plan(ONE_ROW, weights.kv().bytes(1));
     }
 
-    /** Whether a call with this workspace and so many more bytes fits. */
-    boolean fits(Workspace.Size size, long otherBytes) {
+    /** Whether a call with so many sequences and bytes fits, with room for a workspace that computes many rows at once. */
+    boolean fitsWell(int sequences, long otherBytes) {
+        var size = new Workspace.Size(sequences, sequences, sequences);
+        return fits(size, otherBytes + memory / WORKSPACES_IN_BUDGET);
+    }
+
+    private boolean fits(Workspace.Size size, long otherBytes) {
         return Placement.minimum(fixedBytes(size, otherBytes), weights.files(), cycle, streamOptions) <= memory;
     }
 
-    /** The most positions, up to {@code limit}, whose KV cache fits beside what is there. */
+    /** The most positions, up to {@code limit}, of a conversation that fits beside what is there; at least one. */
     int contextThatFits(int limit) {
         int low = 1;
         int high = limit;
         while (low < high) {
             int middle = low + (high - low + 1) / 2;
-            if (fits(ONE_ROW, weights.kv().bytes(middle))) {
+            if (fitsWell(1, otherBytes(middle))) {
                 low = middle;
             } else {
                 high = middle - 1;
@@ -149,7 +153,7 @@ final class Budget implements AutoCloseable {
 
     private Placement plan(Workspace.Size size, long otherBytes) {
         if (!fits(size, otherBytes)) {
-            throw new LaminaException("--memory " + mebibytes(memory) + " is too small: at least "
+            throw new LaminaException("--memory " + exactly(memory) + " is too small: at least "
                     + mebibytes(leastMemory(size, otherBytes)) + " are needed, of which "
                     + mebibytes(fixedBytes(size, otherBytes)) + " for norms, KV cache and activations."
                     + " Raise --memory, or lower --context, --prefetch or --panel.");
@@ -208,6 +212,10 @@ final class Budget implements AutoCloseable {
         return Math.min(DEFAULT_PANEL, memory / PANELS_IN_BUDGET);
     }
 
+    private static String exactly(long bytes) {
+        return bytes % MEBIBYTE == 0 ? bytes / MEBIBYTE + "MiB" : bytes % 1024 == 0 ? bytes / 1024 + "KiB" : bytes + "B";
+    }
+
     private static String mebibytes(long bytes) {
         return Math.ceilDiv(bytes, MEBIBYTE) + "MiB";
     }
@@ -224,7 +232,7 @@ final class Budget implements AutoCloseable {
                 return;
             }
         }
-        closeStreamer();
+        reset();
         residents.choose(next.resident());
         placement = next;
         streamer = new Streamer(weights.files(), cycle, residents, next.options(), device);
@@ -239,6 +247,11 @@ final class Budget implements AutoCloseable {
 
     private long reservedBytes() {
         return placement == null ? 0 : placement.hostBytes();
+    }
+
+    /** Whether the KV cache of a conversation has not been released. */
+    boolean keeps(Sequence sequence) {
+        return kept.contains(sequence);
     }
 
     /** Counts the KV cache of a conversation until it is released. */
@@ -258,9 +271,13 @@ final class Budget implements AutoCloseable {
         return streamer == null ? pastCounters : pastCounters.plus(streamer.counters());
     }
 
-    /** What was read since an earlier moment. */
-    StreamCounters countersSince(StreamCounters earlier) {
-        return counters().minus(earlier);
+    /** Bytes in the ring that nothing has used yet. */
+    long readAheadBytes() {
+        if (streamer == null) {
+            return 0;
+        }
+        var now = streamer.counters();
+        return now.readBytes() - now.weightBytes() - now.rowBytes() - now.paddingBytes() - now.discardedBytes();
     }
 
     /** Bytes of weights that stay in memory: a sweep reads all others. */
@@ -273,23 +290,20 @@ final class Budget implements AutoCloseable {
         return peakBytes;
     }
 
-    /** Ends the readers, for instance after an error: the next call begins with new ones. */
+    /** Ends the readers: the next call begins with new ones. */
     void reset() {
-        closeStreamer();
         placement = null;
-    }
-
-    private void closeStreamer() {
         if (streamer != null) {
             pastCounters = counters();
-            streamer.close();
+            var ending = streamer;
             streamer = null;
+            ending.close();
         }
     }
 
     @Override
     public void close() {
-        closeStreamer();
+        reset();
         residents.close();
         if (workspace != null) {
             workspace.close();

@@ -35,7 +35,7 @@ final class Decoding {
     }
 
     /** Runs to the end and returns one result for each answer. */
-    List<Generation> run(List<Answer> answers, RunStart start) throws IOException, InterruptedException {
+    List<Generation> run(List<Answer> answers, RunStart start) throws IOException {
         var live = new ArrayList<>(answers);
         live.removeIf(Answer::finished);
         while (!live.isEmpty()) {

@@ -33,12 +33,13 @@ record GenerationDefaults(
         if (file.has("eos_token_id")) {
             stopTokens = new TreeSet<>(file.ids("eos_token_id"));
         }
+        boolean sample = file.booleanOr("do_sample", false);
         return new GenerationDefaults(
-                file.booleanOr("do_sample", false),
-                file.doubleOr("temperature", 1),
-                file.intOr("top_k", DEFAULT_TOP_K, 0, Integer.MAX_VALUE),
-                file.doubleOr("top_p", 1),
-                file.doubleOr("min_p", 0),
+                sample,
+                file.doubleOr("temperature", 1, 0, Double.MAX_VALUE),
+                Math.max(0, file.intOr("top_k", sample ? DEFAULT_TOP_K : 0, -1, Integer.MAX_VALUE)),
+                file.doubleOr("top_p", 1, Double.MIN_VALUE, 1),
+                file.doubleOr("min_p", 0, 0, 1),
                 file.positiveOr("repetition_penalty", 1),
                 Set.copyOf(stopTokens));
     }
@@ -48,9 +49,9 @@ record GenerationDefaults(
         double temperature = options.temperature() != null ? options.temperature() : sample ? this.temperature : 0;
         return new Sampler(
                 temperature,
-                options.topK() != null ? options.topK() : sample ? topK : 0,
-                options.topP() != null ? options.topP() : sample ? topP : 1,
-                options.minP() != null ? options.minP() : sample ? minP : 0,
+                options.topK() != null ? options.topK() : topK,
+                options.topP() != null ? options.topP() : topP,
+                options.minP() != null ? options.minP() : minP,
                 options.repetitionPenalty() != null ? options.repetitionPenalty() : repetitionPenalty,
                 seed);
     }

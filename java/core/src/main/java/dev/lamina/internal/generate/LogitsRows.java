@@ -3,19 +3,19 @@ package dev.lamina.internal.generate;
 import dev.lamina.internal.runtime.HostMemory;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.nio.ByteOrder;
-import java.nio.FloatBuffer;
 
 /** Gathers the logits of the few rows that a token is sampled from. */
 final class LogitsRows implements LogitsSink, AutoCloseable {
     private final HostMemory hostMemory;
     private final MemorySegment memory;
     private final int vocabulary;
+    private final float[] copy;
 
     /** Makes room for rows of {@code vocabulary} logits. */
     LogitsRows(HostMemory hostMemory, int rows, int vocabulary) {
         this.hostMemory = hostMemory;
         this.vocabulary = vocabulary;
+        this.copy = new float[vocabulary];
         this.memory = hostMemory.allocate(bytes(rows, vocabulary));
     }
 
@@ -31,10 +31,10 @@ final class LogitsRows implements LogitsSink, AutoCloseable {
         }
     }
 
-    /** The logits of an output row: (vocabulary) floats. */
-    FloatBuffer row(int row) {
-        long bytes = (long) Float.BYTES * vocabulary;
-        return memory.asSlice(row * bytes, bytes).asByteBuffer().order(ByteOrder.nativeOrder()).asFloatBuffer();
+    /** A copy of the logits of an output row: (vocabulary) floats, until the next call. */
+    float[] row(int row) {
+        MemorySegment.copy(memory, ValueLayout.JAVA_FLOAT, (long) Float.BYTES * row * vocabulary, copy, 0, vocabulary);
+        return copy;
     }
 
     @Override

@@ -28,7 +28,7 @@ final class RunStart {
     GenerationStats stats(Answer answer, long sweeps) {
         long now = System.nanoTime();
         long first = firstTokenNanos == 0 ? now : firstTokenNanos;
-        var counters = budget.countersSince(countersBefore);
+        var counters = budget.counters().minus(countersBefore);
         return new GenerationStats(
                 answer.promptTokens(),
                 answer.cachedTokens(),
@@ -39,7 +39,7 @@ final class RunStart {
                 counters.weightBytes(),
                 counters.rowBytes(),
                 counters.paddingBytes(),
-                counters.readBytes() - counters.weightBytes() - counters.rowBytes() - counters.paddingBytes(),
+                counters.discardedBytes() + budget.readAheadBytes(),
                 counters.waitNanos() / NANOS,
                 budget.residentBytes(),
                 budget.peakBytes());

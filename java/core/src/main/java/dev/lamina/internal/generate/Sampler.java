@@ -1,6 +1,5 @@
 package dev.lamina.internal.generate;
 
-import java.nio.FloatBuffer;
 import java.util.Arrays;
 import java.util.BitSet;
 import java.util.random.RandomGenerator;
@@ -19,7 +18,6 @@ final class Sampler {
     private final double repetitionPenalty;
     private final RandomGenerator random;
     private final BitSet seen = new BitSet();
-    private float[] penalised = {};
 
     /** Makes a sampler; temperature 0 is greedy. */
     Sampler(double temperature, int topK, double topP, double minP, double repetitionPenalty, long seed) {
@@ -39,16 +37,11 @@ final class Sampler {
     /**
      * Chooses a token.
      *
-     * @param logits one for each token of the vocabulary, from the buffer's first element on; left as they are
+     * @param logits one for each token of the vocabulary; the penalty changes them
      */
-    int sample(FloatBuffer logits) {
-        int vocabulary = logits.limit();
-        if (penalised.length != vocabulary) {
-            penalised = new float[vocabulary];
-        }
-        logits.get(0, penalised);
-        penalise(penalised);
-        return temperature == 0 ? likeliest(penalised) : draw(penalised);
+    int sample(float[] logits) {
+        penalise(logits);
+        return temperature == 0 ? likeliest(logits) : draw(logits);
     }
 
     private void penalise(float[] values) {

@@ -85,7 +85,7 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
             List<PanelOp> ops, List<Panel> panels) {
         int rows = linear.out().width();
         long rowBytes = tensor.bytes() / rows;
-        long parts = Math.max(1, Math.ceilDiv(tensor.bytes(), Math.max(panelBytes, rowBytes)));
+        long parts = Math.ceilDiv(rows, Math.clamp(panelBytes / rowBytes, 1, rows));
         int rowsEach = Math.toIntExact(Math.ceilDiv(rows, parts));
         var previous = panels.isEmpty() ? null : panels.getLast();
         boolean joins = parts == 1 && !logits && previous != null && previous.logits == null
@@ -115,11 +115,6 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
     /** Bytes of weights in one sweep. */
     long weightBytes() {
         return panels.stream().mapToLong(panel -> panel.extent.bytes()).sum();
-    }
-
-    /** Bytes of the largest panel. */
-    long largestPanel() {
-        return panels.stream().mapToLong(panel -> panel.extent.bytes()).max().orElseThrow();
     }
 
     /** Columns of the logits that are computed at a time, at most. */

@@ -4,24 +4,21 @@ import dev.lamina.internal.model.Rope;
 import dev.lamina.internal.runtime.KvCache;
 import java.util.Arrays;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 
 /** One prompt or conversation: its tokens so far, and its KV cache, which holds the first {@link #cached} of them. */
 final class Sequence implements AutoCloseable {
     private final KvCache cache;
-    private final float[][] frequencies;
-    private int[] tokens = new int[64];
+    private final List<Rope> ropes;
+    private float @Nullable [][] frequencies;
+    private int[] tokens = {};
     private int length;
     private int cached;
 
-    /**
-     * Makes an empty sequence.
-     *
-     * @param expectedLength tokens that it is expected to have in the end: rope tables that depend on the length are chosen
-     *     for it, once
-     */
-    Sequence(KvCache cache, List<Rope> ropes, int expectedLength) {
+    /** Makes an empty sequence. */
+    Sequence(KvCache cache, List<Rope> ropes) {
         this.cache = cache;
-        this.frequencies = ropes.stream().map(rope -> rope.frequencies(expectedLength)).toArray(float[][]::new);
+        this.ropes = ropes;
     }
 
     KvCache cache() {
@@ -49,16 +46,24 @@ final class Sequence implements AutoCloseable {
 
     void append(int token) {
         if (length == tokens.length) {
-            tokens = Arrays.copyOf(tokens, 2 * length);
+            tokens = Arrays.copyOf(tokens, length + length / 2 + 16);
         }
         tokens[length++] = token;
     }
 
-    /** Replaces the tokens; the KV cache keeps those at the start that are the same. The last token is computed anew. */
-    void replace(int[] ids) {
+    /**
+     * Sets the tokens. The KV cache keeps those at the start that are the same; the last token is computed anew.
+     *
+     * @param expectedLength tokens that the sequence is expected to have in the end: rope tables that depend on the length
+     *     are chosen for it by the first call, and kept
+     */
+    void setTokens(int[] ids, int expectedLength) {
+        if (frequencies == null) {
+            frequencies = ropes.stream().map(rope -> rope.frequencies(expectedLength)).toArray(float[][]::new);
+        }
         int same = Arrays.mismatch(tokens, 0, cached, ids, 0, ids.length);
         cached = Math.min(same < 0 ? ids.length : same, ids.length - 1);
-        tokens = Arrays.copyOf(ids, Math.max(ids.length, 64));
+        tokens = ids.clone();
         length = ids.length;
     }
 
@@ -69,6 +74,9 @@ final class Sequence implements AutoCloseable {
 
     /** The cosines and sines of a position. */
     void ropeTable(Rope rope, int position, float[] out) {
+        if (frequencies == null) {
+            throw new IllegalStateException("a sequence without tokens has no positions");
+        }
         rope.table(frequencies[rope.id()], position, out);
     }
 

@@ -81,7 +81,11 @@ final class StreamedModel implements LanguageModel {
             var budget = new Budget(weights, device, queue, memory, options.panel(), options.prefetch());
             return new StreamedModel(options, device, queue, weights, budget, defaults, new TextTools(directory));
         } catch (IOException | RuntimeException e) {
-            closeAll(weights, device, queue);
+            try {
+                closeAll(weights, device, queue);
+            } catch (RuntimeException closing) {
+                e.addSuppressed(closing);
+            }
             throw e instanceof RuntimeException unchecked ? unchecked : failure((IOException) e);
         }
     }
@@ -145,13 +149,12 @@ final class StreamedModel implements LanguageModel {
         return inTurn(() -> {
             var ids = prompts.stream().map(this::ids).toList();
             var capacities = ids.stream().map(each -> capacity(each.length, options.maxTokens())).toList();
-            long seed = options.seed() != null ? options.seed() : RandomGenerator.getDefault().nextLong();
             var results = new ArrayList<Generation>();
             while (results.size() < prompts.size()) {
                 int first = results.size();
                 int count = together(ids, capacities, first);
                 results.addAll(generateTogether(first, ids.subList(first, first + count),
-                        capacities.subList(first, first + count), options, seed, listener));
+                        capacities.subList(first, first + count), options, listener));
             }
             return List.copyOf(results);
         });
@@ -162,8 +165,7 @@ final class StreamedModel implements LanguageModel {
         int count = ids.size() - first;
         while (count > 1) {
             long kvBytes = capacities.subList(first, first + count).stream().mapToLong(weights.kv()::bytes).sum();
-            var size = new Workspace.Size(count, count, count);
-            if (budget.fits(size, kvBytes + LogitsRows.bytes(count, weights.program().vocabulary()))) {
+            if (budget.fitsWell(count, kvBytes + LogitsRows.bytes(count, weights.program().vocabulary()))) {
                 return count;
             }
             count = Math.ceilDiv(count, 2);
@@ -172,7 +174,7 @@ final class StreamedModel implements LanguageModel {
     }
 
     private List<Generation> generateTogether(int first, List<int[]> ids, List<Integer> capacities,
-            GenerationOptions options, long seed, GenerationListener listener) throws IOException, InterruptedException {
+            GenerationOptions options, GenerationListener listener) throws IOException {
         int count = ids.size();
         long kvBytes = capacities.stream().mapToLong(weights.kv()::bytes).sum();
         int rows = ids.stream().mapToInt(each -> each.length).sum();
@@ -182,17 +184,24 @@ final class StreamedModel implements LanguageModel {
         try (var logits = new LogitsRows(device, count, weights.program().vocabulary())) {
             var answers = new ArrayList<Answer>();
             for (int i = 0; i < count; i++) {
-                var sequence = new Sequence(device.createKv(weights.kv(), capacities.get(i)), weights.program().ropes(),
-                        Math.min(capacities.get(i), ids.get(i).length + options.maxTokens()));
+                var sequence = new Sequence(device.createKv(weights.kv(), capacities.get(i)), weights.program().ropes());
                 sequences.add(sequence);
-                sequence.replace(ids.get(i));
-                answers.add(new Answer(first + i, sequence, defaults.sampler(options, seed), options,
+                sequence.setTokens(ids.get(i), expectedLength(ids.get(i), options, capacities.get(i)));
+                answers.add(new Answer(first + i, sequence, defaults.sampler(options, seed(options)), options,
                         defaults.stopTokens(), text.tokenizerOrNull(), listener));
             }
             return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled).run(answers, start);
         } finally {
             sequences.forEach(Sequence::close);
         }
+    }
+
+    private static int expectedLength(int[] ids, GenerationOptions options, int capacity) {
+        return (int) Math.min(capacity, (long) ids.length + options.maxTokens());
+    }
+
+    private static long seed(GenerationOptions options) {
+        return options.seed() != null ? options.seed() : RandomGenerator.getDefault().nextLong();
     }
 
     @Override
@@ -203,8 +212,8 @@ final class StreamedModel implements LanguageModel {
                     : Math.min(weights.program().contextLimit(), CHAT_CONTEXT);
             int capacity = this.options.context() > 0 ? limit : budget.contextThatFits(limit);
             long bytes = weights.kv().bytes(capacity);
-            budget.prepare(1, 1, 1, bytes + LogitsRows.bytes(1, weights.program().vocabulary()));
-            var sequence = new Sequence(device.createKv(weights.kv(), capacity), weights.program().ropes(), capacity);
+            budget.prepare(capacity, 1, 1, bytes + LogitsRows.bytes(1, weights.program().vocabulary()));
+            var sequence = new Sequence(device.createKv(weights.kv(), capacity), weights.program().ropes());
             budget.keep(sequence);
             return new Conversation(this, sequence, history, options);
         });
@@ -213,19 +222,21 @@ final class StreamedModel implements LanguageModel {
     /** Answers a conversation, of which the KV cache of {@code sequence} may hold a part. */
     Generation answer(Sequence sequence, List<Message> messages, GenerationOptions options, GenerationListener listener) {
         return inTurn(() -> {
+            if (!budget.keeps(sequence)) {
+                throw new LaminaException("The conversation is closed.");
+            }
             var ids = text.encodeChat(messages);
             checkIds(ids);
             if (ids.length >= sequence.cache().capacity()) {
                 throw new LaminaException("The conversation has " + ids.length + " tokens, but the context holds "
                         + sequence.cache().capacity() + ": raise --context, or begin a new conversation.");
             }
-            sequence.replace(ids);
+            sequence.setTokens(ids, expectedLength(ids, options, sequence.cache().capacity()));
             var start = new RunStart(budget);
             int vocabulary = weights.program().vocabulary();
             var sweep = budget.prepare(sequence.pending(), 1, 1, LogitsRows.bytes(1, vocabulary));
-            long seed = options.seed() != null ? options.seed() : RandomGenerator.getDefault().nextLong();
             try (var logits = new LogitsRows(device, 1, vocabulary)) {
-                var answer = new Answer(0, sequence, defaults.sampler(options, seed), options, defaults.stopTokens(),
+                var answer = new Answer(0, sequence, defaults.sampler(options, seed(options)), options, defaults.stopTokens(),
                         text.tokenizerOrNull(), listener);
                 return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled)
                         .run(List.of(answer), start).getFirst();
@@ -235,6 +246,9 @@ final class StreamedModel implements LanguageModel {
 
     /** Frees the KV cache of a conversation. */
     void release(Sequence sequence) {
+        if (turn.isHeldByCurrentThread()) {
+            throw new LaminaException("A listener cannot close the conversation that calls it: close it afterwards.");
+        }
         turn.lock();
         try {
             budget.release(sequence);
@@ -247,8 +261,11 @@ final class StreamedModel implements LanguageModel {
     public void logits(int[] ids, LogitsConsumer consumer) {
         inTurn(() -> {
             checkIds(ids);
-            score(ids, (firstRow, rows, firstColumn, columns, block) -> consumer.accept(firstRow, rows, firstColumn, columns,
-                    block.asByteBuffer().order(ByteOrder.nativeOrder()).asFloatBuffer()));
+            boolean complete = score(ids, (firstRow, rows, firstColumn, columns, block) -> consumer.accept(firstRow, rows,
+                    firstColumn, columns, block.asByteBuffer().order(ByteOrder.nativeOrder()).asFloatBuffer()));
+            if (!complete) {
+                throw new LaminaException("Cancelled before the logits were complete.");
+            }
             return ids.length;
         });
     }
@@ -270,7 +287,9 @@ final class StreamedModel implements LanguageModel {
                 if (window.length > 1) {
                     checkIds(window);
                     total.begin(window);
-                    score(window, total);
+                    if (!score(window, total)) {
+                        break;
+                    }
                     total.end();
                 }
             }
@@ -284,13 +303,12 @@ final class StreamedModel implements LanguageModel {
         void accept(int firstRow, int rows, int firstColumn, int columns, MemorySegment block);
     }
 
-    private void score(int[] ids, ScoreSink sink) throws IOException, InterruptedException {
+    /** Computes the logits of all tokens; false if it was cancelled. */
+    private boolean score(int[] ids, ScoreSink sink) throws IOException {
         int capacity = capacity(ids.length, 0);
         var sweep = budget.prepare(ids.length, Integer.MAX_VALUE, 1, weights.kv().bytes(capacity));
-        try (var sequence = new Sequence(device.createKv(weights.kv(), capacity), weights.program().ropes(), ids.length)) {
-            for (int id : ids) {
-                sequence.append(id);
-            }
+        try (var sequence = new Sequence(device.createKv(weights.kv(), capacity), weights.program().ropes())) {
+            sequence.setTokens(ids, ids.length);
             while (sequence.pending() > 0) {
                 int firstRow = sequence.cached();
                 var part = new Sweep.Part(sequence, Math.min(sequence.pending(), budget.rows()), Sweep.Output.ALL);
@@ -298,9 +316,10 @@ final class StreamedModel implements LanguageModel {
                         (rows, firstColumn, columns, block) -> sink.accept(firstRow, rows, firstColumn, columns, block),
                         progress -> { }, this::cancelled);
                 if (!complete) {
-                    throw new LaminaException("Cancelled after " + firstRow + " of " + ids.length + " tokens.");
+                    return false;
                 }
             }
+            return true;
         }
     }
 
@@ -356,10 +375,10 @@ final class StreamedModel implements LanguageModel {
     /** Work of one call. */
     @FunctionalInterface
     private interface Work<T> {
-        T run() throws IOException, InterruptedException;
+        T run() throws IOException;
     }
 
-    /** Runs one call after those that came before it. After an I/O error the next call begins with fresh readers. */
+    /** Runs one call after those that came before it. After a failure the next call begins with new readers. */
     private <T> T inTurn(Work<T> work) {
         turn.lock();
         try {
@@ -371,12 +390,14 @@ final class StreamedModel implements LanguageModel {
             }
             cancelled = false;
             return work.run();
+        } catch (LaminaException e) {
+            throw e;
         } catch (IOException e) {
             budget.reset();
             throw failure(e);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-            throw new LaminaException("The thread was interrupted while it waited for the disk.", e);
+        } catch (RuntimeException | Error e) {
+            budget.reset();
+            throw e;
         } finally {
             turn.unlock();
         }
@@ -401,9 +422,12 @@ final class StreamedModel implements LanguageModel {
         try {
             if (!closed) {
                 closed = true;
-                budget.close();
-                closeAll(weights, device, queue);
                 text.close();
+                try {
+                    budget.close();
+                } finally {
+                    closeAll(weights, device, queue);
+                }
             }
         } finally {
             turn.unlock();

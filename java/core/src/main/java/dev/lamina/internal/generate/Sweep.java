@@ -68,13 +68,15 @@ final class Sweep {
      * Computes the next rows of some sequences and notes them as cached.
      *
      * @param sink takes the logits of the output rows, which are in the order of the parts
-     * @return false if it was cancelled; then nothing is noted, and the streamer begins anew
+     * @return false if it was cancelled, or the thread was interrupted; then nothing is noted, and the streamer begins anew
      */
     boolean run(List<Part> parts, LogitsSink sink, Consumer<SweepProgress> progress, BooleanSupplier cancelled)
-            throws IOException, InterruptedException {
+            throws IOException {
         boolean complete = false;
         try {
             complete = pass(parts, sink, progress, cancelled);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
         } finally {
             if (!complete) {
                 streamer.restart();

@@ -15,6 +15,7 @@ final class TextTools implements AutoCloseable {
     private final Path directory;
     private @Nullable Tokenizer tokenizer;
     private @Nullable ChatTemplate template;
+    private boolean closed;
 
     TextTools(Path directory) {
         this.directory = directory;
@@ -22,6 +23,9 @@ final class TextTools implements AutoCloseable {
 
     /** The tokenizer; an error if the model has none. */
     synchronized Tokenizer tokenizer() {
+        if (closed) {
+            throw new LaminaException("The model " + directory + " is closed.");
+        }
         if (tokenizer == null) {
             tokenizer = Tokenizer.open(directory);
         }
@@ -51,6 +55,7 @@ final class TextTools implements AutoCloseable {
 
     @Override
     public synchronized void close() {
+        closed = true;
         if (tokenizer != null) {
             tokenizer.close();
             tokenizer = null;

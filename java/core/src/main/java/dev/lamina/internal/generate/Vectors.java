@@ -54,8 +54,17 @@ final class Vectors implements AutoCloseable {
         var extents = tensors.stream()
                 .map(tensor -> new Extent(numbers.get(tensor.file()), tensor.offset(), tensor.bytes()))
                 .toList();
-        var vectors = new Vectors(device, device.allocateOnDevice(bytes));
         var host = device.allocate(bytes);
+        try {
+            return load(device, queue, tensors, files, extents, host);
+        } finally {
+            device.free(host);
+        }
+    }
+
+    private static Vectors load(Device device, Queue queue, List<Tensor> tensors, List<DataFile> files,
+            List<Extent> extents, MemorySegment host) throws IOException {
+        var vectors = new Vectors(device, device.allocateOnDevice(host.byteSize()));
         try (var none = new ResidentPanels(files, extents, new BitSet(), device);
                 var streamer = new Streamer(files, extents, none, READING, device)) {
             long offset = 0;
@@ -73,9 +82,8 @@ final class Vectors implements AutoCloseable {
             throw e;
         } catch (InterruptedException e) {
             vectors.close();
+            Thread.currentThread().interrupt();
             throw new InterruptedIOException("interrupted while the model was opened");
-        } finally {
-            device.free(host);
         }
     }
 

@@ -23,11 +23,7 @@ final class Workspace implements AutoCloseable {
      * @param outputRows most rows whose logits are wanted
      * @param sequences most sequences
      */
-    record Size(int rows, int outputRows, int sequences) {
-        boolean holds(Size other) {
-            return rows >= other.rows && outputRows >= other.outputRows && sequences >= other.sequences;
-        }
-    }
+    record Size(int rows, int outputRows, int sequences) {}
 
     /** Where the inputs of a step lie: embedding rows first, then a (rows, dim) table of cosines and sines for each rope. */
     private record Inputs(long[] ropes, long bytes) {
@@ -51,6 +47,7 @@ final class Workspace implements AutoCloseable {
     private final Inputs layout;
     private final ActivationPlan plan;
     private final MemorySegment activations;
+    private final MemorySegment host;
     private final MemorySegment inputs;
     private final MemorySegment logits;
     private final OpArray ops;
@@ -68,12 +65,22 @@ final class Workspace implements AutoCloseable {
         this.plan = plan;
         this.layout = Inputs.of(program.ropes(), embeddingRowBytes(program, embeddingType), size.rows);
         this.activations = device.allocateOnDevice(plan.bytes(size.rows, size.outputRows));
-        this.inputs = device.allocate(layout.bytes);
-        this.logits = device.allocate(logitsBytes(plan, size));
+        this.host = allocateBeside(activations, device, layout.bytes + logitsBytes(plan, size));
+        this.inputs = host.asSlice(0, layout.bytes);
+        this.logits = host.asSlice(layout.bytes);
         this.ops = new OpArray(schedule.ops().size());
         this.step = new Step(size.rows, size.outputRows, size.sequences, activations, inputs);
         for (int i = 0; i < schedule.ops().size(); i++) {
             place(i, schedule.ops().get(i), program, vectors, embeddingType);
+        }
+    }
+
+    private static MemorySegment allocateBeside(MemorySegment onDevice, Device device, long bytes) {
+        try {
+            return device.allocate(bytes);
+        } catch (RuntimeException e) {
+            device.freeOnDevice(onDevice);
+            throw e;
         }
     }
 
@@ -95,11 +102,6 @@ final class Workspace implements AutoCloseable {
     /** How large sweeps can be. */
     Size size() {
         return size;
-    }
-
-    /** Bytes that this workspace takes. */
-    long bytes() {
-        return activations.byteSize() + inputs.byteSize() + logits.byteSize();
     }
 
     /** All ops of a sweep. */
@@ -195,8 +197,7 @@ final class Workspace implements AutoCloseable {
     public void close() {
         step.close();
         ops.close();
-        device.free(logits);
-        device.free(inputs);
+        device.free(host);
         device.freeOnDevice(activations);
     }
 }

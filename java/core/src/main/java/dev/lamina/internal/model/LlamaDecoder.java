@@ -52,13 +52,12 @@ record LlamaDecoder(
         var activation = Activation.of(config, "hidden_act", "silu");
         var rope = p.rope(config, headDim, maxPositions);
         float scale = (float) (1 / Math.sqrt(headDim));
-        var root = p.has("model.embed_tokens.weight") || !p.has("embed_tokens.weight") ? "model." : "";
-        var embedding = root + "embed_tokens.weight";
+        var embedding = "model.embed_tokens.weight";
 
         p.stage("embedding", "");
         var x = p.embed(embedding, vocabulary, hidden);
         for (int layer = 0; layer < layers; layer++) {
-            p.layer(layer, root + "layers." + layer + ".");
+            p.layer(layer, "model.layers." + layer + ".");
             var h = p.rmsNorm(x, "input_layernorm.weight", epsilon);
             var q = p.linear(h, "self_attn.q_proj", heads * headDim, qkvBias);
             var k = p.linear(h, "self_attn.k_proj", kvHeads * headDim, qkvBias);
@@ -78,8 +77,10 @@ record LlamaDecoder(
             p.addTo(x, p.linear(p.activate(activation, gate, up), "mlp.down_proj", hidden, mlpBias));
         }
         p.stage("head", "");
-        var last = p.rmsNorm(p.outputRows(x), root + "norm.weight", epsilon);
-        var head = config.booleanOr("tie_word_embeddings", false) ? embedding : "lm_head.weight";
-        return p.logits(family, embedding, last, head, vocabulary, rope.contextLimit());
+        var last = p.rmsNorm(p.outputRows(x), "model.norm.weight", epsilon);
+        // A head of its own wins over a configuration that says there is none, as in the transformers library.
+        boolean tied = config.booleanOr("tie_word_embeddings", false) && !p.has("lm_head.weight");
+        return p.logits(family, embedding, last, tied ? embedding : "lm_head.weight", vocabulary,
+                rope.contextLimit());
     }
 }

@@ -63,7 +63,7 @@ public final class ModelConfig {
             }
             throw new LaminaException(where + " is not a JSON object.");
         } catch (JsonParseException | StackOverflowError e) {
-            throw new LaminaException(where + " is not valid JSON: " + e.getMessage(), e);
+            throw new LaminaException(where + " is not valid JSON: copy it again from where the model came from.", e);
         }
     }
 
@@ -108,6 +108,16 @@ public final class ModelConfig {
     public double doubleOr(String key, double fallback) {
         var number = number(key);
         return number == null ? fallback : number;
+    }
+
+    /** A number between {@code min} and {@code max}, or {@code fallback} where the key is absent. */
+    public double doubleOr(String key, double fallback, double min, double max) {
+        double value = doubleOr(key, fallback);
+        if (value < min || value > max) {
+            throw new LaminaException(where + ": \"" + key + "\" is " + value + ", but must be between " + min + " and "
+                    + max + ".");
+        }
+        return value;
     }
 
     /** A finite number above 0, or {@code fallback} where the key is absent. */
@@ -203,6 +213,16 @@ public final class ModelConfig {
             return new ModelConfig(where + " \"" + key + "\"", object);
         }
         throw new LaminaException(where + ": \"" + key + "\" is not an object.");
+    }
+
+    /** Whether there is no key at all. */
+    public boolean isEmpty() {
+        return json.isEmpty();
+    }
+
+    /** Whether a value is itself an object. */
+    public boolean isNested() {
+        return json.asMap().values().stream().anyMatch(JsonElement::isJsonObject);
     }
 
     private @Nullable JsonElement find(String key) {

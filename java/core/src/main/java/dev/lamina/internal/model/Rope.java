@@ -45,9 +45,12 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
      * @param maxPositions {@code max_position_embeddings}
      */
     static Rope of(ModelConfig config, int id, int headDim, int maxPositions) {
-        var found = config.object("rope_scaling");
-        if (found == null) {
-            found = config.object("rope_parameters");
+        var scalingParameters = config.object("rope_scaling");
+        var found = scalingParameters == null || scalingParameters.isEmpty()
+                ? config.object("rope_parameters")
+                : scalingParameters;
+        if (found != null && found.isNested()) {
+            throw new LaminaException(found.where() + ": rope parameters for each layer type are not supported here.");
         }
         var parameters = found == null ? config : found;
         double theta = parameters.positiveOr("rope_theta", config.positiveOr("rope_theta", 10000.0));
@@ -59,8 +62,8 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
             case "default" -> new Scaling.None();
             case "linear" -> new Scaling.Linear(factor(parameters));
             case "dynamic" -> new Scaling.Dynamic(factor(parameters));
-            case "llama3" -> llama3(parameters, maxPositions);
-            case "yarn" -> yarn(parameters, maxPositions);
+            case "llama3" -> llama3(parameters, originalPositions(config, parameters, maxPositions));
+            case "yarn" -> yarn(parameters, maxPositions, originalPositions(config, parameters, maxPositions));
             default -> throw new LaminaException(parameters.where() + ": the rope type \"" + type
                     + "\" is not supported; default, linear, dynamic, llama3 and yarn are.");
         };
@@ -74,21 +77,22 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
         return parameters.positiveOr("factor", 1.0);
     }
 
-    private static int originalPositions(ModelConfig parameters, int maxPositions) {
-        return parameters.intOr("original_max_position_embeddings", maxPositions, 1, Integer.MAX_VALUE);
+    /** The value beside the parameters wins over the one inside, as in the transformers library. */
+    private static int originalPositions(ModelConfig config, ModelConfig parameters, int maxPositions) {
+        var key = "original_max_position_embeddings";
+        return config.intOr(key, parameters.intOr(key, maxPositions, 1, Integer.MAX_VALUE), 1, Integer.MAX_VALUE);
     }
 
-    private static Scaling llama3(ModelConfig parameters, int maxPositions) {
+    private static Scaling llama3(ModelConfig parameters, int original) {
         double low = parameters.positiveOr("low_freq_factor", 1.0);
         double high = parameters.positiveOr("high_freq_factor", 4.0);
         if (high <= low) {
             throw new LaminaException(parameters.where() + ": \"high_freq_factor\" must be above \"low_freq_factor\".");
         }
-        return new Scaling.Llama3(factor(parameters), low, high, originalPositions(parameters, maxPositions));
+        return new Scaling.Llama3(factor(parameters), low, high, original);
     }
 
-    private static Scaling yarn(ModelConfig parameters, int maxPositions) {
-        int original = originalPositions(parameters, maxPositions);
+    private static Scaling yarn(ModelConfig parameters, int maxPositions, int original) {
         double factor = parameters.has("factor") ? factor(parameters) : (double) maxPositions / original;
         double mscale = parameters.doubleOr("mscale", 0);
         double mscaleAllDim = parameters.doubleOr("mscale_all_dim", 0);

@@ -67,7 +67,7 @@ public record Placement(StreamOptions options, int slots, long slotBytes, BitSet
             int slots = options.prefetch() + 1;
             long ring = Math.multiplyExact(slots, slotBytes);
             if (ring <= spare - overhead) {
-                BitSet resident = spread(panels, total, spare - overhead - ring);
+                BitSet resident = spread(panels, spare - overhead - ring);
                 long residentBytes = resident.stream().mapToLong(i -> panels[i]).sum();
                 return new Placement(options, slots, slotBytes, resident, residentBytes,
                         ring + overhead + residentBytes);
@@ -116,22 +116,18 @@ public record Placement(StreamOptions options, int slots, long slotBytes, BitSet
                 HostBlock.footprint(options.rowCacheBytes(), 1));
     }
 
-    /** Chooses panels for a number of bytes, evenly over the schedule, so that reading and computing overlap evenly. */
-    private static BitSet spread(long[] panels, long total, long bytes) {
+    /**
+     * Chooses panels for a number of bytes, evenly over the schedule, so that reading and computing overlap evenly. The
+     * panels are tried in bit-reversed order of their index (van der Corput), so that more bytes choose mostly the same
+     * panels and some between them: a change of the budget does not move what is in memory.
+     */
+    private static BitSet spread(long[] panels, long bytes) {
         var chosen = new BitSet(panels.length);
+        int bits = Integer.SIZE - Integer.numberOfLeadingZeros(Math.max(1, panels.length - 1));
         long left = Math.max(0, bytes);
-        double share = (double) left / total;
-        double due = 0; // bytes that should be resident by now, less those that are
-        for (int i = 0; i < panels.length; i++) {
-            due += panels[i] * share;
-            if (due >= panels[i] && panels[i] <= left) {
-                chosen.set(i);
-                due -= panels[i];
-                left -= panels[i];
-            }
-        }
-        for (int i = 0; i < panels.length; i++) { // what rounding left over
-            if (!chosen.get(i) && panels[i] <= left) {
+        for (long counter = 0; counter < 1L << bits; counter++) {
+            int i = Integer.reverse((int) counter) >>> Integer.SIZE - bits;
+            if (i < panels.length && panels[i] <= left) {
                 chosen.set(i);
                 left -= panels[i];
             }

@@ -81,9 +81,11 @@ public final class ResidentPanels implements AutoCloseable {
                 evict(i);
             }
         }
+        var added = new BitSet();
         try {
             for (int i = chosen.nextSetBit(0); i >= 0; i = chosen.nextSetBit(i + 1)) {
                 if (entries[i] == null) {
+                    added.set(i);
                     int alignment = files.get(cycle.get(i).file()).alignment();
                     HostBlock block = HostBlock.allocate(memory, windowBytes(i), alignment);
                     entries[i] = new Entry(block);
@@ -91,7 +93,7 @@ public final class ResidentPanels implements AutoCloseable {
                 }
             }
         } catch (Throwable e) {
-            close();
+            added.stream().forEach(this::evict);
             throw e;
         }
     }

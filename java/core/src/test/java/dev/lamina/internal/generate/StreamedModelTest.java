@@ -215,10 +215,54 @@ class StreamedModelTest {
             assertEquals(model.info().weightBytes(), first, "each panel is read once");
             assertEquals(0, model.generate("Hello", GREEDY).stats().diskBytes(), "then all are in memory");
         }
-        var error = assertThrows(LaminaException.class, () -> open(ModelOptions.builder().memory("10KiB").build()).close());
-        var number = error.getMessage().replaceAll(".*at least (\\w+) are.*", "$1");
-        try (var model = open(ModelOptions.builder().memory(number).build())) {
-            assertTrue(model.info().weightBytes() > 0, "the number in the message would do");
+        try (var model = open(ModelOptions.builder().memory("10KiB").build())) {
+            var error = assertThrows(LaminaException.class, () -> model.generate("Hello", GREEDY));
+            assertTrue(error.getMessage().startsWith("--memory 10KiB is too small"), error.getMessage());
+            var number = error.getMessage().replaceAll(".*at least (\\w+) are.*", "$1");
+            try (var enough = open(ModelOptions.builder().memory(number).build())) {
+                assertEquals(12, enough.generate("Hello", GREEDY).ids().size(), "the number in the message would do");
+            }
+        }
+    }
+
+    @Test
+    void aConversationTakesTheContextThatFitsAndStillComputesManyRowsAtOnce() {
+        var demo = "../cli/src/main/resources/dev/lamina/cli/demo";
+        try (var model = LanguageModel.open(demo, ModelOptions.builder().memory("2MiB").build());
+                var chat = model.chat(List.of(), GREEDY)) {
+            assertTrue(chat.context().capacity() < 512, chat.context().toString());
+            var answer = chat.send("What is the capital of France?", text -> { });
+            assertTrue(answer.stats().sweeps() < 8 + answer.ids().size(), answer.stats().toString());
+            assertTrue(answer.stats().peakHostBytes() <= 2 << 20, answer.stats().toString());
+        }
+    }
+
+    @Test
+    void closingAConversationWhileItAnswersIsRefused() {
+        try (var model = open(); var chat = model.chat(List.of(), GREEDY)) {
+            assertThrows(LaminaException.class, () -> chat.send("Hi", text -> chat.close()));
+            assertEquals(12, model.generate("Hello", GREEDY).ids().size());
+        }
+    }
+
+    @Test
+    void anInterruptCancels() {
+        try (var model = open()) {
+            var answer = model.generate("Hello", GREEDY, text -> Thread.currentThread().interrupt());
+            assertTrue(Thread.interrupted(), "the flag is kept");
+            assertEquals(FinishReason.CANCELLED, answer.finishReason());
+            assertEquals(12, model.generate("Hello", GREEDY).ids().size());
+        }
+    }
+
+    @Test
+    void withoutASeedEachOfABatchIsDifferent() {
+        var sampling = GenerationOptions.builder().maxTokens(20).temperature(2.0).topK(0).ignoreEos(true).build();
+        try (var model = open()) {
+            var prompts = List.of(Prompt.text("Hello"), Prompt.text("Hello"));
+            var answers = model.generate(prompts, sampling);
+            assertNotEquals(answers.getFirst().ids(), answers.getLast().ids());
+            assertTrue(answers.getFirst().stats().unusedReadAheadBytes() >= 0);
         }
     }
 

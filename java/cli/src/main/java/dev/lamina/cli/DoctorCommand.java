@@ -42,6 +42,7 @@ final class DoctorCommand implements Callable<Integer> {
     private static final long MOST_BYTES_TO_READ = 4L << 30;
     private static final long ENOUGH_BYTES_TO_READ = 64L << 20;
     private static final double MOST_SECONDS_TO_READ = 2;
+    private static final int MOST_BUDGETS_TO_TELL = 5;
     private static final long MEMORY_STEP = 1L << 20;
 
     @ParentCommand
@@ -138,7 +139,8 @@ final class DoctorCommand implements Callable<Integer> {
         boolean checksums = model.checkpoint().manifest() != null;
         lines.add("");
         line("model", model.directory() + ": " + program.architecture() + ", "
-                + String.format(Locale.ROOT, "%,d", model.parameters()) + " parameters, " + Units.bytes(model.weightBytes()));
+                + String.format(Locale.ROOT, "%,d", model.parameters()) + " parameters, "
+                + Units.bytes(model.weightBytes()));
         line("checksums", checksums
                 ? "yes: each MiB is checked when it is first read"
                 : "none: the model is not split, damage on disk would go unseen; 'lamina split' adds them");
@@ -158,7 +160,8 @@ final class DoctorCommand implements Callable<Integer> {
             var rate = DiskRate.measure(estimate.paths(), IoMode.AUTO, READERS, MOST_BYTES_TO_READ,
                     MOST_SECONDS_TO_READ, host);
             line("disk", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes()) + " read in "
-                    + Units.seconds(rate.seconds()) + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
+                    + Units.seconds(rate.seconds())
+                    + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
                     + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
             object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
             budgets(model, estimate, positions, rate.bytesPerSecond(), object);
@@ -196,7 +199,8 @@ final class DoctorCommand implements Callable<Integer> {
                     + Units.percent(resident, model.sweepBytes()) + " of the weights resident, "
                     + (read == 0
                             ? "nothing to read: the processor is the limit"
-                            : Units.bytes(read) + " a token from disk, " + Units.seconds(seconds) + " a token or more"));
+                            : Units.bytes(read) + " a token from disk, " + Units.seconds(seconds)
+                            + " a token or more"));
             var entry = new JsonObject();
             entry.add("memory_bytes", new JsonPrimitive(memory));
             entry.addProperty("resident_bytes", resident);
@@ -210,8 +214,10 @@ final class DoctorCommand implements Callable<Integer> {
     /** The least, the recommended, and a few between. */
     private static TreeSet<Long> budgetsToTell(long minimum, long recommended) {
         var budgets = new TreeSet<Long>();
-        for (long memory = recommended; memory > minimum + minimum / 2 && budgets.size() < 5; memory = memory / 2 / MEMORY_STEP * MEMORY_STEP) {
+        long memory = recommended;
+        while (memory > minimum + minimum / 2 && budgets.size() < MOST_BUDGETS_TO_TELL) {
             budgets.add(memory);
+            memory = memory / 2 / MEMORY_STEP * MEMORY_STEP;
         }
         budgets.add(minimum);
         return budgets;

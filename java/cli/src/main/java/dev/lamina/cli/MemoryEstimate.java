@@ -20,8 +20,8 @@ import java.util.Objects;
 import java.util.stream.Stream;
 
 /**
- * What a model does with a memory budget, as far as can be told before it runs: panels are cut and placed as they will be;
- * activations are counted without the reuse of their memory, so that no figure is too good.
+ * What a model does with a memory budget, as far as can be told before it runs: panels are cut and placed as they will
+ * be; activations are counted without the reuse of their memory, so that no figure is too good.
  */
 final class MemoryEstimate implements AutoCloseable {
     private static final long DEFAULT_PANEL = 16L << 20;

@@ -21,7 +21,11 @@
 #define LM_JOIN(a, b) LM_JOIN_(a, b)
 #define LM_KERNEL(name) LM_JOIN(name, LM_ISA) /* the name of a kernel of this instruction set */
 
+#if defined(LM_SANITIZED) /* speed does not count there, and inlined vectors with their checks take minutes to compile */
+#define LM_INLINE static __attribute__((noinline, unused))
+#else
 #define LM_INLINE static inline __attribute__((always_inline))
+#endif
 
 /* Unrolls the loop that follows completely: its arrays of vectors then live in registers. */
 #if defined(__clang__)

@@ -49,6 +49,21 @@ public interface LanguageModel extends AutoCloseable {
     ModelInfo info();
 
     /**
+     * What memory one sequence needs. Rounded up to MiB.
+     *
+     * @param positions of its KV cache
+     */
+    MemoryNeeds memoryNeeds(int positions);
+
+    /**
+     * Bytes of weights that would stay in memory under a budget, beside one sequence; a sweep reads all others.
+     *
+     * @param memory bytes, at least {@link MemoryNeeds#least}
+     * @param positions of the KV cache
+     */
+    long residentBytes(long memory, int positions);
+
+    /**
      * Continues a prompt.
      *
      * @param listener told of each piece of text as it becomes certain, on the calling thread

@@ -1,6 +1,7 @@
 package dev.lamina.internal.generate;
 
 import dev.lamina.LaminaException;
+import dev.lamina.MemoryNeeds;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.Extent;
@@ -33,6 +34,11 @@ final class Budget implements AutoCloseable {
     private static final long DEFAULT_PANEL = 8L << 20;
 
     private static final long MEBIBYTE = 1L << 20;
+
+    private static final Workspace.Size ONE_ROW = new Workspace.Size(1, 1, 1);
+
+    /** The budget that holds all weights is searched for in steps of this share. */
+    private static final int WHOLE_STEPS = 128;
 
     /** Reading begins anew only for resident panels that are more than this share of the weights. */
     private static final int WORTH_A_RESTART = 50;
@@ -68,7 +74,7 @@ final class Budget implements AutoCloseable {
         this.streamOptions = StreamOptions.defaults().withPrefetch(prefetch);
         this.cycle = weights.schedule().cycle();
         this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), device);
-        plan(new Workspace.Size(1, 1, 1), weights.kv().bytes(1));
+        plan(ONE_ROW, weights.kv().bytes(1));
     }
 
     /** Whether a call with this workspace and so many more bytes fits. */
@@ -82,7 +88,7 @@ final class Budget implements AutoCloseable {
         int high = limit;
         while (low < high) {
             int middle = low + (high - low + 1) / 2;
-            if (fits(new Workspace.Size(1, 1, 1), weights.kv().bytes(middle))) {
+            if (fits(ONE_ROW, weights.kv().bytes(middle))) {
                 low = middle;
             } else {
                 high = middle - 1;
@@ -151,21 +157,50 @@ final class Budget implements AutoCloseable {
         return Placement.plan(memory, fixedBytes(size, otherBytes), weights.files(), cycle, streamOptions);
     }
 
+    /** The panels, and what all but ring and resident panels takes, under some budget. */
+    private record Candidate(List<Extent> cycle, long fixedBytes) {}
+
+    private Candidate candidate(long budget, Workspace.Size size, long otherBytes) {
+        long panel = askedPanel > 0 ? askedPanel : defaultPanel(budget);
+        var schedule = Schedule.of(weights.program(), weights.checkpoint(), weights.numbers(), panel);
+        var plan = ActivationPlan.of(weights.program(), schedule.logitsColumns());
+        long fixed = fixedBytes(size, otherBytes) - workspaceBytes(size)
+                + Workspace.bytes(weights.program(), plan, weights.embeddingType(), size);
+        return new Candidate(schedule.cycle(), fixed);
+    }
+
     /** The budget that would do, in whole MiB: with a larger one the default panel grows too, so it is searched for. */
     private long leastMemory(Workspace.Size size, long otherBytes) {
-        long candidate = memory;
+        long budget = MEBIBYTE;
         while (true) {
-            long panel = askedPanel > 0 ? askedPanel : defaultPanel(candidate);
-            var schedule = Schedule.of(weights.program(), weights.checkpoint(), weights.numbers(), panel);
-            var plan = ActivationPlan.of(weights.program(), schedule.logitsColumns());
-            long fixed = fixedBytes(size, otherBytes) - workspaceBytes(size)
-                    + Workspace.bytes(weights.program(), plan, weights.embeddingType(), size);
-            long least = Placement.minimum(fixed, weights.files(), schedule.cycle(), streamOptions);
-            if (least <= candidate) {
-                return candidate;
+            var candidate = candidate(budget, size, otherBytes);
+            long least = Placement.minimum(candidate.fixedBytes, weights.files(), candidate.cycle, streamOptions);
+            if (least <= budget) {
+                return budget;
             }
-            candidate = Math.ceilDiv(least, MEBIBYTE) * MEBIBYTE;
+            budget = Math.ceilDiv(least, MEBIBYTE) * MEBIBYTE;
         }
+    }
+
+    private long otherBytes(int positions) {
+        return weights.kv().bytes(positions) + LogitsRows.bytes(1, weights.program().vocabulary());
+    }
+
+    /** What one sequence needs. */
+    MemoryNeeds needs(int positions) {
+        long least = leastMemory(ONE_ROW, otherBytes(positions));
+        long whole = least;
+        while (residentBytes(whole, positions) < weights.schedule().weightBytes()) {
+            whole += Math.ceilDiv(whole, WHOLE_STEPS * MEBIBYTE) * MEBIBYTE;
+        }
+        return new MemoryNeeds(least, whole);
+    }
+
+    /** Bytes of weights that would stay in memory under some budget. */
+    long residentBytes(long budget, int positions) {
+        var candidate = candidate(budget, ONE_ROW, otherBytes(positions));
+        return Placement.plan(budget, candidate.fixedBytes, weights.files(), candidate.cycle, streamOptions)
+                .resident().stream().mapToLong(panel -> candidate.cycle.get(panel).bytes()).sum();
     }
 
     /** Most bytes of a panel under a budget, where nobody asks for another size. */

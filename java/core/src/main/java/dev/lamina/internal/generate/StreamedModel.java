@@ -7,6 +7,7 @@ import dev.lamina.GenerationOptions;
 import dev.lamina.LaminaException;
 import dev.lamina.LanguageModel;
 import dev.lamina.LogitsConsumer;
+import dev.lamina.MemoryNeeds;
 import dev.lamina.Message;
 import dev.lamina.ModelInfo;
 import dev.lamina.ModelOptions;
@@ -122,6 +123,16 @@ final class StreamedModel implements LanguageModel {
                 weights.checkpoint().manifest() != null, program.kv().size(), program.vocabulary(), program.contextLimit(),
                 weights.parameters(), weights.schedule().weightBytes(), weights.kv().bytes(1), reading,
                 device.info().toString());
+    }
+
+    @Override
+    public MemoryNeeds memoryNeeds(int positions) {
+        return inTurn(() -> budget.needs(positions));
+    }
+
+    @Override
+    public long residentBytes(long memory, int positions) {
+        return inTurn(() -> budget.residentBytes(memory, positions));
     }
 
     @Override

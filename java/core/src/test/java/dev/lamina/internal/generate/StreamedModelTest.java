@@ -223,6 +223,20 @@ class StreamedModelTest {
     }
 
     @Test
+    void memoryNeedsAreWhatTheySay() {
+        try (var model = open(); var big = LanguageModel.open("../cli/src/main/resources/dev/lamina/cli/demo")) {
+            assertEquals(model.info().weightBytes(), model.residentBytes(model.memoryNeeds(100).whole(), 100));
+            var needs = big.memoryNeeds(64);
+            assertTrue(big.residentBytes(needs.least(), 64) < big.info().weightBytes(), needs.toString());
+            assertEquals(big.info().weightBytes(), big.residentBytes(needs.whole(), 64));
+            var directory = big.info().directory().toString();
+            LanguageModel.open(directory, ModelOptions.builder().memory(needs.least()).build()).close();
+            assertThrows(LaminaException.class, () -> LanguageModel.open(directory,
+                    ModelOptions.builder().memory(needs.least() / 2).build()).close());
+        }
+    }
+
+    @Test
     void seedsDecideAndDefaultsComeFromTheModel() {
         var sampling = GenerationOptions.builder().maxTokens(20).temperature(2.0).topK(0).ignoreEos(true);
         try (var model = open()) {

@@ -4,6 +4,8 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonPrimitive;
 import com.sun.management.OperatingSystemMXBean;
+import dev.lamina.LanguageModel;
+import dev.lamina.ModelOptions;
 import dev.lamina.bindings.NativeLibrary;
 import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.runtime.Device;
@@ -44,6 +46,9 @@ final class DoctorCommand implements Callable<Integer> {
     private static final double MOST_SECONDS_TO_READ = 2;
     private static final int MOST_BUDGETS_TO_TELL = 5;
     private static final long MEMORY_STEP = 1L << 20;
+
+    /** A model that is only asked what it needs takes nothing of its budget. */
+    private static final ModelOptions ANY_MEMORY = ModelOptions.builder().memory(1L << 50).build();
 
     @ParentCommand
     private Main main;
@@ -153,26 +158,27 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
         object.addProperty("checksums", checksums);
         int positions = Math.min(POSITIONS, program.contextLimit());
-        try (var estimate = MemoryEstimate.open(model, positions)) {
-            var direct = directReadsOf(estimate.paths().getFirst());
-            line("direct I/O", direct);
-            object.addProperty("direct_io", direct);
-            var rate = DiskRate.measure(estimate.paths(), IoMode.AUTO, READERS, MOST_BYTES_TO_READ,
-                    MOST_SECONDS_TO_READ, host);
-            line("disk", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes()) + " read in "
-                    + Units.seconds(rate.seconds())
-                    + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
-                    + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
-            object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
-            budgets(model, estimate, positions, rate.bytesPerSecond(), object);
+        var files = model.checkpoint().files();
+        var direct = directReadsOf(files.getFirst());
+        line("direct I/O", direct);
+        object.addProperty("direct_io", direct);
+        var rate = DiskRate.measure(files, IoMode.AUTO, READERS, MOST_BYTES_TO_READ, MOST_SECONDS_TO_READ, host);
+        line("disk", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes()) + " read in "
+                + Units.seconds(rate.seconds())
+                + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
+                + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
+        object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
+        try (var opened = LanguageModel.open(model.directory().toString(), ANY_MEMORY)) {
+            budgets(opened, model.sweepBytes(), positions, rate.bytesPerSecond(), object);
         }
         fields.add("model", object);
     }
 
-    private void budgets(ModelFiles model, MemoryEstimate estimate, int positions, double rate, JsonObject object) {
+    private void budgets(LanguageModel model, long sweepBytes, int positions, double rate, JsonObject object) {
         long free = FreeMemory.bytes();
-        long minimum = estimate.minimum(MEMORY_STEP);
-        long whole = estimate.whole(MEMORY_STEP);
+        var needs = model.memoryNeeds(positions);
+        long minimum = needs.least();
+        long whole = needs.whole();
         long usable = free / 4 * 3 / MEMORY_STEP * MEMORY_STEP;
         long recommended = Math.min(whole, usable);
         boolean fits = minimum <= usable;
@@ -192,11 +198,11 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("recommended_memory_bytes", recommended);
         var list = new JsonArray();
         for (long memory : budgetsToTell(minimum, recommended)) {
-            long resident = estimate.residentBytes(memory);
-            long read = model.sweepBytes() - resident;
+            long resident = model.residentBytes(memory, positions);
+            long read = sweepBytes - resident;
             double seconds = read / rate;
             line(memory == recommended ? "expect" : "", "--memory " + Units.option(memory) + ": "
-                    + Units.percent(resident, model.sweepBytes()) + " of the weights resident, "
+                    + Units.percent(resident, sweepBytes) + " of the weights resident, "
                     + (read == 0
                             ? "nothing to read: the processor is the limit"
                             : Units.bytes(read) + " a token from disk, " + Units.seconds(seconds)

@@ -87,8 +87,8 @@ final class AnswerView implements GenerationListener {
     static String figures(Generation answer, long weightBytes) {
         var stats = answer.stats();
         double seconds = stats.prefillSeconds() + stats.decodeSeconds();
-        return String.format(Locale.ROOT, "%s%d + %d tokens in %s, %.2f tokens/s, read %s at %s, %s of the weights resident, "
-                        + "peak memory %s",
+        return String.format(Locale.ROOT,
+                "%s%d + %d tokens in %s, %.2f tokens/s, read %s at %s, %s of the weights resident, peak memory %s",
                 answer.finishReason() == FinishReason.CANCELLED ? "cancelled: " : "",
                 stats.promptTokens(), stats.generatedTokens(), Units.seconds(seconds), stats.tokensPerSecond(),
                 Units.bytes(stats.diskBytes()), Units.rate(stats.diskBytes(), seconds),

@@ -22,8 +22,8 @@ import picocli.CommandLine.ParentCommand;
 /** {@code lamina demo}. */
 @Command(
         name = "demo",
-        description = "Splits the small model that comes with Lamina, streams it from disk under a memory budget that is smaller "
-                + "than its weights, and lets it answer three prompts.")
+        description = "Splits the small model that comes with Lamina, streams it from disk under a memory budget that "
+                + "is smaller than its weights, and lets it answer three prompts.")
 final class DemoCommand implements Callable<Integer> {
     /** The files of the model, resources beside this class. */
     static final List<String> FILES = List.of("config.json", "generation_config.json", "model.safetensors",
@@ -80,18 +80,20 @@ final class DemoCommand implements Callable<Integer> {
         try (var model = LanguageModel.open(shards.toString(), ModelOptions.builder().memory(MEMORY).build())) {
             terminal.interrupts().check();
             var info = model.info();
-            terminal.println("A model of " + Math.round(info.parameters() / 1e5) / 10.0 + " million parameters was split into "
+            terminal.println("A model of " + Math.round(info.parameters() / 1e5) / 10.0
+                    + " million parameters was split into "
                     + shards + " in " + Units.seconds(splitSeconds) + ".");
             terminal.println("Its weights are " + Units.memory(info.weightBytes()) + ", and the memory budget is "
-                    + Units.memory(ModelOptions.parseSize(MEMORY)) + ": what does not fit streams from disk for every token.");
+                    + Units.memory(ModelOptions.parseSize(MEMORY))
+                    + ": what does not fit streams from disk for every token.");
             terminal.println("Computing on " + info.device() + "; reads are " + info.reading() + ".");
             var all = new ArrayList<GenerationStats>();
             for (var question : QUESTIONS) {
                 terminal.println("\n> " + question);
                 terminal.interrupts().onSignal(model::cancel);
                 var view = new AnswerView(terminal, model, true);
-                all.add(model.generate(Prompt.chat(Message.user(question)), GenerationOptions.builder().greedy().build(), view)
-                        .stats());
+                var prompt = Prompt.chat(Message.user(question));
+                all.add(model.generate(prompt, GenerationOptions.builder().greedy().build(), view).stats());
                 terminal.interrupts().onSignal(null);
                 view.endLine();
                 if (terminal.interrupts().interrupted()) {

@@ -4,6 +4,8 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonPrimitive;
 import com.sun.management.OperatingSystemMXBean;
+import dev.lamina.LanguageModel;
+import dev.lamina.ModelOptions;
 import dev.lamina.bindings.NativeLibrary;
 import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.runtime.Device;
@@ -42,7 +44,11 @@ final class DoctorCommand implements Callable<Integer> {
     private static final long MOST_BYTES_TO_READ = 4L << 30;
     private static final long ENOUGH_BYTES_TO_READ = 64L << 20;
     private static final double MOST_SECONDS_TO_READ = 2;
+    private static final int MOST_BUDGETS_TO_TELL = 5;
     private static final long MEMORY_STEP = 1L << 20;
+
+    /** A model that is only asked what it needs takes nothing of its budget. */
+    private static final ModelOptions ANY_MEMORY = ModelOptions.builder().memory(1L << 50).build();
 
     @ParentCommand
     private Main main;
@@ -138,7 +144,8 @@ final class DoctorCommand implements Callable<Integer> {
         boolean checksums = model.checkpoint().manifest() != null;
         lines.add("");
         line("model", model.directory() + ": " + program.architecture() + ", "
-                + String.format(Locale.ROOT, "%,d", model.parameters()) + " parameters, " + Units.bytes(model.weightBytes()));
+                + String.format(Locale.ROOT, "%,d", model.parameters()) + " parameters, "
+                + Units.bytes(model.weightBytes()));
         line("checksums", checksums
                 ? "yes: each MiB is checked when it is first read"
                 : "none: the model is not split, damage on disk would go unseen; 'lamina split' adds them");
@@ -151,25 +158,27 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
         object.addProperty("checksums", checksums);
         int positions = Math.min(POSITIONS, program.contextLimit());
-        try (var estimate = MemoryEstimate.open(model, positions)) {
-            var direct = directReadsOf(estimate.paths().getFirst());
-            line("direct I/O", direct);
-            object.addProperty("direct_io", direct);
-            var rate = DiskRate.measure(estimate.paths(), IoMode.AUTO, READERS, MOST_BYTES_TO_READ,
-                    MOST_SECONDS_TO_READ, host);
-            line("disk", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes()) + " read in "
-                    + Units.seconds(rate.seconds()) + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
-                    + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
-            object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
-            budgets(model, estimate, positions, rate.bytesPerSecond(), object);
+        var files = model.checkpoint().files();
+        var direct = directReadsOf(files.getFirst());
+        line("direct I/O", direct);
+        object.addProperty("direct_io", direct);
+        var rate = DiskRate.measure(files, IoMode.AUTO, READERS, MOST_BYTES_TO_READ, MOST_SECONDS_TO_READ, host);
+        line("disk", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes()) + " read in "
+                + Units.seconds(rate.seconds())
+                + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
+                + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
+        object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
+        try (var opened = LanguageModel.open(model.directory().toString(), ANY_MEMORY)) {
+            budgets(opened, model.sweepBytes(), positions, rate.bytesPerSecond(), object);
         }
         fields.add("model", object);
     }
 
-    private void budgets(ModelFiles model, MemoryEstimate estimate, int positions, double rate, JsonObject object) {
+    private void budgets(LanguageModel model, long sweepBytes, int positions, double rate, JsonObject object) {
         long free = FreeMemory.bytes();
-        long minimum = estimate.minimum(MEMORY_STEP);
-        long whole = estimate.whole(MEMORY_STEP);
+        var needs = model.memoryNeeds(positions);
+        long minimum = needs.least();
+        long whole = needs.whole();
         long usable = free / 4 * 3 / MEMORY_STEP * MEMORY_STEP;
         long recommended = Math.min(whole, usable);
         boolean fits = minimum <= usable;
@@ -189,14 +198,15 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("recommended_memory_bytes", recommended);
         var list = new JsonArray();
         for (long memory : budgetsToTell(minimum, recommended)) {
-            long resident = estimate.residentBytes(memory);
-            long read = model.sweepBytes() - resident;
+            long resident = model.residentBytes(memory, positions);
+            long read = sweepBytes - resident;
             double seconds = read / rate;
             line(memory == recommended ? "expect" : "", "--memory " + Units.option(memory) + ": "
-                    + Units.percent(resident, model.sweepBytes()) + " of the weights resident, "
+                    + Units.percent(resident, sweepBytes) + " of the weights resident, "
                     + (read == 0
                             ? "nothing to read: the processor is the limit"
-                            : Units.bytes(read) + " a token from disk, " + Units.seconds(seconds) + " a token or more"));
+                            : Units.bytes(read) + " a token from disk, " + Units.seconds(seconds)
+                            + " a token or more"));
             var entry = new JsonObject();
             entry.add("memory_bytes", new JsonPrimitive(memory));
             entry.addProperty("resident_bytes", resident);
@@ -210,8 +220,10 @@ final class DoctorCommand implements Callable<Integer> {
     /** The least, the recommended, and a few between. */
     private static TreeSet<Long> budgetsToTell(long minimum, long recommended) {
         var budgets = new TreeSet<Long>();
-        for (long memory = recommended; memory > minimum + minimum / 2 && budgets.size() < 5; memory = memory / 2 / MEMORY_STEP * MEMORY_STEP) {
+        long memory = recommended;
+        while (memory > minimum + minimum / 2 && budgets.size() < MOST_BUDGETS_TO_TELL) {
             budgets.add(memory);
+            memory = memory / 2 / MEMORY_STEP * MEMORY_STEP;
         }
         budgets.add(minimum);
         return budgets;

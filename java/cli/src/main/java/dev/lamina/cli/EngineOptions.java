@@ -14,7 +14,8 @@ import picocli.CommandLine.TypeConversionException;
 /** Options that say what a model may use of the machine. They change its speed, never its answers. */
 final class EngineOptions {
     @Option(names = "--memory", paramLabel = "SIZE", converter = Size.class,
-            description = "Most memory to hold for weights, KV cache and activations, such as 2GiB. Default: half of what is free.")
+            description = "Most memory to hold for weights, KV cache and activations, such as 2GiB. "
+                    + "Default: half of what is free.")
     private @Nullable Long memory;
 
     @Option(names = "--threads", paramLabel = "N", description = "Threads that compute. Default: one a core.")
@@ -29,11 +30,12 @@ final class EngineOptions {
     private @Nullable Long panel;
 
     @Option(names = "--context", paramLabel = "N",
-            description = "Positions of the KV cache. Default: prompt and answer; in a chat the least of the model's limit, "
-                    + "4096 and what fits.")
+            description = "Positions of the KV cache. Default: prompt and answer; in a chat the least of the model's "
+                    + "limit, 4096 and what fits.")
     private @Nullable Integer context;
 
-    @Option(names = "--kv", paramLabel = "f32|f16", description = "Numbers in the KV cache; f16 halves it. Default: f32.")
+    @Option(names = "--kv", paramLabel = "f32|f16",
+            description = "Numbers in the KV cache; f16 halves it. Default: f32.")
     private ModelOptions.@Nullable KvType kv;
 
     @Option(names = "--io", paramLabel = "auto|direct|buffered",

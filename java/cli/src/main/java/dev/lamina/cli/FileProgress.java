@@ -37,7 +37,8 @@ final class FileProgress implements SplitListener {
 
     private String describe(long done, long total, double seconds) {
         double left = seconds * (total - done) / done;
-        return (phase == Phase.COPY ? "copying" : "verifying") + ": " + Units.percent(done, total) + ", " + Units.bytes(done)
-                + " of " + Units.bytes(total) + ", " + Units.rate(done, seconds) + ", " + Units.seconds(left) + " left";
+        return (phase == Phase.COPY ? "copying" : "verifying") + ": " + Units.percent(done, total) + ", "
+                + Units.bytes(done) + " of " + Units.bytes(total) + ", " + Units.rate(done, seconds) + ", "
+                + Units.seconds(left) + " left";
     }
 }

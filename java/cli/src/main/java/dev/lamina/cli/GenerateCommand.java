@@ -107,7 +107,8 @@ final class GenerateCommand implements Callable<Integer> {
         if (input.ids != null) {
             return Prompt.ids(input.ids.toArray());
         }
-        var text = input.prompt == null || input.prompt.equals("-") ? Texts.ofInput(main.terminal().in()) : input.prompt;
+        boolean fromInput = input.prompt == null || input.prompt.equals("-");
+        var text = fromInput ? Texts.ofInput(main.terminal().in()) : input.prompt;
         if (!chat) {
             return Prompt.text(text);
         }

@@ -66,8 +66,8 @@ final class InspectCommand implements Callable<Integer> {
 
     private String verified(ModelFiles model, @Nullable List<Verifier.Damage> damage) {
         if (damage == null) {
-            return "the model is not split and carries no checksums: headers, bounds and shapes were checked, the weights "
-                    + "could not be";
+            return "the model is not split and carries no checksums: headers, bounds and shapes were checked, the "
+                    + "weights could not be";
         }
         return damage.isEmpty()
                 ? "all bytes of " + model.checkpoint().files().size() + " files are as they were written"
@@ -107,8 +107,8 @@ final class InspectCommand implements Callable<Integer> {
         }
         if (tensors) {
             for (var tensor : model.checkpoint().tensors()) {
-                lines.add(tensor.name() + "  " + tensor.dtype() + " " + tensor.shape() + "  " + Units.bytes(tensor.bytes())
-                        + "  " + tensor.file().getFileName() + " at " + tensor.offset());
+                lines.add(tensor.name() + "  " + tensor.dtype() + " " + tensor.shape() + "  "
+                        + Units.bytes(tensor.bytes()) + "  " + tensor.file().getFileName() + " at " + tensor.offset());
             }
         }
         return String.join("\n", lines) + "\n";

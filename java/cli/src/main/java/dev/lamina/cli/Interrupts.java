@@ -6,9 +6,9 @@ import org.jspecify.annotations.Nullable;
 import sun.misc.Signal;
 
 /**
- * Signals that ask the process to end: the first one is noted and tells the work of the moment, which then ends in order;
- * the second one ends the process at once. (A shutdown hook would not do: it can neither be called off, which a conversation
- * needs, nor see a second signal.)
+ * Signals that ask the process to end: the first one is noted and tells the work of the moment, which then ends in
+ * order; the second one ends the process at once. (A shutdown hook would not do: it can neither be called off, which a
+ * conversation needs, nor see a second signal.)
  */
 final class Interrupts implements AutoCloseable {
     private static final String[] SIGNALS = {"INT", "TERM", "HUP"};
@@ -64,8 +64,8 @@ final class Interrupts implements AutoCloseable {
     }
 
     /**
-     * Sets what a signal does beyond being noted, on a thread of its own, until another action is set; at once if one came
-     * already.
+     * Sets what a signal does beyond being noted, on a thread of its own, until another action is set; at once if one
+     * came already.
      */
     void onSignal(@Nullable Runnable next) {
         action.set(next);

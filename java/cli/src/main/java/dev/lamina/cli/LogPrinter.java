@@ -7,7 +7,7 @@ import java.util.logging.LogRecord;
 import java.util.logging.Logger;
 import java.util.logging.SimpleFormatter;
 
-/** Prints log messages, one a line: ours from level FINE (the {@code DEBUG} of {@link System.Logger}) on, others from INFO. */
+/** Prints log messages: ours from level FINE on, the {@code DEBUG} of {@link System.Logger}, others from INFO on. */
 final class LogPrinter extends Handler {
     private final PrintStream err;
     private final SimpleFormatter formatter = new SimpleFormatter();

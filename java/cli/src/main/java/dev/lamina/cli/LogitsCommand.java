@@ -91,7 +91,8 @@ final class LogitsCommand implements Callable<Integer> {
     private record Rows(SafetensorsWriter writer, int tensor, long vocabulary) implements LogitsConsumer {
         @Override
         public void accept(int firstRow, int rows, int firstColumn, int columns, FloatBuffer values) {
-            var row = ByteBuffer.allocateDirect(Math.multiplyExact(columns, Float.BYTES)).order(ByteOrder.LITTLE_ENDIAN);
+            var row = ByteBuffer.allocateDirect(Math.multiplyExact(columns, Float.BYTES))
+                    .order(ByteOrder.LITTLE_ENDIAN);
             try {
                 for (int i = 0; i < rows; i++) {
                     row.clear().asFloatBuffer().put(values.slice(i * columns, columns));

@@ -23,8 +23,8 @@ import picocli.CommandLine.UnmatchedArgumentException;
         usageHelpAutoWidth = false,
         usageHelpWidth = 100,
         sortOptions = false,
-        description = "Runs language models that are larger than the memory of this machine: their weights stay on disk and "
-                + "stream through the processor while it computes.",
+        description = "Runs language models that are larger than the memory of this machine: their weights stay on "
+                + "disk and stream through the processor while it computes.",
         subcommands = {
             DemoCommand.class,
             GenerateCommand.class,
@@ -48,7 +48,8 @@ public final class Main implements Runnable {
 
     private final Terminal terminal;
 
-    @Option(names = "--verbose", scope = ScopeType.INHERIT, description = "Show log messages, and stack traces of errors.")
+    @Option(names = "--verbose", scope = ScopeType.INHERIT,
+            description = "Show log messages, and stack traces of errors.")
     private boolean verbose;
 
     @CommandLine.Spec

@@ -18,7 +18,7 @@ import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
 
-/** What can be said of a model without computing: its headers and configuration are read and checked, its weights are not. */
+/** What can be said of a model without computing: headers and configuration are read and checked, weights are not. */
 record ModelFiles(Path directory, ModelConfig config, Checkpoint checkpoint, Program program) {
     /** Opens a model's folder. */
     static ModelFiles open(Path directory) {

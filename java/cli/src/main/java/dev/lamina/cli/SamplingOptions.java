@@ -27,7 +27,8 @@ final class SamplingOptions {
             description = "Sample among tokens at least this much as likely as the likeliest.")
     private @Nullable Double minP;
 
-    @Option(names = "--repetition-penalty", paramLabel = "X", description = "Hold back tokens that were seen; 1: do not.")
+    @Option(names = "--repetition-penalty", paramLabel = "X",
+            description = "Hold back tokens that were seen; 1: do not.")
     private @Nullable Double repetitionPenalty;
 
     @Option(names = "--seed", paramLabel = "N", description = "The same seed gives the same text.")

@@ -15,8 +15,8 @@ import picocli.CommandLine.ParentCommand;
 /** {@code lamina split}. */
 @Command(
         name = "split",
-        description = "Writes a model as a shard set: one file a layer, in the order of use, with checksums. A split that was "
-                + "interrupted goes on when it is started again.",
+        description = "Writes a model as a shard set: one file a layer, in the order of use, with checksums. A split "
+                + "that was interrupted goes on when it is started again.",
         footer = {
             "",
             "Examples:",
@@ -34,7 +34,8 @@ final class SplitCommand implements Callable<Integer> {
     @Option(names = "--shards", paramLabel = "DIR", required = true, description = "Folder of the shard set to make.")
     private Path shards;
 
-    @Option(names = "--delete-original", description = "Delete each file of the model once all of it is safe in the shards: "
+    @Option(names = "--delete-original",
+            description = "Delete each file of the model once all of it is safe in the shards: "
             + "this takes the space of the model and one file.")
     private boolean deleteOriginal;
 
@@ -56,7 +57,8 @@ final class SplitCommand implements Callable<Integer> {
         terminal.println(result.alreadyComplete()
                 ? shards + " was complete already" + freed(result)
                 : "split " + model + " into " + shards + ": " + Units.bytes(result.copiedBytes()) + " copied in "
-                        + Units.seconds(seconds) + " (" + Units.rate(result.copiedBytes(), seconds) + ")" + freed(result));
+                        + Units.seconds(seconds) + " (" + Units.rate(result.copiedBytes(), seconds) + ")"
+                        + freed(result));
         return terminal.interrupts().exitStatus();
     }
 

@@ -61,7 +61,8 @@ final class Terminal implements AutoCloseable {
     /** The streams of this process; listens to its signals until it is closed. */
     static Terminal ofProcess() {
         return new Terminal(new FileInputStream(FileDescriptor.in), new FileOutputStream(FileDescriptor.out),
-                new FileOutputStream(FileDescriptor.err), isTerminal(0), isTerminal(1), isTerminal(2), Interrupts.ofProcess());
+                new FileOutputStream(FileDescriptor.err), isTerminal(0), isTerminal(1), isTerminal(2),
+                Interrupts.ofProcess());
     }
 
     /** Streams that are no terminal, and no signals. */
@@ -72,8 +73,8 @@ final class Terminal implements AutoCloseable {
     /** Asks the C library: {@link System#console} knows input and output together, and nothing of the error stream. */
     private static boolean isTerminal(int descriptor) {
         var linker = Linker.nativeLinker();
-        var name = System.getProperty("os.name", "").toLowerCase(Locale.ROOT).startsWith("windows") ? "_isatty" : "isatty";
-        var isatty = linker.defaultLookup().find(name);
+        boolean windows = System.getProperty("os.name", "").toLowerCase(Locale.ROOT).startsWith("windows");
+        var isatty = linker.defaultLookup().find(windows ? "_isatty" : "isatty");
         if (isatty.isEmpty()) {
             return false;
         }

@@ -16,7 +16,8 @@ record TokenIds(List<Integer> ids) {
         @Override
         public TokenIds convert(String text) {
             try {
-                return new TokenIds(Arrays.stream(text.split(",", -1)).map(String::strip).map(Integer::valueOf).toList());
+                var words = Arrays.stream(text.split(",", -1));
+                return new TokenIds(words.map(String::strip).map(Integer::valueOf).toList());
             } catch (NumberFormatException e) {
                 throw new TypeConversionException("'" + text + "' is no list of token ids such as 1,2,3");
             }

@@ -41,7 +41,9 @@ final class Units {
             return String.format(Locale.ROOT, seconds < 9.95 ? "%.2f s" : "%.1f s", seconds);
         }
         long whole = Math.round(seconds);
-        return whole < 3600 ? whole / 60 + " min " + whole % 60 + " s" : whole / 3600 + " h " + whole % 3600 / 60 + " min";
+        return whole < 3600
+                ? whole / 60 + " min " + whole % 60 + " s"
+                : whole / 3600 + " h " + whole % 3600 / 60 + " min";
     }
 
     private static String scaled(double bytes, int step, String[] units) {
@@ -52,6 +54,7 @@ final class Units {
             unit++;
         }
         boolean whole = unit == 0 || value >= 99.95 || value == Math.rint(value);
-        return String.format(Locale.ROOT, whole ? "%.0f %s" : value >= 9.995 ? "%.1f %s" : "%.2f %s", value, units[unit]);
+        var format = whole ? "%.0f %s" : value >= 9.995 ? "%.1f %s" : "%.2f %s";
+        return String.format(Locale.ROOT, format, value, units[unit]);
     }
 }

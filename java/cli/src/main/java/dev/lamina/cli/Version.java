@@ -6,8 +6,8 @@ import picocli.CommandLine.IVersionProvider;
 final class Version implements IVersionProvider {
     @Override
     public String[] getVersion() {
-        return new String[] {"lamina " + lamina() + " (Java " + Runtime.version() + ", " + System.getProperty("os.name") + " "
-                + System.getProperty("os.arch") + ")"};
+        return new String[] {"lamina " + lamina() + " (Java " + Runtime.version() + ", " + System.getProperty("os.name")
+                + " " + System.getProperty("os.arch") + ")"};
     }
 
     /** The version of the jar; classes outside a jar have none. */

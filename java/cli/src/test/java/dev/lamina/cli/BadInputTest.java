@@ -75,12 +75,14 @@ class BadInputTest {
         Files.delete(model.resolve("tokenizer_config.json"));
         Cli.run("generate", "--model", model, "--prompt", "a", "--chat").failedInOneLine("chat template");
         Cli.runWithInput("a\n", "chat", "--model", model).failedInOneLine("chat template");
-        Files.writeString(model.resolve("tokenizer_config.json"), "{\"chat_template\": \"{% while true %}{% endwhile %}\"}");
+        Files.writeString(model.resolve("tokenizer_config.json"),
+                "{\"chat_template\": \"{% while true %}{% endwhile %}\"}");
         Cli.run("generate", "--model", model, "--prompt", "a", "--chat").failedInOneLine("template");
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size"})
+    @ValueSource(strings = {
+        "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size"})
     void configWithoutANeededKey(String key) throws IOException {
         Files.writeString(model.resolve("config.json"), TinyModel.CONFIG.replace('"' + key + '"', "\"other\""));
         refused("config.json", key);
@@ -103,7 +105,8 @@ class BadInputTest {
 
     @Test
     void unknownFamily() throws IOException {
-        Files.writeString(model.resolve("config.json"), TinyModel.CONFIG.replace("LlamaForCausalLM", "MambaForCausalLM"));
+        Files.writeString(model.resolve("config.json"),
+                TinyModel.CONFIG.replace("LlamaForCausalLM", "MambaForCausalLM"));
         refused("MambaForCausalLM", "LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM");
     }
 
@@ -139,8 +142,8 @@ class BadInputTest {
                 + "\"a\": {\"dtype\": \"F32\", \"shape\": [16], \"data_offsets\": [0, 64]}}"})
     void hostileHeader(String header) throws IOException {
         var json = header.getBytes(StandardCharsets.UTF_8);
-        Files.write(weights, ByteBuffer.allocate(8 + json.length + 64).order(ByteOrder.LITTLE_ENDIAN).putLong(json.length)
-                .put(json).array());
+        Files.write(weights, ByteBuffer.allocate(8 + json.length + 64).order(ByteOrder.LITTLE_ENDIAN)
+                .putLong(json.length).put(json).array());
         refused();
     }
 
@@ -176,7 +179,8 @@ class BadInputTest {
 
     @Test
     void promptsThatDoNotFit() {
-        Cli.run("generate", "--model", model, "--prompt", "a b a", "--context", 3).failedInOneLine("5 tokens", "3", "--context");
+        Cli.run("generate", "--model", model, "--prompt", "a b a", "--context", 3)
+                .failedInOneLine("5 tokens", "3", "--context");
         Cli.run("generate", "--model", model, "--ids", "2,16").failedInOneLine("16");
         Cli.run("generate", "--model", model, "--ids", "-1").failedInOneLine("-1");
         Cli.run("generate", "--model", model, "--prompt", "").failedInOneLine("empty");
@@ -185,7 +189,8 @@ class BadInputTest {
 
     @Test
     void memoryThatIsTooLittle() {
-        Cli.run("generate", "--model", model, "--ids", "2", "--memory", "10KiB").failedInOneLine("--memory", "at least");
+        Cli.run("generate", "--model", model, "--ids", "2", "--memory", "10KiB")
+                .failedInOneLine("--memory", "at least");
         Cli.run("generate", "--model", model, "--ids", "2", "--memory", "4MiB", "--context", 1_000_000)
                 .failedInOneLine("--memory", "at least");
     }

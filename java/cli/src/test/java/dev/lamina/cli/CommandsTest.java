@@ -77,7 +77,8 @@ class CommandsTest {
         var one = Cli.run("perplexity", "--model", model, "--text", text, "--json").json();
         assertEquals(1, one.get("tokens").getAsInt());
         assertEquals(1 / EXPECTED, one.get("perplexity").getAsDouble(), 1e-4);
-        Files.writeString(text, "ab".repeat(600)); // windows of 512, 512 and 176 tokens; half of the scored ones are expected
+        // windows of 512, 512 and 176 tokens; about half of the scored ones are expected
+        Files.writeString(text, "ab".repeat(600));
         var many = Cli.run("perplexity", "--model", model, "--text", text, "--json").json();
         int hits = 256 + 256 + 88;
         int misses = 255 + 255 + 87;
@@ -102,7 +103,8 @@ class CommandsTest {
     void splitsInspectsAndVerifies() throws IOException {
         var shards = folder.resolve("shards");
         assertTrue(Cli.run("split", "--model", model, "--shards", shards).succeeded().out().startsWith("split "));
-        assertTrue(Cli.run("split", "--model", model, "--shards", shards).succeeded().out().contains("complete already"));
+        assertTrue(Cli.run("split", "--model", model, "--shards", shards).succeeded().out()
+                .contains("complete already"));
         var unsplit = Cli.run("inspect", "--model", model, "--verify", "--json").json();
         var split = Cli.run("inspect", "--model", shards, "--verify", "--tensors", "--json").json();
         assertFalse(unsplit.get("split").getAsBoolean());
@@ -135,7 +137,8 @@ class CommandsTest {
         assertEquals(1, verified.status());
         assertTrue(verified.out().contains("layer.000.safetensors"), verified.out());
         assertEquals(1, verified.err().lines().count());
-        Cli.run("generate", "--model", shards, "--ids", "2", "-n", 2).failedInOneLine("layer.000.safetensors", "damaged");
+        Cli.run("generate", "--model", shards, "--ids", "2", "-n", 2)
+                .failedInOneLine("layer.000.safetensors", "damaged");
     }
 
     @Test
@@ -150,7 +153,8 @@ class CommandsTest {
 
     @Test
     void chatTakesLineByLine() {
-        var result = Cli.runWithInput("a\n\nb a\n/reset\na\n/exit\nb\n", "chat", "--model", model, "--system", "b", "-n", 3,
+        var result = Cli.runWithInput("a\n\nb a\n/reset\na\n/exit\nb\n", "chat", "--model", model, "--system", "b",
+                "-n", 3,
                 "--verbose").succeeded();
         assertEquals("bé\nbé\nbé\n", result.out());
         assertEquals(3, result.err().lines().filter(line -> line.startsWith("[") && line.contains("tokens in")).count(),
@@ -174,8 +178,8 @@ class CommandsTest {
         assertTrue(text.contains("checksums    none") && text.contains("recommended"), text);
         // what it says is the least is enough, and what it says holds all weights leaves nothing to be read
         for (var name : List.of("minimum_memory_bytes", "whole_memory_bytes")) {
-            var answer = Cli.run("generate", "--model", model, "--prompt", "a", "--memory", examined.get(name).getAsLong(),
-                    "--context", examined.get("positions").getAsInt(), "--json").json();
+            var answer = Cli.run("generate", "--model", model, "--prompt", "a", "--memory",
+                    examined.get(name).getAsLong(), "--context", examined.get("positions").getAsInt(), "--json").json();
             var stats = answer.getAsJsonObject("stats");
             assertEquals(TinyModel.TEXT, answer.get("text").getAsString());
             if (name.startsWith("whole")) {

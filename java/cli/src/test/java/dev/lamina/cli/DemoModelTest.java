@@ -68,7 +68,8 @@ class DemoModelTest {
         assertTrue(kinds.get("sum") >= 500, kinds::toString);
         assertTrue(kinds.get("fact") >= 300, kinds::toString);
         assertEquals(heldOut.size(), new HashSet<>(heldOut.stream().map(HeldOut::question).toList()).size());
-        assertTrue(heldOut.stream().filter(each -> each.kind.equals("sum")).flatMap(each -> numbers(each.question).stream())
+        assertTrue(heldOut.stream().filter(each -> each.kind.equals("sum"))
+                .flatMap(each -> numbers(each.question).stream())
                 .anyMatch(number -> number.intValueExact() >= 90), "two-digit numbers up to 99");
     }
 
@@ -76,7 +77,8 @@ class DemoModelTest {
     @Test
     void allAreOnTheirSideOfTheSplit() throws NoSuchAlgorithmException {
         for (var each : heldOut) {
-            var digest = MessageDigest.getInstance("SHA-256").digest(key(each.question).getBytes(StandardCharsets.UTF_8));
+            var digest = MessageDigest.getInstance("SHA-256")
+                    .digest(key(each.question).getBytes(StandardCharsets.UTF_8));
             assertTrue((digest[0] & 0xff) < 32, each.question);
         }
     }
@@ -120,13 +122,15 @@ class DemoModelTest {
             }
         }
         double exact = 1 - (double) wrong.size() / heldOut.size();
-        System.out.printf(Locale.ROOT, "The demo model answers %.1f %% of %d held-out questions.%n", 100 * exact, heldOut.size());
+        System.out.printf(Locale.ROOT, "The demo model answers %.1f %% of %d held-out questions.%n", 100 * exact,
+                heldOut.size());
         assertTrue(exact >= LEAST_EXACT, () -> exact + " exact; wrong: " + wrong);
     }
 
     @Test
     void itIsSmallAndListed() throws IOException, URISyntaxException {
-        var resources = Path.of(Objects.requireNonNull(DemoCommand.class.getResource("demo/config.json")).toURI()).getParent();
+        var resources = Path.of(Objects.requireNonNull(DemoCommand.class.getResource("demo/config.json")).toURI())
+                .getParent();
         try (var files = Files.list(resources)) {
             assertEquals(Set.copyOf(DemoCommand.FILES),
                     files.map(file -> file.getFileName().toString()).collect(Collectors.toSet()));

@@ -41,8 +41,9 @@ class GenerateTest {
         assertEquals(TinyModel.TEXT, answer.get("text").getAsString());
         assertEquals("stop", answer.get("finish_reason").getAsString());
         var stats = answer.getAsJsonObject("stats");
-        assertTrue(stats.keySet().containsAll(Set.of("prompt_tokens", "generated_tokens", "prefill_seconds", "decode_seconds",
-                "sweeps", "disk_bytes", "disk_wait_seconds", "resident_bytes", "peak_host_bytes", "embedding_bytes",
+        assertTrue(stats.keySet().containsAll(Set.of("prompt_tokens", "generated_tokens", "prefill_seconds",
+                "decode_seconds", "sweeps", "disk_bytes", "disk_wait_seconds", "resident_bytes", "peak_host_bytes",
+                "embedding_bytes",
                 "padding_bytes", "unused_read_ahead_bytes", "cached_tokens")), stats::toString);
         assertEquals(1, stats.get("prompt_tokens").getAsInt());
         assertEquals(5, stats.get("generated_tokens").getAsInt());
@@ -61,7 +62,8 @@ class GenerateTest {
 
     @Test
     void promptsComeAsTextIdsInputOrChat() {
-        for (var prompt : List.of(List.of("--prompt", "a"), List.of("--ids", "" + TinyModel.A), List.of("--prompt=a", "--chat"))) {
+        for (var prompt : List.of(List.of("--prompt", "a"), List.of("--ids", "" + TinyModel.A),
+                List.of("--prompt=a", "--chat"))) {
             var answer = Cli.run(with(prompt, "generate", "--model", model, "--json").toArray()).json();
             assertEquals(TinyModel.ANSWER, ids(answer), prompt.toString());
         }
@@ -86,10 +88,12 @@ class GenerateTest {
         assertEquals("b\ufffd", two.get("text").getAsString());
         var on = Cli.run("generate", "--model", model, "--prompt", "a", "-n", 7, "--ignore-eos", "--json").json();
         assertEquals(List.of(TinyModel.B, 5, 6, TinyModel.SPACE, TinyModel.END, TinyModel.A, TinyModel.B), ids(on));
-        var stopped = Cli.run("generate", "--model", model, "--prompt", "a", "--stop", "zz", "--stop", "é", "--json").json();
+        var stopped = Cli.run("generate", "--model", model, "--prompt", "a", "--stop", "zz", "--stop", "é", "--json")
+                .json();
         assertEquals("b", stopped.get("text").getAsString());
         assertEquals("stop", stopped.get("finish_reason").getAsString());
-        var full = Cli.run("generate", "--model", model, "--prompt", "a", "--context", 3, "--ignore-eos", "--json").json();
+        var full = Cli.run("generate", "--model", model, "--prompt", "a", "--context", 3, "--ignore-eos", "--json")
+                .json();
         assertEquals("length", full.get("finish_reason").getAsString());
         assertTrue(ids(full).size() <= 3, full::toString);
     }
@@ -98,8 +102,8 @@ class GenerateTest {
     void optionsOfSpeedChangeNothingElse() throws IOException {
         var shards = folder.resolve("shards");
         Cli.run("split", "--model", model, "--shards", shards).succeeded();
-        var options = List.of("--panel=256B", "--prefetch=0", "--prefetch=3", "--threads=3", "--memory=3MiB", "--memory=1GiB",
-                "--io=buffered", "--context=100", "--shards=" + shards);
+        var options = List.of("--panel=256B", "--prefetch=0", "--prefetch=3", "--threads=3", "--memory=3MiB",
+                "--memory=1GiB", "--io=buffered", "--context=100", "--shards=" + shards);
         for (var option : options) {
             var answer = Cli.run("generate", "--model", model, "--prompt", "a", option, "--json").json();
             assertEquals(TinyModel.ANSWER, ids(answer), option);

@@ -38,8 +38,9 @@ class ProcessTest {
     /** A shell command that runs the command line in place of the shell. Signals have their default effect. */
     private static ProcessBuilder lamina(String before, Object... arguments) {
         var words = new ArrayList<>(List.of("exec", "env", "--default-signal=INT", quote(Path.of(
-                System.getProperty("java.home"), "bin", "java")), "--enable-native-access=ALL-UNNAMED", "-XX:-UsePerfData",
-                "-Xmx128m", "-cp", quote(System.getProperty("java.class.path")), Main.class.getName()));
+                System.getProperty("java.home"), "bin", "java")), "--enable-native-access=ALL-UNNAMED",
+                "-XX:-UsePerfData", "-Xmx128m", "-cp", quote(System.getProperty("java.class.path")),
+                Main.class.getName()));
         Arrays.stream(arguments).map(ProcessTest::quote).forEach(words::add);
         var builder = new ProcessBuilder("sh", "-c", before + String.join(" ", words));
         builder.environment().put("LC_ALL", "C");
@@ -63,7 +64,7 @@ class ProcessTest {
     /** A generation that would go on for a very long time. */
     private static Process endless(Object... more) throws IOException {
         var arguments = new ArrayList<Object>(
-                List.of("generate", "--model", model, "--prompt", "a", "--ignore-eos", "-n", 300_000, "--memory", "256MiB"));
+                List.of("generate", "--model", model, "--prompt=a", "--ignore-eos", "-n", 300_000, "--memory=256MiB"));
         arguments.addAll(List.of(more));
         return lamina("", arguments.toArray()).start();
     }
@@ -108,8 +109,7 @@ class ProcessTest {
         Files.writeString(input, "é");
         var piped = finish(lamina("", "generate", "--model", model, "--prompt", "-", "--json")
                 .redirectInput(input.toFile()).start(), "");
-        assertEquals(2, JsonParser.parseString(piped.out()).getAsJsonObject().getAsJsonObject("stats").get("prompt_tokens")
-                .getAsInt());
+        assertEquals(2, piped.json().getAsJsonObject("stats").get("prompt_tokens").getAsInt());
     }
 
     @Test
@@ -138,7 +138,8 @@ class ProcessTest {
         var out = folder.resolve("full").resolve("logits");
         Files.createDirectories(out.getParent());
         var ids = "2,3" + ",5,6,4".repeat(200); // 600 rows of 64 bytes
-        var logits = finish(lamina("ulimit -f 20; ", "logits", "--model", model, "--ids", ids, "--out", out).start(), "");
+        var logits = finish(lamina("ulimit -f 20; ", "logits", "--model", model, "--ids", ids, "--out", out).start(),
+                "");
         logits.failedInOneLine("cannot write", out.toString());
         var shards = out.resolveSibling("shards");
         var split = finish(lamina("ulimit -f 8; ", "split", "--model", model, "--shards", shards).start(), "");
@@ -168,7 +169,8 @@ class ProcessTest {
         assertTrue(List.of(130, 0).contains(result.status()), result.err()); // 0: it was done just then
         assertFalse(result.err().toLowerCase(Locale.ROOT).contains("exception"), result.err());
         try (var files = Files.list(temporary)) {
-            assertTrue(files.noneMatch(file -> file.getFileName().toString().startsWith("lamina-demo")), "was not removed");
+            assertTrue(files.noneMatch(file -> file.getFileName().toString().startsWith("lamina-demo")),
+                    "was not removed");
         }
     }
 }

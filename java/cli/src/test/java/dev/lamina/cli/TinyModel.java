@@ -14,8 +14,9 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * A Llama that recites: its embedding is the unit matrix, its layer adds nothing, and its head maps each token to the next of
- * a cycle with logit 4, all others having 0. So "a" is continued by "bé" and a space, then the end token; then it begins anew.
+ * A Llama that recites: its embedding is the unit matrix, its layer adds nothing, and its head maps each token to the
+ * next of a cycle with logit 4, all others having 0. So "a" is continued by "bé" and a space, then the end token, and so
+ * on from the beginning.
  */
 final class TinyModel {
     static final int WIDTH = 16;
@@ -36,7 +37,8 @@ final class TinyModel {
 
     static final String CONFIG = """
             {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 16, "intermediate_size": 32,
-             "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 16,
+             "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+             "vocab_size": 16,
              "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 1048576,
              "tie_word_embeddings": false, "bos_token_id": 0, "eos_token_id": 1}
             """;
@@ -123,7 +125,8 @@ final class TinyModel {
     }
 
     private static List<Long> shape(float[][] matrix) {
-        return matrix.length == 1 ? List.of((long) matrix[0].length) : List.of((long) matrix.length, (long) matrix[0].length);
+        return matrix.length == 1 ? List.of((long) matrix[0].length)
+                : List.of((long) matrix.length, (long) matrix[0].length);
     }
 
     private static String tokenizer() {
@@ -134,11 +137,12 @@ final class TinyModel {
         return """
                 {"version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
                  "added_tokens": [
-                   {"id": 0, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-                    "special": true},
-                   {"id": 1, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-                    "special": true}],
-                 "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+                   {"id": 0, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+                    "normalized": false, "special": true},
+                   {"id": 1, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false,
+                    "normalized": false, "special": true}],
+                 "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                   "use_regex": true},
                  "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
                  "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
                    "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": {%s}, "merges": []}}

@@ -44,8 +44,9 @@ class UsageTest {
 
     @ParameterizedTest
     @ValueSource(strings = {
-        "--memory=12XB", "--memory=0", "--memory=-1", "--memory=", "--memory=1e400GiB", "--panel=0", "--panel=2GiB", "--threads=0",
-        "--threads=-1", "--threads=99999", "--prefetch=-1", "--prefetch=99999", "--context=0", "--context=3000000000",
+        "--memory=12XB", "--memory=0", "--memory=-1", "--memory=", "--memory=1e400GiB", "--panel=0", "--panel=2GiB",
+        "--threads=0", "--threads=-1", "--threads=99999", "--prefetch=-1", "--prefetch=99999",
+        "--context=0", "--context=3000000000",
         "--kv=f64", "--io=maybe", "--max-tokens=-1", "-n=x", "--temperature=-1", "--temperature=NaN", "--top-k=-1",
         "--top-p=0", "--top-p=1.5", "--min-p=2", "--repetition-penalty=0", "--seed=x", "--stop="})
     void valuesAreChecked(String option) {

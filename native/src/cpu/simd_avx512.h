@@ -8,6 +8,7 @@ typedef __m512 v;
 #define LM_TILE_ROWS 5
 #define LM_TILE_WEIGHTS 5
 #define LM_TILE_WEIGHTS_1 8
+#define LM_TILE_GROUP 10 /* weight rows that meet all rows of a block in turn */
 #define LM_TILE_SUMS 16 /* of attention.c: heads x positions, heads x vectors of values */
 
 LM_INLINE v v_zero(void) {

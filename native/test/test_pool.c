@@ -144,9 +144,16 @@ static void test_no_threads(void) {
     int threads = threads_of_this_process();
     struct rlimit none = {1 << 20, before.rlim_max};
     setrlimit(RLIMIT_AS, &none);
-    lm_device* device;
+    void* room = mmap(NULL, 64 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    lm_device* device = NULL;
     int32_t status = lm_device_open(&(lm_device_options){.threads = 64}, &device);
     setrlimit(RLIMIT_AS, &before);
+    if (room != MAP_FAILED) { /* a system that does not enforce this limit: nothing to see */
+        munmap(room, 64 << 20);
+        MUST(status);
+        MUST(lm_device_close(device));
+        return;
+    }
     CHECK(status == LM_ERROR_DEVICE && strstr(last_error(), "could not be started") != NULL, "%d: %s", status, last_error());
     CHECK(device == NULL && threads_of_this_process() == threads, "%d threads, %d before", threads_of_this_process(), threads);
 #endif

@@ -14,6 +14,7 @@
 enum {
     BLOCK = 64,
     SEGMENT = 1024,
+    AHEAD = 8, /* values to prefetch, in positions */
     RUN_ROWS = 8, /* rows of one sequence that go through the blocks together, while these are in cache */
 };
 
@@ -78,7 +79,7 @@ LM_INLINE void score_tile(const attention* t, float* scores, const float* q, con
         sums[i] = v_zero();
     }
     int64_t stride = t->head_dim * lm_dtype_bytes(dtype);
-    dot_tile(sums, nh, np, q, t->head_dim, b->keys + p * stride, stride, t->head_dim, dtype, 0);
+    dot_tile(sums, nh, np, q, t->head_dim, b->keys + p * stride, stride, t->head_dim, dtype, stride);
     LM_UNROLL
     for (int h = 0; h < nh; h++) {
         LM_UNROLL
@@ -126,6 +127,7 @@ LM_INLINE void value_tile(const attention* t, float* states, const float* factor
     int32_t left = t->head_dim_v - d; /* below nv * LM_LANES only where nv is 1 */
     for (int32_t p = b->first; p < b->last; p++) {
         const uint8_t* value = b->values + ((int64_t)p * t->head_dim_v + d) * element;
+        LM_PREFETCH((uintptr_t)value + (uintptr_t)(AHEAD * t->head_dim_v * element));
         v x[LM_TILE_MOST];
         LM_UNROLL
         for (int j = 0; j < nv; j++) {

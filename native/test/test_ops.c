@@ -708,7 +708,58 @@ static void test_attention(uint64_t seed, attention t, int thorough) {
     free(other);
 }
 
+/* Packed output rows keep the positions and sequences of the rows that they come from, when they are stored and attended to. */
+static void test_attention_of_output_rows(const machine* m) {
+    enum { ROWS = 6, WIDTH = 32 };
+    const int32_t positions[ROWS] = {0, 1, 2, 0, 1, 2};
+    const int32_t sequence[ROWS] = {0, 0, 0, 1, 1, 1};
+    const int32_t index[ROWS] = {4, 1, 5, 0, 3, 2};
+    const lm_kv_layer layer = {2, 16, 16, 0};
+    lm_kv* kv[2];
+    MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, &kv[0]));
+    MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, &kv[1]));
+    float* x; // 8 of (ROWS, WIDTH): q, k, v, out, and the same of the packed rows
+    int64_t bytes = 8 * ROWS * WIDTH * 4;
+    MUST(lm_device_alloc(m->device, bytes, (void**)&x));
+    lm_view views[8];
+    uint64_t seed = 4;
+    for (int32_t i = 0; i < 8 * ROWS * WIDTH; i++) {
+        x[i] = random_float(&seed);
+        views[i / (ROWS * WIDTH)] = (lm_view){i / (ROWS * WIDTH) * ROWS * WIDTH, WIDTH, WIDTH};
+    }
+    lm_step step = {.rows = ROWS, .output_rows = ROWS, .sequences = 2, .positions = positions, .sequence = sequence,
+                    .output_index = index, .kv = kv, .activations = x, .activations_bytes = bytes};
+    lm_op store = {.code = LM_OP_KV_STORE, .out = views[3], .a = views[1], .b = views[2]};
+    lm_op attention = {.code = LM_OP_ATTENTION, .out = views[3], .a = views[0], .heads = 2, .head_dim = 16, .scale = 0.3f};
+    lm_op all[2] = {store, attention};
+    MUST(lm_submit(m->queue, all, 2, &step, NULL));
+    float expected[ROWS * WIDTH];
+    memcpy(expected, x + views[3].offset, sizeof expected);
+    for (int32_t p = 0; p < 3; p++) {
+        lm_op gather = {.code = LM_OP_GATHER_ROWS, .row_set = LM_ROWS_OUTPUT, .out = views[4 + p], .a = views[p]};
+        MUST(lm_submit(m->queue, &gather, 1, &step, NULL));
+    }
+    memset(x + views[1].offset, 0, 2 * ROWS * WIDTH * 4);
+    MUST(lm_submit(m->queue, &store, 1, &step, NULL)); /* the caches are zero again */
+    store = (lm_op){.code = LM_OP_KV_STORE, .row_set = LM_ROWS_OUTPUT, .out = views[7], .a = views[5], .b = views[6]};
+    attention.row_set = LM_ROWS_OUTPUT;
+    attention.out = views[7];
+    attention.a = views[4];
+    lm_op packed[2] = {store, attention};
+    MUST(lm_submit(m->queue, packed, 2, &step, NULL));
+    for (int32_t r = 0; r < ROWS; r++) {
+        CHECK(memcmp(x + views[7].offset + r * WIDTH, expected + index[r] * WIDTH, WIDTH * 4) == 0,
+              "simd %d, %d threads: packed row %d differs from row %d", m->simd, m->threads, r, index[r]);
+    }
+    MUST(lm_device_free(m->device, x, bytes));
+    MUST(lm_kv_destroy(kv[0]));
+    MUST(lm_kv_destroy(kv[1]));
+}
+
 static void test_attentions(void) {
+    for (int i = 0; i < machine_count; i++) {
+        test_attention_of_output_rows(&machines[i]);
+    }
     uint64_t seed = 2000000;
     test_attention(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, {1}}, 1);
     test_attention(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 2, {70, 130}}, 1);

@@ -1,6 +1,7 @@
 /*
- * test_pool.c: the threads of a device: many devices opened and closed, more threads than cores, submissions from several
- * threads in turn and at once, many small ops in one submission, signals, and what happens when no thread can be had.
+ * test_pool.c: the threads of a device: many devices opened and closed, more threads than cores, submissions from
+ * several threads in turn and at once, many small ops in one submission, signals, and what happens when no thread can
+ * be had.
  */
 #define _GNU_SOURCE
 #include "test.h"
@@ -48,7 +49,8 @@ static int threads_of_this_process(void) {
 
 static void test_open_and_close(void) {
     lm_device* first;
-    MUST(lm_device_open(&(lm_device_options){.threads = 2}, &first)); /* a sanitizer starts a thread of its own by now */
+    MUST(
+        lm_device_open(&(lm_device_options){.threads = 2}, &first)); /* a sanitizer starts a thread of its own by now */
     MUST(lm_device_close(first));
     int before = threads_of_this_process();
     for (int i = 0; i < 200; i++) {
@@ -154,8 +156,10 @@ static void test_no_threads(void) {
         MUST(lm_device_close(device));
         return;
     }
-    CHECK(status == LM_ERROR_DEVICE && strstr(last_error(), "could not be started") != NULL, "%d: %s", status, last_error());
-    CHECK(device == NULL && threads_of_this_process() == threads, "%d threads, %d before", threads_of_this_process(), threads);
+    CHECK(status == LM_ERROR_DEVICE && strstr(last_error(), "could not be started") != NULL, "%d: %s", status,
+          last_error());
+    CHECK(device == NULL && threads_of_this_process() == threads, "%d threads, %d before", threads_of_this_process(),
+          threads);
 #endif
 }
 

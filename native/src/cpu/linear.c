@@ -1,8 +1,8 @@
 /*
  * linear.c: out[r, n] = sum over k of a[r, k] * weight[n, k] + bias[n].
  *
- * Every output element is one canonical sum (simd.h), whatever the tile that it is computed in; so its bits depend neither
- * on the other rows nor on the cut of the weight into panels and chunks. Two ways to walk the same sums:
+ * Every output element is one canonical sum (simd.h), whatever the tile that it is computed in; so its bits depend
+ * neither on the other rows nor on the cut of the weight into panels and chunks. Two ways to walk the same sums:
  *
  *   few rows    the weight is read once, straight from the panel, several of its rows at a time: memory is the limit
  *   many rows   blocks of the weight are widened to f32 once and meet blocks of rows while both are in cache; sums that
@@ -18,7 +18,7 @@ enum {
     AHEAD = 768,             /* few rows: bytes of each weight row to prefetch */
     BLOCK_WEIGHTS = 40,      /* many rows: weight rows, */
     BLOCK_ROWS = 60,         /* activation rows */
-    BLOCK_K = 512,          /* and elements of a block */
+    BLOCK_K = 512,           /* and elements of a block */
     THREAD_SCRATCH = BLOCK_WEIGHTS * BLOCK_K + BLOCK_WEIGHTS * BLOCK_ROWS * LM_LANES, /* floats */
 };
 
@@ -54,8 +54,8 @@ LM_INLINE void few_tile(const linear* t, int mr, int nr, int32_t r, int32_t n, i
         sums[i] = v_zero();
     }
     int64_t stride = t->op->weight_stride;
-    dot_tile(sums, mr, nr, lm_row(t->run->step, &t->op->a, r), t->op->a.stride, t->weight + n * stride, stride, t->k, dtype,
-             AHEAD);
+    dot_tile(sums, mr, nr, lm_row(t->run->step, &t->op->a, r), t->op->a.stride, t->weight + n * stride, stride, t->k,
+             dtype, AHEAD);
     finish(t, sums, mr, nr, r, n);
 }
 

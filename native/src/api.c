@@ -16,11 +16,11 @@ int32_t lm_fail(int32_t status, const char* format, ...) {
     return status;
 }
 
-#define REQUIRE(condition, ...)                                 \
-    do {                                                        \
-        if (!(condition)) {                                     \
-            return lm_fail(LM_ERROR_INVALID_ARGUMENT, __VA_ARGS__); \
-        }                                                       \
+#define REQUIRE(condition, ...)                                                                                        \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            return lm_fail(LM_ERROR_INVALID_ARGUMENT, __VA_ARGS__);                                                    \
+        }                                                                                                              \
     } while (0)
 
 #define REQUIRE_POINTER(pointer) REQUIRE((pointer) != NULL, "%s: %s is null", __func__, #pointer)
@@ -74,9 +74,10 @@ int32_t lm_device_close(lm_device* device) {
         allocations++;
     }
     pthread_mutex_unlock(&device->lock);
-    REQUIRE(children == 0 && allocations == 0,
-            "lm_device_close: %d queues or KV caches and %d allocations of this device are still open; close them first",
-            children, allocations);
+    REQUIRE(
+        children == 0 && allocations == 0,
+        "lm_device_close: %d queues or KV caches and %d allocations of this device are still open; close them first",
+        children, allocations);
     device->backend->close(device);
     return LM_OK;
 }
@@ -97,7 +98,8 @@ static int32_t allocate(const char* call, lm_device* device, int32_t host, int64
         return lm_fail(LM_ERROR_OUT_OF_MEMORY, "%s: no memory", call);
     }
     *allocation = (lm_allocation){.bytes = bytes, .host = host};
-    int32_t status = device->backend->alloc(device, host ? LM_MEMORY_HOST : LM_MEMORY_DEVICE, bytes, &allocation->memory);
+    int32_t status =
+        device->backend->alloc(device, host ? LM_MEMORY_HOST : LM_MEMORY_DEVICE, bytes, &allocation->memory);
     if (status != LM_OK) {
         free(allocation);
         return status;
@@ -185,25 +187,27 @@ int32_t lm_queue_destroy(lm_queue* queue) {
 /* Adds kv_heads * capacity * dim elements to *bytes, rounded up to 64 bytes; 0 if that does not fit. */
 static int add_tensor(int64_t* bytes, int64_t kv_heads, int64_t capacity, int64_t dim, int64_t element_bytes) {
     int64_t size;
-    return !__builtin_mul_overflow(kv_heads * dim, capacity, &size) && !__builtin_mul_overflow(size, element_bytes, &size)
-        && !__builtin_add_overflow(size, 63, &size) && !__builtin_add_overflow(*bytes, size & ~INT64_C(63), bytes);
+    return !__builtin_mul_overflow(kv_heads * dim, capacity, &size)
+           && !__builtin_mul_overflow(size, element_bytes, &size) && !__builtin_add_overflow(size, 63, &size)
+           && !__builtin_add_overflow(*bytes, size & ~INT64_C(63), bytes);
 }
 
 /* Lays out a cache: fills slots where they are wanted, and the bytes it takes. */
-static int32_t kv_layout(const char* call, const lm_kv_layer* layers, int32_t layer_count, int32_t capacity, int32_t dtype,
-                         lm_kv_slot* slots, int64_t* bytes) {
+static int32_t kv_layout(const char* call, const lm_kv_layer* layers, int32_t layer_count, int32_t capacity,
+                         int32_t dtype, lm_kv_slot* slots, int64_t* bytes) {
     REQUIRE(layers != NULL, "%s: layers is null", call);
     REQUIRE(layer_count > 0, "%s: layer_count is %d, it must be above 0", call, layer_count);
     REQUIRE(capacity > 0, "%s: capacity is %d, it must be above 0", call, capacity);
-    REQUIRE(dtype == LM_DTYPE_F32 || dtype == LM_DTYPE_F16, "%s: a KV cache of dtype %d, it must be f32 (%d) or f16 (%d)",
-            call, dtype, LM_DTYPE_F32, LM_DTYPE_F16);
+    REQUIRE(dtype == LM_DTYPE_F32 || dtype == LM_DTYPE_F16,
+            "%s: a KV cache of dtype %d, it must be f32 (%d) or f16 (%d)", call, dtype, LM_DTYPE_F32, LM_DTYPE_F16);
     *bytes = 0;
     for (int32_t i = 0; i < layer_count; i++) {
         lm_kv_layer shape = layers[i];
         REQUIRE(shape.kv_heads > 0 && shape.head_dim > 0 && shape.head_dim_v > 0 && shape.kv_heads <= LM_HEADS_MOST
                     && shape.head_dim <= LM_HEAD_DIM_MOST && shape.head_dim_v <= LM_HEAD_DIM_MOST,
-                "%s: layer %d has kv_heads %d, head_dim %d, head_dim_v %d; these must be 1 to %d, 1 to %d, 1 to %d", call,
-                i, shape.kv_heads, shape.head_dim, shape.head_dim_v, LM_HEADS_MOST, LM_HEAD_DIM_MOST, LM_HEAD_DIM_MOST);
+                "%s: layer %d has kv_heads %d, head_dim %d, head_dim_v %d; these must be 1 to %d, 1 to %d, 1 to %d",
+                call, i, shape.kv_heads, shape.head_dim, shape.head_dim_v, LM_HEADS_MOST, LM_HEAD_DIM_MOST,
+                LM_HEAD_DIM_MOST);
         int64_t keys = *bytes;
         int fits = add_tensor(bytes, shape.kv_heads, capacity, shape.head_dim, lm_dtype_bytes(dtype));
         int64_t values = *bytes;
@@ -279,21 +283,29 @@ typedef struct checked {
     int32_t rows; /* of the op's row set */
 } checked;
 
-#define REQUIRE_OP(condition, format, ...) \
+#define REQUIRE_OP(condition, format, ...)                                                                             \
     REQUIRE(condition, "lm_submit: op %d (%s): " format, c->index, c->name, __VA_ARGS__)
 
 static const char* op_name(int32_t code) {
     static const char* const names[] = {
-        [LM_OP_EMBED] = "embed",         [LM_OP_RMS_NORM] = "rms_norm",     [LM_OP_LINEAR] = "linear",
-        [LM_OP_ROPE] = "rope",           [LM_OP_KV_STORE] = "kv_store",     [LM_OP_ATTENTION] = "attention",
-        [LM_OP_ACTIVATION] = "activation", [LM_OP_ADD] = "add",             [LM_OP_GATHER_ROWS] = "gather_rows",
+        [LM_OP_EMBED] = "embed",
+        [LM_OP_RMS_NORM] = "rms_norm",
+        [LM_OP_LINEAR] = "linear",
+        [LM_OP_ROPE] = "rope",
+        [LM_OP_KV_STORE] = "kv_store",
+        [LM_OP_ATTENTION] = "attention",
+        [LM_OP_ACTIVATION] = "activation",
+        [LM_OP_ADD] = "add",
+        [LM_OP_GATHER_ROWS] = "gather_rows",
     };
     return code >= LM_OP_EMBED && code <= LM_OP_GATHER_ROWS ? names[code] : NULL;
 }
 
 static int32_t check_view(const checked* c, const char* which, const lm_view* view, int32_t rows, int64_t width) {
-    REQUIRE_OP(view->width > 0 && view->width == width, "%s is %d wide, it must be %lld", which, view->width, LL(width));
-    REQUIRE_OP(view->stride >= view->width, "%s has a stride of %d below its width %d", which, view->stride, view->width);
+    REQUIRE_OP(view->width > 0 && view->width == width, "%s is %d wide, it must be %lld", which, view->width,
+               LL(width));
+    REQUIRE_OP(view->stride >= view->width, "%s has a stride of %d below its width %d", which, view->stride,
+               view->width);
     int64_t floats = c->step->activations_bytes / (int64_t)sizeof(float);
     int64_t span = rows == 0 ? 0 : (int64_t)(rows - 1) * view->stride + view->width;
     REQUIRE_OP(view->offset >= 0 && view->offset <= floats && span <= floats - view->offset,
@@ -367,11 +379,11 @@ static int32_t check_weight(const checked* c) {
                LL(op->weight_stride), LL(row_bytes));
     int64_t span;
     int overflow = __builtin_mul_overflow((int64_t)(op->weight_rows - 1), op->weight_stride, &span)
-        || __builtin_add_overflow(span, row_bytes, &span);
+                   || __builtin_add_overflow(span, row_bytes, &span);
     REQUIRE_OP(!overflow && op->weight_offset >= 0 && op->weight_offset <= step->panel_bytes
                    && span <= step->panel_bytes - op->weight_offset,
-               "weight of %d rows, %lld bytes apart, at byte %lld ends beyond the %lld bytes of the panel", op->weight_rows,
-               LL(op->weight_stride), LL(op->weight_offset), LL(step->panel_bytes));
+               "weight of %d rows, %lld bytes apart, at byte %lld ends beyond the %lld bytes of the panel",
+               op->weight_rows, LL(op->weight_stride), LL(op->weight_offset), LL(step->panel_bytes));
     return LM_OK;
 }
 
@@ -379,8 +391,10 @@ static int32_t check_weight(const checked* c) {
 static int32_t check_kv(const checked* c, lm_kv_layer* out) {
     const lm_op* op = c->op;
     const lm_step* step = c->step;
-    REQUIRE_OP(step->positions != NULL && step->sequence != NULL && step->kv != NULL,
-               "step.%s is null", step->positions == NULL ? "positions" : step->sequence == NULL ? "sequence" : "kv");
+    REQUIRE_OP(step->positions != NULL && step->sequence != NULL && step->kv != NULL, "step.%s is null",
+               step->positions == NULL  ? "positions"
+               : step->sequence == NULL ? "sequence"
+                                        : "kv");
     REQUIRE_OP(step->sequences > 0, "step.sequences is %d, it must be above 0", step->sequences);
     for (int32_t i = 0; i < step->sequences; i++) {
         const lm_kv* kv = step->kv[i];
@@ -403,17 +417,18 @@ static int32_t check_kv(const checked* c, lm_kv_layer* out) {
                    sequence, step->sequences);
         int32_t position = step->positions[row];
         REQUIRE_OP(position >= 0 && position < step->kv[sequence]->capacity,
-                   "row %d is at position %d of a KV cache for %d positions", row, position, step->kv[sequence]->capacity);
+                   "row %d is at position %d of a KV cache for %d positions", row, position,
+                   step->kv[sequence]->capacity);
     }
     return LM_OK;
 }
 
-#define TRY(call)               \
-    do {                        \
-        int32_t status_ = (call); \
-        if (status_ != LM_OK) { \
-            return status_;     \
-        }                       \
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        int32_t status_ = (call);                                                                                      \
+        if (status_ != LM_OK) {                                                                                        \
+            return status_;                                                                                            \
+        }                                                                                                              \
     } while (0)
 
 static int32_t check_op(const checked* c) {
@@ -437,7 +452,8 @@ static int32_t check_op(const checked* c) {
         return check_vector(c, op->a.width / op->heads);
     case LM_OP_LINEAR:
         TRY(check_weight(c));
-        REQUIRE_OP(op->out.width == op->weight_rows, "out is %d wide, weight_rows is %d", op->out.width, op->weight_rows);
+        REQUIRE_OP(op->out.width == op->weight_rows, "out is %d wide, weight_rows is %d", op->out.width,
+                   op->weight_rows);
         TRY(check_apart(c, "a", &op->a, rows, 0));
         return op->vector == NULL ? LM_OK : check_vector(c, op->weight_rows);
     case LM_OP_ROPE:
@@ -457,8 +473,8 @@ static int32_t check_op(const checked* c) {
     case LM_OP_ATTENTION: {
         lm_kv_layer shape;
         TRY(check_kv(c, &shape));
-        REQUIRE_OP(op->heads > 0 && op->heads % shape.kv_heads == 0, "%d heads cannot be shared by %d KV heads", op->heads,
-                   shape.kv_heads);
+        REQUIRE_OP(op->heads > 0 && op->heads % shape.kv_heads == 0, "%d heads cannot be shared by %d KV heads",
+                   op->heads, shape.kv_heads);
         REQUIRE_OP(op->head_dim == shape.head_dim, "head_dim is %d, the KV cache has %d", op->head_dim, shape.head_dim);
         REQUIRE_OP(op->window >= 0, "window is %d, it must not be negative", op->window);
         TRY(check_view(c, "a", &op->a, rows, (int64_t)op->heads * shape.head_dim));
@@ -543,7 +559,8 @@ static int32_t copy(const char* call, lm_queue* queue, void* to, const void* fro
     return LM_OK;
 }
 
-int32_t lm_copy_to_device(lm_queue* queue, void* device_memory, const void* host_memory, int64_t bytes, int64_t* ticket) {
+int32_t lm_copy_to_device(lm_queue* queue, void* device_memory, const void* host_memory, int64_t bytes,
+                          int64_t* ticket) {
     return copy(__func__, queue, device_memory, host_memory, bytes, ticket);
 }
 
@@ -553,7 +570,7 @@ int32_t lm_copy_to_host(lm_queue* queue, void* host_memory, const void* device_m
 
 int32_t lm_wait(lm_queue* queue, int64_t ticket) {
     REQUIRE_POINTER(queue);
-    REQUIRE(ticket >= 0 && ticket <= queue->last_ticket, "lm_wait: ticket %lld, the last one given was %lld", LL(ticket),
-            LL(queue->last_ticket));
+    REQUIRE(ticket >= 0 && ticket <= queue->last_ticket, "lm_wait: ticket %lld, the last one given was %lld",
+            LL(ticket), LL(queue->last_ticket));
     return queue->device->backend->wait(queue, ticket);
 }

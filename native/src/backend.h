@@ -1,7 +1,8 @@
 /*
  * backend.h: what a backend provides, and what it shares with api.c.
  *
- * api.c owns the handles, checks every argument and then calls the backend's table: a backend may rely on what reaches it.
+ * api.c owns the handles, checks every argument and then calls the backend's table: a backend may rely on what reaches
+ * it.
  */
 #ifndef LAMINA_BACKEND_H
 #define LAMINA_BACKEND_H
@@ -24,9 +25,9 @@ typedef struct lm_allocation {
 struct lm_device {
     const lm_backend* backend;
     lm_device_info info;
-    pthread_mutex_t lock;       /* guards what follows */
+    pthread_mutex_t lock; /* guards what follows */
     lm_allocation* allocations;
-    int32_t children;           /* queues and KV caches not yet destroyed */
+    int32_t children; /* queues and KV caches not yet destroyed */
 };
 
 struct lm_queue {
@@ -54,7 +55,7 @@ struct lm_kv {
 /* What memory is for: it decides alignment, page-locking and whether huge pages are advised. */
 #define LM_MEMORY_HOST 0   /* panels; touched by the reader first */
 #define LM_MEMORY_DEVICE 1 /* zeroed */
-#define LM_MEMORY_KV 2     /* zeroed; filled position by position, so that small pages keep what is not used unallocated */
+#define LM_MEMORY_KV 2 /* zeroed; filled bit by bit: on small pages what is not used takes no memory */
 
 /* The functions of a backend. Each returns a status and has set the message when it is not LM_OK. */
 struct lm_backend {

@@ -93,19 +93,27 @@ int main(int argc, char** argv) {
     for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
         for (int i = 0; i < (int)(sizeof rows / sizeof rows[0]); i++) {
             int32_t element = dtype == LM_DTYPE_F32 ? 4 : 2;
-            int64_t panel = rows[i] >= 64 ? PANEL / 16 : PANEL; /* short passes: other processes disturb fewer of them */
+            int64_t panel =
+                rows[i] >= 64 ? PANEL / 16 : PANEL; /* short passes: other processes disturb fewer of them */
             int32_t n = (int32_t)(panel / K / element);
             int64_t bytes = (int64_t)rows[i] * (K + n) * 4;
             void* activations;
             MUST(lm_device_alloc(device, bytes, &activations));
-            lm_op op = {.code = LM_OP_LINEAR, .out = {(int64_t)rows[i] * K, n, n}, .a = {0, K, K},
-                        .weight_stride = (int64_t)K * element, .weight_rows = n, .dtype = dtype};
+            lm_op op = {.code = LM_OP_LINEAR,
+                        .out = {(int64_t)rows[i] * K, n, n},
+                        .a = {0, K, K},
+                        .weight_stride = (int64_t)K * element,
+                        .weight_rows = n,
+                        .dtype = dtype};
             double times[PASSES];
             int passes = 0;
             for (double begin = seconds(); passes < PASSES && (passes < 3 || seconds() - begin < SECONDS); passes++) {
                 double start = seconds();
-                lm_step step = {.rows = rows[i], .activations = activations, .activations_bytes = bytes,
-                                .panel = weights + passes * panel % WEIGHT_BYTES, .panel_bytes = panel};
+                lm_step step = {.rows = rows[i],
+                                .activations = activations,
+                                .activations_bytes = bytes,
+                                .panel = weights + passes * panel % WEIGHT_BYTES,
+                                .panel_bytes = panel};
                 MUST(lm_submit(queue, &op, 1, &step, NULL));
                 times[passes] = seconds() - start;
             }

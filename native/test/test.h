@@ -14,13 +14,13 @@
 static int failures;
 
 /* Counts a failure and says where, but only for the first ones: a broken kernel fails everywhere. */
-#define CHECK(condition, ...)                                        \
-    do {                                                             \
-        if (!(condition) && failures++ < 20) {                       \
-            printf("%s:%d: %s: ", __FILE__, __LINE__, #condition);   \
-            printf(__VA_ARGS__);                                     \
-            printf("\n");                                            \
-        }                                                            \
+#define CHECK(condition, ...)                                                                                          \
+    do {                                                                                                               \
+        if (!(condition) && failures++ < 20) {                                                                         \
+            printf("%s:%d: %s: ", __FILE__, __LINE__, #condition);                                                     \
+            printf(__VA_ARGS__);                                                                                       \
+            printf("\n");                                                                                              \
+        }                                                                                                              \
     } while (0)
 
 static inline const char* last_error(void) {
@@ -30,13 +30,13 @@ static inline const char* last_error(void) {
 }
 
 /* For calls that must work for the test to go on. */
-#define MUST(call)                                                                              \
-    do {                                                                                        \
-        int32_t status_ = (call);                                                               \
-        if (status_ != LM_OK) {                                                                 \
-            printf("%s:%d: %s gave %d: %s\n", __FILE__, __LINE__, #call, status_, last_error()); \
-            exit(1);                                                                            \
-        }                                                                                       \
+#define MUST(call)                                                                                                     \
+    do {                                                                                                               \
+        int32_t status_ = (call);                                                                                      \
+        if (status_ != LM_OK) {                                                                                        \
+            printf("%s:%d: %s gave %d: %s\n", __FILE__, __LINE__, #call, status_, last_error());                       \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 static inline int finish_tests(const char* name) {

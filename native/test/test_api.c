@@ -3,10 +3,10 @@
 #include "test.h"
 
 /* The call fails with this status, and the message contains the text. */
-#define REFUSES(call, status, text)                                                                       \
-    do {                                                                                                  \
-        int32_t got_ = (call);                                                                            \
-        CHECK(got_ == (status) && strstr(last_error(), (text)) != NULL, "gave %d: %s", got_, last_error()); \
+#define REFUSES(call, status, text)                                                                                    \
+    do {                                                                                                               \
+        int32_t got_ = (call);                                                                                         \
+        CHECK(got_ == (status) && strstr(last_error(), (text)) != NULL, "gave %d: %s", got_, last_error());            \
     } while (0)
 
 #define INVALID(call, text) REFUSES(call, LM_ERROR_INVALID_ARGUMENT, text)
@@ -17,9 +17,10 @@ static lm_queue* queue;
 static void test_abi(void) {
     lm_abi abi;
     MUST(lm_get_abi(&abi));
-    CHECK(abi.version == LM_ABI_VERSION && abi.size_abi == sizeof(lm_abi) && abi.size_device_options == sizeof(lm_device_options)
-              && abi.size_device_info == sizeof(lm_device_info) && abi.size_kv_layer == sizeof(lm_kv_layer)
-              && abi.size_view == sizeof(lm_view) && abi.size_op == sizeof(lm_op) && abi.size_step == sizeof(lm_step),
+    CHECK(abi.version == LM_ABI_VERSION && abi.size_abi == sizeof(lm_abi)
+              && abi.size_device_options == sizeof(lm_device_options) && abi.size_device_info == sizeof(lm_device_info)
+              && abi.size_kv_layer == sizeof(lm_kv_layer) && abi.size_view == sizeof(lm_view)
+              && abi.size_op == sizeof(lm_op) && abi.size_step == sizeof(lm_step),
           "sizes");
     INVALID(lm_get_abi(NULL), "out is null");
     INVALID(lm_last_error(NULL, 5), "out is null");
@@ -50,7 +51,8 @@ static void test_devices(void) {
                 lm_device_info info;
                 MUST(lm_device_open(&options, &d));
                 MUST(lm_device_get_info(d, &info));
-                CHECK(info.simd == simd && info.threads == 1 && info.unified == 1 && info.name[0] != 0, "%d", info.simd);
+                CHECK(info.simd == simd && info.threads == 1 && info.unified == 1 && info.name[0] != 0, "%d",
+                      info.simd);
                 MUST(lm_device_close(d));
             } else {
                 REFUSES(lm_device_open(&options, &d), LM_ERROR_UNSUPPORTED, names[simd]);
@@ -166,7 +168,7 @@ static void test_queue(void) {
     INVALID(lm_copy_to_device(NULL, to, from, 8, NULL), "queue is null");
 }
 
-/* -- submissions: a right one for each op, and one thing wrong at a time --------------------------------------------- */
+/* -- submissions: a right one for each op, and one thing wrong at a time ----------------------------------------- */
 
 enum { FLOATS = 4096, ROWS = 4 };
 
@@ -182,15 +184,33 @@ static lm_kv* other_shape;
 static lm_kv* other_device;
 
 static lm_step good_step(void) {
-    return (lm_step){.rows = ROWS, .output_rows = 2, .sequences = 2, .positions = positions, .sequence = sequence,
-                     .output_index = output_index, .kv = caches, .activations = activations,
-                     .activations_bytes = sizeof activations, .inputs = inputs, .inputs_bytes = sizeof inputs,
-                     .panel = panel, .panel_bytes = sizeof panel};
+    return (lm_step){.rows = ROWS,
+                     .output_rows = 2,
+                     .sequences = 2,
+                     .positions = positions,
+                     .sequence = sequence,
+                     .output_index = output_index,
+                     .kv = caches,
+                     .activations = activations,
+                     .activations_bytes = sizeof activations,
+                     .inputs = inputs,
+                     .inputs_bytes = sizeof inputs,
+                     .panel = panel,
+                     .panel_bytes = sizeof panel};
 }
 
 static lm_op good_op(int32_t code) {
-    lm_op op = {.code = code, .out = {0, 100, 32}, .a = {400, 100, 32}, .b = {800, 100, 32}, .vector = vector, .heads = 4,
-                .head_dim = 8, .rotary_dim = 8, .layer = 0, .scale = 1, .epsilon = 1e-5f};
+    lm_op op = {.code = code,
+                .out = {0, 100, 32},
+                .a = {400, 100, 32},
+                .b = {800, 100, 32},
+                .vector = vector,
+                .heads = 4,
+                .head_dim = 8,
+                .rotary_dim = 8,
+                .layer = 0,
+                .scale = 1,
+                .epsilon = 1e-5f};
     switch (code) {
     case LM_OP_RMS_NORM:
         op.vector_length = 8;
@@ -216,15 +236,15 @@ static lm_op good_op(int32_t code) {
 }
 
 /* Runs the op `code` with changes made to op or step, and looks for the message. */
-#define WRONG(op_code, change, text)                                      \
-    do {                                                                  \
-        lm_op op = good_op(op_code);                                      \
-        lm_step step = good_step();                                       \
-        change;                                                           \
-        (void)step;                                                       \
-        int64_t ticket = 0;                                               \
-        INVALID(lm_submit(queue, &op, 1, &step, &ticket), text);          \
-        CHECK(ticket == 0, "a ticket beside an error");                   \
+#define WRONG(op_code, change, text)                                                                                   \
+    do {                                                                                                               \
+        lm_op op = good_op(op_code);                                                                                   \
+        lm_step step = good_step();                                                                                    \
+        change;                                                                                                        \
+        (void)step;                                                                                                    \
+        int64_t ticket = 0;                                                                                            \
+        INVALID(lm_submit(queue, &op, 1, &step, &ticket), text);                                                       \
+        CHECK(ticket == 0, "a ticket beside an error");                                                                \
     } while (0)
 
 static void test_good_ops(void) {

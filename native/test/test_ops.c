@@ -1,6 +1,7 @@
 /*
- * test_ops.c: every op of every instruction set that this machine has, against a naive reference in double precision, and
- * bit for bit against each other: instruction sets, thread counts, rows alone or together, cuts into panels, addresses.
+ * test_ops.c: every op of every instruction set that this machine has, against a naive reference in double precision,
+ * and bit for bit against each other: instruction sets, thread counts, rows alone or together, cuts into panels,
+ * addresses.
  *
  * One digest over all results must be the same on every platform: see DIGEST.
  */
@@ -151,8 +152,9 @@ static int in_view(const lm_view* view, int32_t rows, int64_t i) {
 }
 
 /*
- * Runs on every machine: the first one's out is compared with expected (rows, width) within tolerance * (1 + |expected|),
- * the others bit for bit with the first; nothing outside out may change. result gets the first one's memory.
+ * Runs on every machine: the first one's out is compared with expected (rows, width) within tolerance * (1 +
+ * |expected|), the others bit for bit with the first; nothing outside out may change. result gets the first one's
+ * memory.
  */
 static void check_problem(const problem* p, const double* expected, double tolerance, float* result) {
     const lm_op* op = &p->ops[p->count - 1];
@@ -162,8 +164,8 @@ static void check_problem(const problem* p, const double* expected, double toler
         const float* out = result + op->out.offset + (int64_t)r * op->out.stride;
         for (int32_t i = 0; i < op->out.width; i++) {
             double want = expected[(int64_t)r * op->out.width + i];
-            CHECK(fabs(out[i] - want) <= tolerance * (1 + fabs(want)), "%s: row %d, element %d is %.9g, not %.9g", p->name, r,
-                  i, out[i], want);
+            CHECK(fabs(out[i] - want) <= tolerance * (1 + fabs(want)), "%s: row %d, element %d is %.9g, not %.9g",
+                  p->name, r, i, out[i], want);
         }
         digest_floats(out, op->out.width);
     }
@@ -175,8 +177,9 @@ static void check_problem(const problem* p, const double* expected, double toler
     for (int i = 1; i < machine_count; i++) {
         run(&machines[i], p, other);
         for (int64_t f = 0; f < p->floats; f++) {
-            CHECK(memcmp(&other[f], &result[f], 4) == 0, "%s: simd %d, %d threads: float %lld is %.9g, plain gives %.9g",
-                  p->name, machines[i].simd, machines[i].threads, (long long)f, other[f], result[f]);
+            CHECK(memcmp(&other[f], &result[f], 4) == 0,
+                  "%s: simd %d, %d threads: float %lld is %.9g, plain gives %.9g", p->name, machines[i].simd,
+                  machines[i].threads, (long long)f, other[f], result[f]);
         }
     }
     free(other);
@@ -236,7 +239,8 @@ static void test_linear(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32
     lm_view out = place(&end, rows, n, &seed);
     make_image(&p, end, &seed);
     p.step = (lm_step){.rows = rows, .panel = panel.data, .panel_bytes = panel_bytes};
-    p.ops[0] = (lm_op){.code = LM_OP_LINEAR, .out = out, .a = a, .weight_stride = stride, .weight_rows = n, .dtype = dtype};
+    p.ops[0] =
+        (lm_op){.code = LM_OP_LINEAR, .out = out, .a = a, .weight_stride = stride, .weight_rows = n, .dtype = dtype};
     if (bias) {
         p.ops[0].vector = vector;
         p.ops[0].vector_length = n;
@@ -318,7 +322,7 @@ static void test_linears(void) {
     }
 }
 
-/* -- ops over rows -------------------------------------------------------------------------------------------------- */
+/* -- ops over rows ----------------------------------------------------------------------------------------------- */
 
 static void test_embed(uint64_t seed, int32_t rows, int32_t width, int32_t dtype) {
     int64_t offset = random_int(&seed, 0, 7);
@@ -353,8 +357,13 @@ static void test_rms_norm(uint64_t seed, int32_t rows, int32_t groups, int32_t w
         vector[i] = random_float(&seed);
     }
     p.step = (lm_step){.rows = rows};
-    p.ops[0] = (lm_op){.code = LM_OP_RMS_NORM, .out = out, .a = a, .vector = vector, .vector_length = width,
-                       .heads = groups, .epsilon = 1e-5f};
+    p.ops[0] = (lm_op){.code = LM_OP_RMS_NORM,
+                       .out = out,
+                       .a = a,
+                       .vector = vector,
+                       .vector_length = width,
+                       .heads = groups,
+                       .epsilon = 1e-5f};
     double* expected = malloc((size_t)rows * groups * width * sizeof(double));
     for (int32_t r = 0; r < rows; r++) {
         for (int32_t g = 0; g < groups; g++) {
@@ -389,8 +398,14 @@ static void test_rope(uint64_t seed, int32_t rows, int32_t heads, int32_t head_d
         memcpy(inputs.data + offset + i * 4, &x, 4);
     }
     p.step = (lm_step){.rows = rows, .inputs = inputs.data, .inputs_bytes = bytes};
-    p.ops[0] = (lm_op){.code = LM_OP_ROPE, .out = a, .a = a, .input_offset = offset, .kind = kind, .heads = heads,
-                       .head_dim = head_dim, .rotary_dim = rotary_dim};
+    p.ops[0] = (lm_op){.code = LM_OP_ROPE,
+                       .out = a,
+                       .a = a,
+                       .input_offset = offset,
+                       .kind = kind,
+                       .heads = heads,
+                       .head_dim = head_dim,
+                       .rotary_dim = rotary_dim};
     double* expected = malloc((size_t)rows * a.width * sizeof(double));
     for (int32_t r = 0; r < rows; r++) {
         for (int32_t i = 0; i < a.width; i++) {
@@ -451,7 +466,8 @@ static void test_activation(uint64_t seed, int32_t rows, int32_t width, int32_t 
         }
     }
     float* result = malloc((size_t)p.floats * 4);
-    check_problem(&p, expected, 4e-6, result); /* 1 + erf and 1 + tanh cancel for x < 0: an absolute error of x * 2^-24 */
+    check_problem(&p, expected, 4e-6,
+                  result); /* 1 + erf and 1 + tanh cancel for x < 0: an absolute error of x * 2^-24 */
     free(result);
     free(expected);
     free(p.image);
@@ -578,15 +594,28 @@ static void attend(const machine* m, const attention* t, int32_t chunk, const fl
             break;
         }
         int32_t stride = (int32_t)row_floats;
-        lm_view views[4] = {{0, stride, q_width}, {q_width, stride, k_width}, {q_width + k_width, stride, v_width},
+        lm_view views[4] = {{0, stride, q_width},
+                            {q_width, stride, k_width},
+                            {q_width + k_width, stride, v_width},
                             {q_width + k_width + v_width, stride, out_width}};
         lm_op ops[2] = {
             {.code = LM_OP_KV_STORE, .out = views[3], .a = views[1], .b = views[2], .layer = 1},
-            {.code = LM_OP_ATTENTION, .out = views[3], .a = views[0], .layer = 1, .heads = t->heads,
-             .head_dim = t->head_dim, .window = t->window, .scale = 0.25f},
+            {.code = LM_OP_ATTENTION,
+             .out = views[3],
+             .a = views[0],
+             .layer = 1,
+             .heads = t->heads,
+             .head_dim = t->head_dim,
+             .window = t->window,
+             .scale = 0.25f},
         };
-        lm_step step = {.rows = rows, .sequences = t->sequences, .positions = positions, .sequence = sequence, .kv = kv,
-                        .activations = memory, .activations_bytes = most * row_floats * 4};
+        lm_step step = {.rows = rows,
+                        .sequences = t->sequences,
+                        .positions = positions,
+                        .sequence = sequence,
+                        .kv = kv,
+                        .activations = memory,
+                        .activations_bytes = most * row_floats * 4};
         MUST(lm_submit(m->queue, ops, 2, &step, NULL));
         for (int32_t i = 0; i < rows; i++) {
             memcpy(out + (int64_t)(base[sequence[i]] + positions[i]) * out_width,
@@ -612,14 +641,16 @@ static void check_attention(const attention* t, const float* q, const float* k, 
         double* weights = malloc((size_t)t->lengths[s] * sizeof(double));
         double* values = malloc((size_t)t->head_dim_v * sizeof(double));
         int32_t every = t->lengths[s] < 300 ? 1 : 61; /* of a long sequence some rows are enough */
-        for (int32_t i = 0; i < t->lengths[s]; i += i + every < t->lengths[s] ? every : t->lengths[s] - i - 1 + (i + 1 == t->lengths[s])) {
+        for (int32_t i = 0; i < t->lengths[s];
+             i += i + every < t->lengths[s] ? every : t->lengths[s] - i - 1 + (i + 1 == t->lengths[s])) {
             int32_t first = t->window > 0 && i + 1 > t->window ? i + 1 - t->window : 0;
             for (int32_t h = 0; h < t->heads; h++) {
                 double max = -INFINITY;
                 for (int32_t p = first; p <= i; p++) {
                     double score = 0;
                     for (int32_t d = 0; d < t->head_dim; d++) {
-                        score += q[((int64_t)(base + i) * t->heads + h) * t->head_dim + d]
+                        score +=
+                            q[((int64_t)(base + i) * t->heads + h) * t->head_dim + d]
                             * cached(k[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim + d], t->dtype);
                     }
                     weights[p] = score * 0.25;
@@ -631,14 +662,16 @@ static void check_attention(const attention* t, const float* q, const float* k, 
                     double weight = exp(weights[p] - max);
                     sum += weight;
                     for (int32_t d = 0; d < t->head_dim_v; d++) {
-                        values[d] += weight
+                        values[d] +=
+                            weight
                             * cached(v[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim_v + d], t->dtype);
                     }
                 }
                 for (int32_t d = 0; d < t->head_dim_v; d++) {
                     float got = out[((int64_t)(base + i) * t->heads + h) * t->head_dim_v + d];
-                    CHECK(fabs(got - values[d] / sum) <= 3e-6, "attention: position %d, head %d, element %d is %.9g, not %.9g",
-                          i, h, d, got, values[d] / sum);
+                    CHECK(fabs(got - values[d] / sum) <= 3e-6,
+                          "attention: position %d, head %d, element %d is %.9g, not %.9g", i, h, d, got,
+                          values[d] / sum);
                 }
             }
         }
@@ -697,7 +730,8 @@ static void test_attention(uint64_t seed, attention t, int thorough) {
         attend(last, &alone, t.lengths[s], q + (int64_t)base * t.heads * t.head_dim,
                k + (int64_t)base * t.kv_heads * t.head_dim, v + (int64_t)base * t.kv_heads * t.head_dim_v, other);
         CHECK(memcmp(out + (int64_t)base * t.heads * t.head_dim_v, other,
-                     (size_t)t.lengths[s] * t.heads * t.head_dim_v * 4) == 0,
+                     (size_t)t.lengths[s] * t.heads * t.head_dim_v * 4)
+                  == 0,
               "attention: sequence %d alone gives other bits", s);
         base += t.lengths[s];
     }
@@ -708,7 +742,67 @@ static void test_attention(uint64_t seed, attention t, int thorough) {
     free(other);
 }
 
+/* Packed output rows keep the positions and sequences of the rows that they come from, when they are stored and
+ * attended to. */
+static void test_attention_of_output_rows(const machine* m) {
+    enum { ROWS = 6, WIDTH = 32 };
+    const int32_t positions[ROWS] = {0, 1, 2, 0, 1, 2};
+    const int32_t sequence[ROWS] = {0, 0, 0, 1, 1, 1};
+    const int32_t index[ROWS] = {4, 1, 5, 0, 3, 2};
+    const lm_kv_layer layer = {2, 16, 16, 0};
+    lm_kv* kv[2];
+    MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, &kv[0]));
+    MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, &kv[1]));
+    float* x; // 8 of (ROWS, WIDTH): q, k, v, out, and the same of the packed rows
+    int64_t bytes = 8 * ROWS * WIDTH * 4;
+    MUST(lm_device_alloc(m->device, bytes, (void**)&x));
+    lm_view views[8];
+    uint64_t seed = 4;
+    for (int32_t i = 0; i < 8 * ROWS * WIDTH; i++) {
+        x[i] = random_float(&seed);
+        views[i / (ROWS * WIDTH)] = (lm_view){i / (ROWS * WIDTH) * ROWS * WIDTH, WIDTH, WIDTH};
+    }
+    lm_step step = {.rows = ROWS,
+                    .output_rows = ROWS,
+                    .sequences = 2,
+                    .positions = positions,
+                    .sequence = sequence,
+                    .output_index = index,
+                    .kv = kv,
+                    .activations = x,
+                    .activations_bytes = bytes};
+    lm_op store = {.code = LM_OP_KV_STORE, .out = views[3], .a = views[1], .b = views[2]};
+    lm_op attention = {
+        .code = LM_OP_ATTENTION, .out = views[3], .a = views[0], .heads = 2, .head_dim = 16, .scale = 0.3f};
+    lm_op all[2] = {store, attention};
+    MUST(lm_submit(m->queue, all, 2, &step, NULL));
+    float expected[ROWS * WIDTH];
+    memcpy(expected, x + views[3].offset, sizeof expected);
+    for (int32_t p = 0; p < 3; p++) {
+        lm_op gather = {.code = LM_OP_GATHER_ROWS, .row_set = LM_ROWS_OUTPUT, .out = views[4 + p], .a = views[p]};
+        MUST(lm_submit(m->queue, &gather, 1, &step, NULL));
+    }
+    memset(x + views[1].offset, 0, 2 * ROWS * WIDTH * 4);
+    MUST(lm_submit(m->queue, &store, 1, &step, NULL)); /* the caches are zero again */
+    store = (lm_op){.code = LM_OP_KV_STORE, .row_set = LM_ROWS_OUTPUT, .out = views[7], .a = views[5], .b = views[6]};
+    attention.row_set = LM_ROWS_OUTPUT;
+    attention.out = views[7];
+    attention.a = views[4];
+    lm_op packed[2] = {store, attention};
+    MUST(lm_submit(m->queue, packed, 2, &step, NULL));
+    for (int32_t r = 0; r < ROWS; r++) {
+        CHECK(memcmp(x + views[7].offset + r * WIDTH, expected + index[r] * WIDTH, WIDTH * 4) == 0,
+              "simd %d, %d threads: packed row %d differs from row %d", m->simd, m->threads, r, index[r]);
+    }
+    MUST(lm_device_free(m->device, x, bytes));
+    MUST(lm_kv_destroy(kv[0]));
+    MUST(lm_kv_destroy(kv[1]));
+}
+
 static void test_attentions(void) {
+    for (int i = 0; i < machine_count; i++) {
+        test_attention_of_output_rows(&machines[i]);
+    }
     uint64_t seed = 2000000;
     test_attention(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, {1}}, 1);
     test_attention(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 2, {70, 130}}, 1);

@@ -1,6 +1,7 @@
 /*
- * test_pool.c: the threads of a device: many devices opened and closed, more threads than cores, submissions from several
- * threads in turn and at once, many small ops in one submission, signals, and what happens when no thread can be had.
+ * test_pool.c: the threads of a device: many devices opened and closed, more threads than cores, submissions from
+ * several threads in turn and at once, many small ops in one submission, signals, and what happens when no thread can
+ * be had.
  */
 #define _GNU_SOURCE
 #include "test.h"
@@ -48,7 +49,8 @@ static int threads_of_this_process(void) {
 
 static void test_open_and_close(void) {
     lm_device* first;
-    MUST(lm_device_open(&(lm_device_options){.threads = 2}, &first)); /* a sanitizer starts a thread of its own by now */
+    MUST(
+        lm_device_open(&(lm_device_options){.threads = 2}, &first)); /* a sanitizer starts a thread of its own by now */
     MUST(lm_device_close(first));
     int before = threads_of_this_process();
     for (int i = 0; i < 200; i++) {
@@ -144,11 +146,20 @@ static void test_no_threads(void) {
     int threads = threads_of_this_process();
     struct rlimit none = {1 << 20, before.rlim_max};
     setrlimit(RLIMIT_AS, &none);
-    lm_device* device;
+    void* room = mmap(NULL, 64 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    lm_device* device = NULL;
     int32_t status = lm_device_open(&(lm_device_options){.threads = 64}, &device);
     setrlimit(RLIMIT_AS, &before);
-    CHECK(status == LM_ERROR_DEVICE && strstr(last_error(), "could not be started") != NULL, "%d: %s", status, last_error());
-    CHECK(device == NULL && threads_of_this_process() == threads, "%d threads, %d before", threads_of_this_process(), threads);
+    if (room != MAP_FAILED) { /* a system that does not enforce this limit: nothing to see */
+        munmap(room, 64 << 20);
+        MUST(status);
+        MUST(lm_device_close(device));
+        return;
+    }
+    CHECK(status == LM_ERROR_DEVICE && strstr(last_error(), "could not be started") != NULL, "%d: %s", status,
+          last_error());
+    CHECK(device == NULL && threads_of_this_process() == threads, "%d threads, %d before", threads_of_this_process(),
+          threads);
 #endif
 }
 

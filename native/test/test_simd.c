@@ -1,6 +1,6 @@
 /*
- * test_simd.c: the 16-lane vector and its exp, tanh, erf, built once for each instruction set: all 65536 values of f16 and
- * bf16, rounding to f16, accuracy in units in the last place, infinities, NaN, and the order of the sum.
+ * test_simd.c: the 16-lane vector and its exp, tanh, erf, built once for each instruction set: all 65536 values of f16
+ * and bf16, rounding to f16, accuracy in units in the last place, infinities, NaN, and the order of the sum.
  */
 #include "cpu/vmath.h"
 
@@ -24,8 +24,9 @@ static float of_bits(uint32_t bits) {
 static double f16_value(uint32_t h) {
     int exponent = h >> 10 & 31;
     double fraction = h & 1023;
-    double magnitude = exponent == 31 ? (fraction == 0 ? INFINITY : NAN)
-        : exponent == 0 ? ldexp(fraction, -24) : ldexp(1024 + fraction, exponent - 25);
+    double magnitude = exponent == 31  ? (fraction == 0 ? INFINITY : NAN)
+                       : exponent == 0 ? ldexp(fraction, -24)
+                                       : ldexp(1024 + fraction, exponent - 25);
     return h & 0x8000 ? -magnitude : magnitude;
 }
 
@@ -41,7 +42,8 @@ static void test_widening(void) {
         v_store(bf16, v_load_bf16(h));
         for (uint32_t i = 0; i < LM_LANES; i++) {
             double want = f16_value(first + i);
-            CHECK(isnan(want) ? isnan(f16[i]) : bits_of(f16[i]) == bits_of((float)want), "f16 0x%04x gives %g", first + i, f16[i]);
+            CHECK(isnan(want) ? isnan(f16[i]) : bits_of(f16[i]) == bits_of((float)want), "f16 0x%04x gives %g",
+                  first + i, f16[i]);
             CHECK(bits_of(bf16[i]) == (first + i) << 16 || isnan(bf16[i]), "bf16 0x%04x gives %g", first + i, bf16[i]);
             CHECK(isnan(bf16[i]) == (((first + i) & 0x7fff) > 0x7f80), "bf16 0x%04x gives %g", first + i, bf16[i]);
         }
@@ -110,7 +112,8 @@ static double ulps(float got, double want) {
     return fabs(got - want) / ldexp(1, (exponent < -125 ? -125 : exponent) - 24);
 }
 
-static void sweep(const char* name, float (*function)(float), double (*exact)(double), float from, float to, double most) {
+static void sweep(const char* name, float (*function)(float), double (*exact)(double), float from, float to,
+                  double most) {
     double worst = 0;
     float where = 0;
     for (int i = 0; i <= 100000; i++) {
@@ -134,9 +137,12 @@ static void test_functions(void) {
     sweep("erf", one_erf, erf, -1, 1, 2);
     sweep("erf", one_erf, erf, -1e-6f, 1e-6f, 2);
     CHECK(one_exp(INFINITY) == INFINITY && bits_of(one_exp(-INFINITY)) == 0 && one_exp(0) == 1, "exp at its ends");
-    CHECK(one_exp(-104.5f) == 0 && one_exp(-200) == 0 && isinf(one_exp(88.73f)) && isinf(one_exp(1e30f)), "exp beyond floats");
-    CHECK(one_tanh(INFINITY) == 1 && one_tanh(-INFINITY) == -1 && one_tanh(50) == 1 && one_tanh(-1e30f) == -1, "tanh at its ends");
-    CHECK(one_erf(INFINITY) == 1 && one_erf(-INFINITY) == -1 && one_erf(1e30f) == 1 && one_erf(-6) == -1, "erf at its ends");
+    CHECK(one_exp(-104.5f) == 0 && one_exp(-200) == 0 && isinf(one_exp(88.73f)) && isinf(one_exp(1e30f)),
+          "exp beyond floats");
+    CHECK(one_tanh(INFINITY) == 1 && one_tanh(-INFINITY) == -1 && one_tanh(50) == 1 && one_tanh(-1e30f) == -1,
+          "tanh at its ends");
+    CHECK(one_erf(INFINITY) == 1 && one_erf(-INFINITY) == -1 && one_erf(1e30f) == 1 && one_erf(-6) == -1,
+          "erf at its ends");
     CHECK(isnan(one_exp(NAN)) && isnan(one_tanh(NAN)) && isnan(one_erf(NAN)), "NaN");
     CHECK(bits_of(one_tanh(-0.0f)) == 0x80000000 && bits_of(one_erf(-0.0f)) == 0x80000000, "the sign of zero");
 }

@@ -35,9 +35,9 @@ static void chunk(const void* work, int32_t index, int32_t thread) {
     const lm_op* op = w->op;
     int32_t width = op->a.width;
     for (int64_t r = lm_part(w->rows, index, w->chunks); r < lm_part(w->rows, index + 1, w->chunks); r++) {
-        const float* a = lm_row(w->step, &op->a, r);                                 // (width)
+        const float* a = lm_row(w->step, &op->a, r);                           // (width)
         const float* b = op->b.width == 0 ? NULL : lm_row(w->step, &op->b, r); // (width)
-        float* out = lm_row(w->step, &op->out, r);                                   // (width)
+        float* out = lm_row(w->step, &op->out, r);                             // (width)
         switch (op->kind) {
         case LM_ACTIVATION_SILU:
             activate_row(out, a, b, width, LM_ACTIVATION_SILU);

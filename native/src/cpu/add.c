@@ -7,9 +7,9 @@ static void chunk(const void* work, int32_t index, int32_t thread) {
     const lm_op* op = w->op;
     int32_t width = op->a.width;
     for (int64_t r = lm_part(w->rows, index, w->chunks); r < lm_part(w->rows, index + 1, w->chunks); r++) {
-        const float* a = lm_row(w->step, &op->a, r);     // (width)
-        const float* b = lm_row(w->step, &op->b, r);     // (width)
-        float* out = lm_row(w->step, &op->out, r); // (width)
+        const float* a = lm_row(w->step, &op->a, r); // (width)
+        const float* b = lm_row(w->step, &op->b, r); // (width)
+        float* out = lm_row(w->step, &op->out, r);   // (width)
         for (int32_t i = 0; i < width; i += LM_LANES) {
             v_store_n(out + i, v_add(v_load_n(a + i, width - i), v_load_n(b + i, width - i)), width - i);
         }

@@ -1,10 +1,10 @@
 /*
  * attention.c: out = softmax(scale * q k^T) v over the positions that a row sees.
  *
- * Positions are taken in absolute blocks of 64 with a running maximum (online softmax, Milakov & Gimelshein 2018), and the
- * blocks in absolute segments of 1024, each begun afresh; segments are then joined in their order. So the bits of a row
- * depend on its position and window alone: not on how the prompt was cut into sweeps, nor on whether one thread took all
- * segments or each another. Keys and values are read once for all query heads that share them.
+ * Positions are taken in absolute blocks of 64 with a running maximum (online softmax, Milakov & Gimelshein 2018), and
+ * the blocks in absolute segments of 1024, each begun afresh; segments are then joined in their order. So the bits of a
+ * row depend on its position and window alone: not on how the prompt was cut into sweeps, nor on whether one thread
+ * took all segments or each another. Keys and values are read once for all query heads that share them.
  */
 #include "kernels.h"
 
@@ -14,6 +14,7 @@
 enum {
     BLOCK = 64,
     SEGMENT = 1024,
+    AHEAD = 8,    /* values to prefetch, in positions */
     RUN_ROWS = 8, /* rows of one sequence that go through the blocks together, while these are in cache */
 };
 
@@ -22,18 +23,18 @@ typedef struct attention {
     const lm_op* op;
     int32_t rows;
     int32_t kv_heads;
-    int32_t group;      /* query heads of a KV head */
+    int32_t group; /* query heads of a KV head */
     int32_t head_dim;
     int32_t head_dim_v;
-    int32_t slot;       /* floats of one state */
+    int32_t slot; /* floats of one state */
     int32_t run_rows;
-    int32_t row_runs;   /* ceil(rows / run_rows) */
-    int32_t segments;   /* of the longest row if they are spread over threads, else 0 */
+    int32_t row_runs; /* ceil(rows / run_rows) */
+    int32_t segments; /* of the longest row if they are spread over threads, else 0 */
     int64_t jobs;
     int32_t chunks;
 } attention;
 
-/* The softmax of one query over some positions: values (slot - 16), weighted by exp(score - max); max; sum of weights. */
+/* The softmax of one query over some positions: values (slot - 16) weighted by exp(score - max), max, sum of weights. */
 static float* state_max(const attention* t, float* state) {
     return state + t->slot - LM_LANES;
 }
@@ -78,7 +79,7 @@ LM_INLINE void score_tile(const attention* t, float* scores, const float* q, con
         sums[i] = v_zero();
     }
     int64_t stride = t->head_dim * lm_dtype_bytes(dtype);
-    dot_tile(sums, nh, np, q, t->head_dim, b->keys + p * stride, stride, t->head_dim, dtype, 0);
+    dot_tile(sums, nh, np, q, t->head_dim, b->keys + p * stride, stride, t->head_dim, dtype, stride);
     LM_UNROLL
     for (int h = 0; h < nh; h++) {
         LM_UNROLL
@@ -126,6 +127,7 @@ LM_INLINE void value_tile(const attention* t, float* states, const float* factor
     int32_t left = t->head_dim_v - d; /* below nv * LM_LANES only where nv is 1 */
     for (int32_t p = b->first; p < b->last; p++) {
         const uint8_t* value = b->values + ((int64_t)p * t->head_dim_v + d) * element;
+        LM_PREFETCH((uintptr_t)value + (uintptr_t)(AHEAD * t->head_dim_v * element));
         v x[LM_TILE_MOST];
         LM_UNROLL
         for (int j = 0; j < nv; j++) {
@@ -199,9 +201,9 @@ static void attend(const attention* t, float* states, int32_t r, int32_t last, i
     const lm_kv_slot* layer = &kv->layers[t->op->layer];
     int64_t element = lm_dtype_bytes(kv->dtype);
     const uint8_t* keys = (const uint8_t*)kv->memory + layer->keys
-        + (int64_t)kv_head * kv->capacity * t->head_dim * element; // (capacity, head_dim)
+                          + (int64_t)kv_head * kv->capacity * t->head_dim * element; // (capacity, head_dim)
     const uint8_t* values = (const uint8_t*)kv->memory + layer->values
-        + (int64_t)kv_head * kv->capacity * t->head_dim_v * element; // (capacity, head_dim_v)
+                            + (int64_t)kv_head * kv->capacity * t->head_dim_v * element; // (capacity, head_dim_v)
     for (int64_t start = segment * SEGMENT; start < (segment + 1) * SEGMENT; start += BLOCK) {
         for (int32_t i = r; i < last; i++) {
             int64_t from;
@@ -309,7 +311,8 @@ static void rows_chunk(const void* work, int32_t index, int32_t thread) {
 
 /* The state of a query head over one segment, where segments are spread over threads. */
 static float* spread_state(const attention* t, int64_t r, int64_t kv_head, int64_t segment) {
-    return t->run->scratch + ((r * t->kv_heads + kv_head) * t->segments + segment) * t->group * t->slot; // (group, slot)
+    return t->run->scratch
+           + ((r * t->kv_heads + kv_head) * t->segments + segment) * t->group * t->slot; // (group, slot)
 }
 
 /* A job is a row, a KV head and a segment. */

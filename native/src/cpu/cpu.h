@@ -53,8 +53,8 @@ static inline float* lm_row(const lm_step* step, const lm_view* view, int64_t r)
 }
 
 /*
- * Chunks for work of `items` equal parts: about as many floats in each as are worth a thread's while, and no more chunks
- * than let the threads even out. Part i of n is items lm_part(items, i, n) to lm_part(items, i + 1, n).
+ * Chunks for work of `items` equal parts: about as many floats in each as are worth a thread's while, and no more
+ * chunks than let the threads even out. Part i of n is items lm_part(items, i, n) to lm_part(items, i + 1, n).
  */
 static inline int32_t lm_chunks(int64_t items, int64_t floats_per_item, int32_t threads) {
     int64_t worth = items * floats_per_item / 16384;

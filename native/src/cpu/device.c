@@ -44,8 +44,8 @@ static int32_t simd_supported(void) {
     __builtin_cpu_init(); /* asks xgetbv too whether the registers are saved */
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c) {
         supported |= 1 << LM_SIMD_AVX2;
-        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
-            && __builtin_cpu_supports("avx512vl")) {
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+            && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
             supported |= 1 << LM_SIMD_AVX512;
         }
     }
@@ -84,18 +84,19 @@ static int32_t choose_simd(int32_t asked, int32_t supported, int32_t* out) {
             asked--;
         }
         if (asked == LM_SIMD_AUTO) {
-            return lm_fail(LM_ERROR_UNSUPPORTED, "LAMINA_SIMD=%s is no instruction set; use plain, avx2, avx512 or neon",
-                           name);
+            return lm_fail(LM_ERROR_UNSUPPORTED,
+                           "LAMINA_SIMD=%s is no instruction set; use plain, avx2, avx512 or neon", name);
         }
     }
     if (asked == LM_SIMD_AUTO) {
-        for (asked = LM_SIMD_NEON; (supported & 1 << asked) == 0;) { /* the codes ascend with width on each architecture */
+        for (asked = LM_SIMD_NEON;
+             (supported & 1 << asked) == 0;) { /* the codes ascend with width on each architecture */
             asked--;
         }
     }
     if ((supported & 1 << asked) == 0) {
-        return lm_fail(LM_ERROR_UNSUPPORTED, "%s asks for the instruction set %s, which this processor or system lacks", by,
-                       simd_names[asked]);
+        return lm_fail(LM_ERROR_UNSUPPORTED, "%s asks for the instruction set %s, which this processor or system lacks",
+                       by, simd_names[asked]);
     }
     *out = asked;
     return LM_OK;

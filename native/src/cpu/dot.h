@@ -9,9 +9,10 @@
 #define LM_TILE_MOST 8 /* the most rows of either side of a tile */
 
 /*
- * sums[m * nr + n] += a row m * w row n, lane by lane over k elements: mr rows of a, a_stride floats apart, and nr rows of
- * w, w_stride bytes apart, in dtype. mr, nr and dtype are constants, so that the sums stay in registers. w comes from
- * memory where ahead > 0: bytes to prefetch ahead, going over from the end of these rows to the nr rows that follow.
+ * sums[m * nr + n] += a row m * w row n, lane by lane over k elements: mr rows of a, a_stride floats apart, and nr rows
+ * of w, w_stride bytes apart, in dtype. mr, nr and dtype are constants, so that the sums stay in registers. w comes
+ * from memory where ahead > 0: bytes to prefetch ahead, going over from the end of these rows to the nr rows that
+ * follow.
  */
 LM_INLINE void dot_tile(v* sums, int mr, int nr, const float* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
                         int32_t k, int32_t dtype, int64_t ahead) {

@@ -1,8 +1,8 @@
 /*
  * linear.c: out[r, n] = sum over k of a[r, k] * weight[n, k] + bias[n].
  *
- * Every output element is one canonical sum (simd.h), whatever the tile that it is computed in; so its bits depend neither
- * on the other rows nor on the cut of the weight into panels and chunks. Two ways to walk the same sums:
+ * Every output element is one canonical sum (simd.h), whatever the tile that it is computed in; so its bits depend
+ * neither on the other rows nor on the cut of the weight into panels and chunks. Two ways to walk the same sums:
  *
  *   few rows    the weight is read once, straight from the panel, several of its rows at a time: memory is the limit
  *   many rows   blocks of the weight are widened to f32 once and meet blocks of rows while both are in cache; sums that
@@ -18,7 +18,7 @@ enum {
     AHEAD = 768,             /* few rows: bytes of each weight row to prefetch */
     BLOCK_WEIGHTS = 40,      /* many rows: weight rows, */
     BLOCK_ROWS = 60,         /* activation rows */
-    BLOCK_K = 1024,          /* and elements of a block */
+    BLOCK_K = 512,           /* and elements of a block */
     THREAD_SCRATCH = BLOCK_WEIGHTS * BLOCK_K + BLOCK_WEIGHTS * BLOCK_ROWS * LM_LANES, /* floats */
 };
 
@@ -54,8 +54,8 @@ LM_INLINE void few_tile(const linear* t, int mr, int nr, int32_t r, int32_t n, i
         sums[i] = v_zero();
     }
     int64_t stride = t->op->weight_stride;
-    dot_tile(sums, mr, nr, lm_row(t->run->step, &t->op->a, r), t->op->a.stride, t->weight + n * stride, stride, t->k, dtype,
-             AHEAD);
+    dot_tile(sums, mr, nr, lm_row(t->run->step, &t->op->a, r), t->op->a.stride, t->weight + n * stride, stride, t->k,
+             dtype, AHEAD);
     finish(t, sums, mr, nr, r, n);
 }
 
@@ -166,27 +166,38 @@ LM_INLINE void many_tile(const block* b, int mr, int nr, int32_t r, int32_t n) {
     }
 }
 
-LM_INLINE void many_weights(const block* b, int nr, int32_t rows, int32_t n) {
+/* mr rows with weight rows n to end - 1. */
+LM_INLINE void many_tiles(const block* b, int mr, int32_t r, int32_t n, int32_t end) {
+    for (; n + LM_TILE_WEIGHTS <= end; n += LM_TILE_WEIGHTS) {
+        many_tile(b, mr, LM_TILE_WEIGHTS, r, n);
+    }
+    for (; n < end; n++) {
+        many_tile(b, mr, 1, r, n);
+    }
+}
+
+/* All rows of the block with weight rows n to end - 1, which stay in the first-level cache meanwhile. */
+LM_INLINE void many_rows(const block* b, int32_t rows, int32_t n, int32_t end) {
     for (int32_t r = 0; r < rows;) {
         int32_t mr = rows - r < LM_TILE_ROWS ? rows - r : LM_TILE_ROWS;
         switch (mr) {
         case 1:
-            many_tile(b, 1, nr, r, n);
+            many_tiles(b, 1, r, n, end);
             break;
         case 2:
-            many_tile(b, 2, nr, r, n);
+            many_tiles(b, 2, r, n, end);
             break;
 #if LM_TILE_ROWS >= 3
         case 3:
-            many_tile(b, 3, nr, r, n);
+            many_tiles(b, 3, r, n, end);
             break;
 #endif
 #if LM_TILE_ROWS >= 5
         case 4:
-            many_tile(b, 4, nr, r, n);
+            many_tiles(b, 4, r, n, end);
             break;
         default:
-            many_tile(b, 5, nr, r, n);
+            many_tiles(b, 5, r, n, end);
             break;
 #endif
         }
@@ -241,12 +252,8 @@ static void many_chunk(const void* work, int32_t index, int32_t thread) {
         b.begins = b.k == 0;
         b.ends = b.k + b.length == t->k;
         widen(scratch, t, first_weight, b.weight_rows, b.k, b.length, b.stride);
-        int32_t n = 0;
-        for (; n + LM_TILE_WEIGHTS <= b.weight_rows; n += LM_TILE_WEIGHTS) {
-            many_weights(&b, LM_TILE_WEIGHTS, rows, n);
-        }
-        for (; n < b.weight_rows; n++) {
-            many_weights(&b, 1, rows, n);
+        for (int32_t n = 0; n < b.weight_rows; n += LM_TILE_GROUP) {
+            many_rows(&b, rows, n, b.weight_rows - n < LM_TILE_GROUP ? b.weight_rows : n + LM_TILE_GROUP);
         }
     }
 }

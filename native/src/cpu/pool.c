@@ -1,9 +1,10 @@
 /*
  * pool.c: the threads of a device.
  *
- * An op is cut into more chunks than there are threads, and each thread takes the next one when it is free. An op is done
- * when its chunks are done, not when all threads have arrived: a thread that lost its core while it held no chunk delays
- * nobody. Whoever waits spins for a few microseconds and then sleeps, which gives the core to the thread that needs it.
+ * An op is cut into more chunks than there are threads, and each thread takes the next one when it is free. An op is
+ * done when its chunks are done, not when all threads have arrived: a thread that lost its core while it held no chunk
+ * delays nobody. Whoever waits spins for a few microseconds and then sleeps, which gives the core to the thread that
+ * needs it.
  */
 #define _GNU_SOURCE
 #include "pool.h"
@@ -32,7 +33,7 @@ struct lm_pool {
     atomic_int_fast32_t waiting;    /* 1 while the submitting thread sleeps until unfinished is 0 */
     atomic_int_fast32_t active;     /* 1 between begin and end */
     atomic_int_fast32_t closing;
-    lm_chunk chunk;                 /* the current op: written while there is none, before untaken */
+    lm_chunk chunk; /* the current op: written while there is none, before untaken */
     const void* work;
     int32_t chunks;
     int32_t workers;
@@ -92,7 +93,8 @@ static void* worker_main(void* argument) {
             continue;
         }
         pthread_mutex_lock(&pool->lock);
-        atomic_fetch_add(&pool->sleepers, 1); /* before the check: lm_pool_run stores untaken and then looks for sleepers */
+        atomic_fetch_add(&pool->sleepers,
+                         1); /* before the check: lm_pool_run stores untaken and then looks for sleepers */
         while (atomic_load(&pool->untaken) == 0 && !atomic_load(&pool->closing)) {
             pthread_cond_wait(&pool->wake, &pool->lock);
         }
@@ -196,7 +198,8 @@ void lm_pool_run(lm_pool* pool, lm_chunk chunk, const void* work, int32_t chunks
     }
     if (atomic_load(&pool->unfinished) > 0) {
         pthread_mutex_lock(&pool->lock);
-        atomic_store(&pool->waiting, 1); /* before the check: the last thread counts unfinished down and then looks here */
+        atomic_store(&pool->waiting,
+                     1); /* before the check: the last thread counts unfinished down and then looks here */
         while (atomic_load(&pool->unfinished) > 0) {
             pthread_cond_wait(&pool->done, &pool->lock);
         }

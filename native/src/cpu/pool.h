@@ -17,7 +17,8 @@ void lm_pool_close(lm_pool* pool);
 void lm_pool_begin(lm_pool* pool);
 void lm_pool_end(lm_pool* pool);
 
-/* Calls chunk(work, i, thread) for i in 0 .. chunks - 1, in any order, on whichever threads are free; returns when all are done. */
+/* Calls chunk(work, i, thread) for i in 0 .. chunks - 1, in any order, on whichever threads are free; returns when all
+ * are done. */
 void lm_pool_run(lm_pool* pool, lm_chunk chunk, const void* work, int32_t chunks);
 
 #endif

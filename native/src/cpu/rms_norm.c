@@ -20,8 +20,8 @@ static void chunk(const void* work, int32_t index, int32_t thread) {
     const lm_op* op = w->op;
     int32_t width = op->a.width / op->heads;
     for (int64_t r = lm_part(w->rows, index, w->chunks); r < lm_part(w->rows, index + 1, w->chunks); r++) {
-        const float* a = lm_row(w->step, &op->a, r);     // (heads, width)
-        float* out = lm_row(w->step, &op->out, r); // (heads, width)
+        const float* a = lm_row(w->step, &op->a, r); // (heads, width)
+        float* out = lm_row(w->step, &op->out, r);   // (heads, width)
         for (int32_t h = 0; h < op->heads; h++) {
             norm(out + (int64_t)h * width, a + (int64_t)h * width, op->vector, width, op->epsilon);
         }

@@ -1,9 +1,9 @@
 /*
  * simd.h: the vector of 16 float lanes that every kernel is written in.
  *
- * Each op is compiled once for each instruction set, with LM_ISA naming it, and gives the same bits in all of them. That
- * holds because lanes are independent, each function below is one IEEE 754 operation a lane (or one fixed tree over the
- * lanes), and nothing contracts or reorders them (-ffp-contract=off, no -ffast-math).
+ * Each op is compiled once for each instruction set, with LM_ISA naming it, and gives the same bits in all of them.
+ * That holds because lanes are independent, each function below is one IEEE 754 operation a lane (or one fixed tree
+ * over the lanes), and nothing contracts or reorders them (-ffp-contract=off, no -ffast-math).
  *
  * The canonical sum: element k of a long sum goes to lane k mod 16 by a fused multiply-add, in order of k; lanes beyond
  * the end of the last group of 16 take 0 * 0; v_sum adds lanes 8, 4, 2, 1 apart.
@@ -21,7 +21,7 @@
 #define LM_JOIN(a, b) LM_JOIN_(a, b)
 #define LM_KERNEL(name) LM_JOIN(name, LM_ISA) /* the name of a kernel of this instruction set */
 
-#if defined(LM_SANITIZED) /* speed does not count there, and inlined vectors with their checks take minutes to compile */
+#if defined(LM_SANITIZED) /* inlined vectors full of checks take minutes to compile */
 #define LM_INLINE static __attribute__((noinline, unused))
 #else
 #define LM_INLINE static inline __attribute__((always_inline))

@@ -4,11 +4,12 @@
 
 typedef __m512 v;
 
-/* Register tiles of linear.c: 25 sums, 5 weights and an activation of 32 registers; for one row, 8 streams of weights. */
+/* Register tiles of linear.c: 25 sums, 5 weights and an activation in 32 registers; for one row, 8 weight rows. */
 #define LM_TILE_ROWS 5
 #define LM_TILE_WEIGHTS 5
 #define LM_TILE_WEIGHTS_1 8
-#define LM_TILE_SUMS 16 /* of attention.c: heads x positions, heads x vectors of values */
+#define LM_TILE_GROUP 10 /* weight rows that meet all rows of a block in turn */
+#define LM_TILE_SUMS 16  /* of attention.c: heads x positions, heads x vectors of values */
 
 LM_INLINE v v_zero(void) {
     return _mm512_setzero_ps();

@@ -12,11 +12,13 @@ typedef struct v {
 #define LM_TILE_ROWS 3
 #define LM_TILE_WEIGHTS 2
 #define LM_TILE_WEIGHTS_1 4
-#define LM_TILE_SUMS 4 /* of attention.c: heads x positions, heads x vectors of values */
+#define LM_TILE_GROUP 4 /* weight rows that meet all rows of a block in turn */
+#define LM_TILE_SUMS 4  /* of attention.c: heads x positions, heads x vectors of values */
 
 LM_INLINE v v_set(float x) {
     v r;
-    LM_EACH_QUAD r.q[i] = vdupq_n_f32(x);
+    LM_EACH_QUAD
+        r.q[i] = vdupq_n_f32(x);
     return r;
 }
 
@@ -26,85 +28,100 @@ LM_INLINE v v_zero(void) {
 
 LM_INLINE v v_load(const void* from) {
     v r;
-    LM_EACH_QUAD r.q[i] = vreinterpretq_f32_u8(vld1q_u8((const uint8_t*)from + 16 * i));
+    LM_EACH_QUAD
+        r.q[i] = vreinterpretq_f32_u8(vld1q_u8((const uint8_t*)from + 16 * i));
     return r;
 }
 
 LM_INLINE void v_store(void* to, v a) {
-    LM_EACH_QUAD vst1q_u8((uint8_t*)to + 16 * i, vreinterpretq_u8_f32(a.q[i]));
+    LM_EACH_QUAD
+        vst1q_u8((uint8_t*)to + 16 * i, vreinterpretq_u8_f32(a.q[i]));
 }
 
 LM_INLINE v v_load_f16(const void* from) {
     v r;
-    LM_EACH_QUAD r.q[i] = vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t*)from + 8 * i)));
+    LM_EACH_QUAD
+        r.q[i] = vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t*)from + 8 * i)));
     return r;
 }
 
 LM_INLINE v v_load_bf16(const void* from) {
     v r;
-    LM_EACH_QUAD r.q[i] =
-        vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t*)from + 8 * i)), 16));
+    LM_EACH_QUAD
+        r.q[i] = vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t*)from + 8 * i)), 16));
     return r;
 }
 
 LM_INLINE void v_store_f16(void* to, v a) {
-    LM_EACH_QUAD vst1_u8((uint8_t*)to + 8 * i, vreinterpret_u8_f16(vcvt_f16_f32(a.q[i])));
+    LM_EACH_QUAD
+        vst1_u8((uint8_t*)to + 8 * i, vreinterpret_u8_f16(vcvt_f16_f32(a.q[i])));
 }
 
 LM_INLINE v v_add(v a, v b) {
-    LM_EACH_QUAD a.q[i] = vaddq_f32(a.q[i], b.q[i]);
+    LM_EACH_QUAD
+        a.q[i] = vaddq_f32(a.q[i], b.q[i]);
     return a;
 }
 
 LM_INLINE v v_sub(v a, v b) {
-    LM_EACH_QUAD a.q[i] = vsubq_f32(a.q[i], b.q[i]);
+    LM_EACH_QUAD
+        a.q[i] = vsubq_f32(a.q[i], b.q[i]);
     return a;
 }
 
 LM_INLINE v v_mul(v a, v b) {
-    LM_EACH_QUAD a.q[i] = vmulq_f32(a.q[i], b.q[i]);
+    LM_EACH_QUAD
+        a.q[i] = vmulq_f32(a.q[i], b.q[i]);
     return a;
 }
 
 LM_INLINE v v_div(v a, v b) {
-    LM_EACH_QUAD a.q[i] = vdivq_f32(a.q[i], b.q[i]);
+    LM_EACH_QUAD
+        a.q[i] = vdivq_f32(a.q[i], b.q[i]);
     return a;
 }
 
 LM_INLINE v v_fma(v a, v b, v c) {
-    LM_EACH_QUAD c.q[i] = vfmaq_f32(c.q[i], a.q[i], b.q[i]);
+    LM_EACH_QUAD
+        c.q[i] = vfmaq_f32(c.q[i], a.q[i], b.q[i]);
     return c;
 }
 
 /* Not vminq and vmaxq: those treat NaN and the sign of zero in another way. */
 LM_INLINE v v_min(v a, v b) {
-    LM_EACH_QUAD a.q[i] = vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i]);
+    LM_EACH_QUAD
+        a.q[i] = vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i]);
     return a;
 }
 
 LM_INLINE v v_max(v a, v b) {
-    LM_EACH_QUAD a.q[i] = vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i]);
+    LM_EACH_QUAD
+        a.q[i] = vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i]);
     return a;
 }
 
 LM_INLINE v v_select_less(v a, v b, v x, v y) {
-    LM_EACH_QUAD x.q[i] = vbslq_f32(vcltq_f32(a.q[i], b.q[i]), x.q[i], y.q[i]);
+    LM_EACH_QUAD
+        x.q[i] = vbslq_f32(vcltq_f32(a.q[i], b.q[i]), x.q[i], y.q[i]);
     return x;
 }
 
 LM_INLINE v v_abs(v a) {
-    LM_EACH_QUAD a.q[i] = vabsq_f32(a.q[i]);
+    LM_EACH_QUAD
+        a.q[i] = vabsq_f32(a.q[i]);
     return a;
 }
 
 LM_INLINE v v_copysign(v magnitude, v sign) {
-    LM_EACH_QUAD magnitude.q[i] = vbslq_f32(vdupq_n_u32(0x80000000), sign.q[i], magnitude.q[i]);
+    LM_EACH_QUAD
+        magnitude.q[i] = vbslq_f32(vdupq_n_u32(0x80000000), sign.q[i], magnitude.q[i]);
     return magnitude;
 }
 
 LM_INLINE v v_pow2(v n) {
     v t = v_add(n, v_set(12583039.0f)); /* as in simd_plain.h */
-    LM_EACH_QUAD t.q[i] = vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(t.q[i]), 23));
+    LM_EACH_QUAD
+        t.q[i] = vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(t.q[i]), 23));
     return t;
 }
 

@@ -10,11 +10,13 @@ typedef struct v {
 #define LM_TILE_ROWS 2
 #define LM_TILE_WEIGHTS 2
 #define LM_TILE_WEIGHTS_1 2
-#define LM_TILE_SUMS 4 /* of attention.c: heads x positions, heads x vectors of values */
+#define LM_TILE_GROUP 4 /* weight rows that meet all rows of a block in turn */
+#define LM_TILE_SUMS 4  /* of attention.c: heads x positions, heads x vectors of values */
 
 LM_INLINE v v_set(float x) {
     v r;
-    LM_EACH_LANE r.x[i] = x;
+    LM_EACH_LANE
+        r.x[i] = x;
     return r;
 }
 
@@ -66,7 +68,8 @@ LM_INLINE v v_load_f16(const void* from) {
     uint16_t h[LM_LANES];
     memcpy(h, from, sizeof h);
     v r;
-    LM_EACH_LANE r.x[i] = f16_to_f32(h[i]);
+    LM_EACH_LANE
+        r.x[i] = f16_to_f32(h[i]);
     return r;
 }
 
@@ -74,70 +77,82 @@ LM_INLINE v v_load_bf16(const void* from) {
     uint16_t h[LM_LANES];
     memcpy(h, from, sizeof h);
     v r;
-    LM_EACH_LANE r.x[i] = bits_float((uint32_t)h[i] << 16);
+    LM_EACH_LANE
+        r.x[i] = bits_float((uint32_t)h[i] << 16);
     return r;
 }
 
 LM_INLINE void v_store_f16(void* to, v a) {
     uint16_t h[LM_LANES];
-    LM_EACH_LANE h[i] = f32_to_f16(a.x[i]);
+    LM_EACH_LANE
+        h[i] = f32_to_f16(a.x[i]);
     memcpy(to, h, sizeof h);
 }
 
 LM_INLINE v v_add(v a, v b) {
-    LM_EACH_LANE a.x[i] = a.x[i] + b.x[i];
+    LM_EACH_LANE
+        a.x[i] = a.x[i] + b.x[i];
     return a;
 }
 
 LM_INLINE v v_sub(v a, v b) {
-    LM_EACH_LANE a.x[i] = a.x[i] - b.x[i];
+    LM_EACH_LANE
+        a.x[i] = a.x[i] - b.x[i];
     return a;
 }
 
 LM_INLINE v v_mul(v a, v b) {
-    LM_EACH_LANE a.x[i] = a.x[i] * b.x[i];
+    LM_EACH_LANE
+        a.x[i] = a.x[i] * b.x[i];
     return a;
 }
 
 LM_INLINE v v_div(v a, v b) {
-    LM_EACH_LANE a.x[i] = a.x[i] / b.x[i];
+    LM_EACH_LANE
+        a.x[i] = a.x[i] / b.x[i];
     return a;
 }
 
 LM_INLINE v v_fma(v a, v b, v c) {
-    LM_EACH_LANE c.x[i] = fmaf(a.x[i], b.x[i], c.x[i]);
+    LM_EACH_LANE
+        c.x[i] = fmaf(a.x[i], b.x[i], c.x[i]);
     return c;
 }
 
 LM_INLINE v v_min(v a, v b) {
-    LM_EACH_LANE a.x[i] = a.x[i] < b.x[i] ? a.x[i] : b.x[i];
+    LM_EACH_LANE
+        a.x[i] = a.x[i] < b.x[i] ? a.x[i] : b.x[i];
     return a;
 }
 
 LM_INLINE v v_max(v a, v b) {
-    LM_EACH_LANE a.x[i] = a.x[i] > b.x[i] ? a.x[i] : b.x[i];
+    LM_EACH_LANE
+        a.x[i] = a.x[i] > b.x[i] ? a.x[i] : b.x[i];
     return a;
 }
 
 LM_INLINE v v_select_less(v a, v b, v x, v y) {
-    LM_EACH_LANE x.x[i] = a.x[i] < b.x[i] ? x.x[i] : y.x[i];
+    LM_EACH_LANE
+        x.x[i] = a.x[i] < b.x[i] ? x.x[i] : y.x[i];
     return x;
 }
 
 LM_INLINE v v_abs(v a) {
-    LM_EACH_LANE a.x[i] = bits_float(float_bits(a.x[i]) & 0x7fffffff);
+    LM_EACH_LANE
+        a.x[i] = bits_float(float_bits(a.x[i]) & 0x7fffffff);
     return a;
 }
 
 LM_INLINE v v_copysign(v magnitude, v sign) {
-    LM_EACH_LANE magnitude.x[i] =
-        bits_float((float_bits(magnitude.x[i]) & 0x7fffffff) | (float_bits(sign.x[i]) & 0x80000000));
+    LM_EACH_LANE
+        magnitude.x[i] = bits_float((float_bits(magnitude.x[i]) & 0x7fffffff) | (float_bits(sign.x[i]) & 0x80000000));
     return magnitude;
 }
 
 /* 1.5 * 2^23 + 127 + n has n + 127, the exponent field wanted, in its lowest bits. */
 LM_INLINE v v_pow2(v n) {
-    LM_EACH_LANE n.x[i] = bits_float(float_bits(n.x[i] + 12583039.0f) << 23);
+    LM_EACH_LANE
+        n.x[i] = bits_float(float_bits(n.x[i] + 12583039.0f) << 23);
     return n;
 }
 

@@ -1,7 +1,7 @@
 /*
- * vmath.h: exp, tanh and erf of 16 lanes, within 2 units in the last place, with the same bits for every instruction set
- * (the C library's differ from system to system). Coefficients: minimax fits of our own in exact rationals of float32,
- * highest power first. Infinities and NaN give what the functions have there.
+ * vmath.h: exp, tanh and erf of 16 lanes, within 2 units in the last place, with the same bits for every instruction
+ * set (the C library's differ from system to system). Coefficients: minimax fits of our own in exact rationals of
+ * float32, highest power first. Infinities and NaN give what the functions have there.
  */
 #ifndef LAMINA_VMATH_H
 #define LAMINA_VMATH_H

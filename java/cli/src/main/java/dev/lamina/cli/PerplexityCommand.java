@@ -46,8 +46,8 @@ final class PerplexityCommand implements Callable<Integer> {
             terminal.interrupts().onSignal(model::cancel);
             var result = model.perplexity(content);
             terminal.interrupts().onSignal(null);
-            terminal.interrupts().check();
             if (result.tokens() == 0) {
+                terminal.interrupts().check();
                 throw new LaminaException(text + " holds no token to score: give at least two tokens of text");
             }
             if (json) {

@@ -274,9 +274,12 @@ class StreamedModelTest {
             assertTrue(big.residentBytes(needs.least(), 64) < big.info().weightBytes(), needs.toString());
             assertEquals(big.info().weightBytes(), big.residentBytes(needs.whole(), 64));
             var directory = big.info().directory().toString();
-            LanguageModel.open(directory, ModelOptions.builder().memory(needs.least()).build()).close();
-            assertThrows(LaminaException.class, () -> LanguageModel.open(directory,
-                    ModelOptions.builder().memory(needs.least() / 2).build()).close());
+            var prompt = Prompt.ids(new int[52]);
+            try (var enough = LanguageModel.open(directory, ModelOptions.builder().memory(needs.least()).build());
+                    var half = LanguageModel.open(directory, ModelOptions.builder().memory(needs.least() / 2).build())) {
+                assertEquals(12, enough.generate(prompt, GREEDY).ids().size());
+                assertThrows(LaminaException.class, () -> half.generate(prompt, GREEDY));
+            }
         }
     }
 

@@ -27,12 +27,6 @@ final class Budget implements AutoCloseable {
     /** A workspace takes at most this share of the budget, unless one row for each sequence needs more. */
     private static final int WORKSPACES_IN_BUDGET = 8;
 
-    /** A panel is never more than this share of the budget, unless it is one row. */
-    private static final int PANELS_IN_BUDGET = 16;
-
-    /** Larger panels make the ring too large for the caches of a processor, and read no faster. */
-    private static final long DEFAULT_PANEL = 8L << 20;
-
     private static final long MEBIBYTE = 1L << 20;
 
     private static final Workspace.Size ONE_ROW = new Workspace.Size(1, 1, 1);
@@ -62,7 +56,7 @@ final class Budget implements AutoCloseable {
      * Makes a budget. Whether it is large enough, the first call tells: only then its needs are known.
      *
      * @param memory bytes
-     * @param askedPanel most bytes of a panel as the user asked; 0 for {@link #defaultPanel}
+     * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
      * @param prefetch panels to read ahead; -1: chosen
      */
     Budget(Weights weights, Device device, Queue queue, long memory, long askedPanel, int prefetch) {
@@ -165,7 +159,7 @@ final class Budget implements AutoCloseable {
     private record Candidate(List<Extent> cycle, long fixedBytes) {}
 
     private Candidate candidate(long budget, Workspace.Size size, long otherBytes) {
-        long panel = askedPanel > 0 ? askedPanel : defaultPanel(budget);
+        long panel = askedPanel > 0 ? askedPanel : Schedule.defaultPanel(budget, weights.schedule().weightBytes());
         var schedule = Schedule.of(weights.program(), weights.checkpoint(), weights.numbers(), panel);
         var plan = ActivationPlan.of(weights.program(), schedule.logitsColumns());
         long fixed = fixedBytes(size, otherBytes) - workspaceBytes(size)
@@ -205,11 +199,6 @@ final class Budget implements AutoCloseable {
         var candidate = candidate(budget, ONE_ROW, otherBytes(positions));
         return Placement.plan(budget, candidate.fixedBytes, weights.files(), candidate.cycle, streamOptions)
                 .resident().stream().mapToLong(panel -> candidate.cycle.get(panel).bytes()).sum();
-    }
-
-    /** Most bytes of a panel under a budget, where nobody asks for another size. */
-    static long defaultPanel(long memory) {
-        return Math.min(DEFAULT_PANEL, memory / PANELS_IN_BUDGET);
     }
 
     private static String exactly(long bytes) {

@@ -22,6 +22,15 @@ import org.jspecify.annotations.Nullable;
  * @param panels the read cycle
  */
 record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
+    /** Larger panels make the ring too large for the caches of a processor, and read no faster. */
+    private static final long LARGEST_PANEL = 8L << 20;
+
+    /** A panel takes at most this share of the budget. */
+    private static final int PANELS_IN_BUDGET = 16;
+
+    /** A tiny budget does not cut a huge model into more panels than this: each takes some Java heap. */
+    private static final int MOST_PANELS = 1 << 15;
+
     /**
      * One op, or the part of one that a panel feeds.
      *
@@ -79,6 +88,24 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
             }
         }
         return new Schedule(prologue, List.copyOf(ops), List.copyOf(panels));
+    }
+
+    /**
+     * Most bytes of a panel, where nobody asks for another size.
+     *
+     * @param memory bytes that Lamina may hold
+     * @param weightBytes bytes of all matrices
+     */
+    static long defaultPanel(long memory, long weightBytes) {
+        return Math.max(Math.min(LARGEST_PANEL, memory / PANELS_IN_BUDGET), weightBytes / MOST_PANELS);
+    }
+
+    /** Bytes of all matrices of a program. */
+    static long weightBytes(Program program, Checkpoint checkpoint) {
+        return program.stages().stream()
+                .flatMap(stage -> stage.ops().stream())
+                .mapToLong(op -> op instanceof Op.Linear linear ? checkpoint.tensor(linear.weight()).bytes() : 0)
+                .sum();
     }
 
     private static void cut(Op.Linear linear, Tensor tensor, int file, long panelBytes, boolean logits,

@@ -70,13 +70,12 @@ final class StreamedModel implements LanguageModel {
         var config = ModelConfig.load(directory);
         var checkpoint = Checkpoint.open(directory);
         long memory = options.memory() > 0 ? options.memory() : FreeMemory.bytes() / 2;
-        long panel = options.panel() > 0 ? options.panel() : Budget.defaultPanel(memory);
         var defaults = GenerationDefaults.load(directory, config);
         var device = Device.openCpu(options.threads());
         var queue = device.openQueue();
         Weights weights = null;
         try {
-            weights = Weights.open(checkpoint, config, device, queue, ioMode(options.io()), panel,
+            weights = Weights.open(checkpoint, config, device, queue, ioMode(options.io()), memory, options.panel(),
                     options.kv() == ModelOptions.KvType.F16);
             var budget = new Budget(weights, device, queue, memory, options.panel(), options.prefetch());
             return new StreamedModel(options, device, queue, weights, budget, defaults, new TextTools(directory));

@@ -40,11 +40,12 @@ record Weights(
     /**
      * Opens the files that a model's program uses, and reads its vectors.
      *
-     * @param panelBytes most bytes of a panel
+     * @param memory bytes that Lamina may hold
+     * @param askedPanel most bytes of a panel as the user asked; 0: chosen
      * @param halfKv whether KV caches are f16
      */
-    static Weights open(Checkpoint checkpoint, ModelConfig config, Device device, Queue queue, IoMode mode, long panelBytes,
-            boolean halfKv) throws IOException {
+    static Weights open(Checkpoint checkpoint, ModelConfig config, Device device, Queue queue, IoMode mode, long memory,
+            long askedPanel, boolean halfKv) throws IOException {
         var program = Architectures.program(config, checkpoint);
         var opened = new LinkedHashMap<Path, DataFile>();
         try {
@@ -58,7 +59,10 @@ record Weights(
                     }
                 }
             }
-            var schedule = Schedule.of(program, checkpoint, numbers, panelBytes);
+            long panel = askedPanel > 0
+                    ? askedPanel
+                    : Schedule.defaultPanel(memory, Schedule.weightBytes(program, checkpoint));
+            var schedule = Schedule.of(program, checkpoint, numbers, panel);
             var embedding = checkpoint.tensor(program.embedding());
             var table = new Sweep.EmbeddingTable(numbers.get(embedding.file()), embedding.offset(),
                     embedding.bytes() / program.tokens());

@@ -23,10 +23,14 @@ import java.util.List;
 import java.util.Locale;
 import java.util.TreeSet;
 import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.ParentCommand;
+import picocli.CommandLine.Spec;
 
 /** {@code lamina doctor}. */
 @Command(
@@ -56,6 +60,13 @@ final class DoctorCommand implements Callable<Integer> {
     @Mixin
     private ModelFolder folder;
 
+    @Option(names = "--context", paramLabel = "N", description = "Positions of the KV cache (default: the least of the"
+            + " model's limit and 4096).")
+    private @Nullable Integer context;
+
+    @Spec
+    private CommandSpec spec;
+
     @Option(names = "--json", description = "Print one JSON object.")
     private boolean json;
 
@@ -66,6 +77,9 @@ final class DoctorCommand implements Callable<Integer> {
 
     @Override
     public Integer call() throws IOException, InterruptedException {
+        if (context != null && context < 1) {
+            throw new ParameterException(spec.commandLine(), "--context must be 1 or more, not " + context);
+        }
         var library = NativeLibrary.load();
         try (var device = Device.openCpu(0)) {
             machine(device.info(), library);
@@ -157,7 +171,7 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("sweep_bytes", model.sweepBytes());
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
         object.addProperty("checksums", checksums);
-        int positions = Math.min(POSITIONS, program.contextLimit());
+        int positions = context != null ? context : Math.min(POSITIONS, program.contextLimit());
         var files = model.checkpoint().files();
         var direct = directReadsOf(files.getFirst());
         line("direct I/O", direct);

@@ -71,7 +71,8 @@ final class StreamedModel implements LanguageModel {
         var checkpoint = Checkpoint.open(directory);
         long memory = options.memory() > 0 ? options.memory() : FreeMemory.bytes() / 2;
         var defaults = GenerationDefaults.load(directory, config);
-        var device = Device.openCpu(options.threads());
+        // The Java runtime knows the limits of a container, which the native one does not.
+        var device = Device.openCpu(options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors());
         var queue = device.openQueue();
         Weights weights = null;
         try {

@@ -18,8 +18,8 @@ import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * The yardstick: plain threads that read files piece by piece into buffers of their own and do nothing with the bytes. It
- * shares no code with what it is compared to.
+ * The yardstick: plain threads that read files piece by piece into buffers of their own and do nothing with the bytes.
+ * It shares no code with what it is compared to.
  */
 final class RawReader implements AutoCloseable {
     private static final int ALIGNMENT = 4096;

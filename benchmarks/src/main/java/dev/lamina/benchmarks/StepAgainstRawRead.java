@@ -13,8 +13,9 @@ import java.util.Locale;
 import java.util.stream.IntStream;
 
 /**
- * Compares a streamed decode step with a raw read of the same bytes, in turn in one run: after each token the model waits
- * while plain threads read as many bytes of the same files as the step streamed. Prints each pair and the medians.
+ * Compares a streamed decode step with a raw read of the same bytes, in turn in one run: after each token the model
+ * waits while plain threads read as many bytes of the same files as the step streamed. Prints each pair and the
+ * medians.
  *
  * <pre>java --enable-native-access=ALL-UNNAMED -cp 'benchmarks/target/lamina-benchmarks.jar:benchmarks/target/lib/*'
  *     dev.lamina.benchmarks.StepAgainstRawRead MODEL [MEMORY [PAIRS]]</pre>
@@ -37,8 +38,9 @@ public final class StepAgainstRawRead {
             var warmUp = GenerationOptions.builder().maxTokens(2).greedy().ignoreEos(true).build();
             GenerationStats stats = model.generate(ids, warmUp).stats();
             long bytes = model.info().weightBytes() - stats.residentBytes();
-            System.out.printf(Locale.ROOT, "%s, %s; %.2f GB a step from disk, %.1f %% resident%n", model.info().device(),
-                    model.info().reading(), bytes / 1e9, 100.0 * stats.residentBytes() / model.info().weightBytes());
+            System.out.printf(Locale.ROOT, "%s, %s; %.2f GB a step from disk, %.1f %% resident%n",
+                    model.info().device(), model.info().reading(), bytes / 1e9,
+                    100.0 * stats.residentBytes() / model.info().weightBytes());
             try (var raw = new RawReader(DirectRead.modelFiles(directory), THREADS, CHUNK,
                     model.info().reading().equals("direct"))) {
                 var pairing = new Pairing(raw, bytes, pairs);
@@ -84,14 +86,16 @@ public final class StepAgainstRawRead {
                     Thread.currentThread().interrupt();
                 }
                 System.out.printf(Locale.ROOT, "step %.3f s (%.2f GB/s)   raw read %.3f s (%.2f GB/s)   ratio %.3f%n",
-                        step[pair], bytes / 1e9 / step[pair], read[pair], bytes / 1e9 / read[pair], step[pair] / read[pair]);
+                        step[pair], bytes / 1e9 / step[pair], read[pair], bytes / 1e9 / read[pair],
+                        step[pair] / read[pair]);
             }
             start = System.nanoTime();
         }
 
         void print() {
             var ratios = IntStream.range(0, step.length).mapToDouble(i -> step[i] / read[i]).toArray();
-            System.out.printf(Locale.ROOT, "medians: step %.3f s, raw read %.3f s, ratio of the medians %.3f, of the pairs %.3f%n",
+            System.out.printf(Locale.ROOT,
+                    "medians: step %.3f s, raw read %.3f s, ratio of the medians %.3f, of the pairs %.3f%n",
                     median(step), median(read), median(step) / median(read), median(ratios));
         }
 

@@ -1,4 +1,6 @@
-/** Measurements: JMH benchmarks of the parts, and programs that compare the whole with something outside the project. */
+/**
+ * Measurements: JMH benchmarks of the parts, and programs that compare the whole with something outside the project.
+ */
 @NullMarked
 package dev.lamina.benchmarks;
 

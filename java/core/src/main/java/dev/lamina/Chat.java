@@ -3,8 +3,8 @@ package dev.lamina;
 import java.util.List;
 
 /**
- * A conversation. Its KV cache is kept, so that a turn computes only what is new. Use it from one thread at a time; close
- * it to free the cache (closing the model does so too).
+ * A conversation. Its KV cache is kept, so that a turn computes only what is new. Use it from one thread at a time;
+ * close it to free the cache (closing the model does so too).
  */
 public interface Chat extends AutoCloseable {
     /**

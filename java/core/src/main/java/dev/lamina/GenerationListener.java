@@ -1,6 +1,8 @@
 package dev.lamina;
 
-/** Told what a generation does, on the thread that called it. What it throws ends the generation and reaches the caller. */
+/**
+ * Told what a generation does, on the thread that called it. What it throws ends the generation and reaches the caller.
+ */
 @FunctionalInterface
 public interface GenerationListener {
     /** A piece of text became certain; the pieces of a generation joined are its text. */

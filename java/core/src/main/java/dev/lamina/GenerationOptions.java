@@ -12,7 +12,8 @@ import org.jspecify.annotations.Nullable;
  * @param topK sample among that many likeliest tokens; 0: among all
  * @param topP sample among the likeliest tokens that together have this probability; 1: among all
  * @param minP sample among tokens that are at least this much as likely as the likeliest; 0: among all
- * @param repetitionPenalty divisor of the positive logits, and factor of the negative ones, of tokens that were seen; 1: none
+ * @param repetitionPenalty divisor of the positive logits, and factor of the negative ones, of tokens that were seen;
+ *     1: none
  * @param seed the same seed gives the same text, in every mode; null: a different text every time
  * @param stop strings at which to stop; they are not part of the text
  * @param ignoreEos whether to go on past the model's end tokens
@@ -31,7 +32,8 @@ public record GenerationOptions(
     public GenerationOptions {
         stop = List.copyOf(stop);
         require(maxTokens >= 0, "maxTokens", maxTokens);
-        require(temperature == null || temperature >= 0 && temperature < Double.POSITIVE_INFINITY, "temperature", temperature);
+        require(temperature == null || temperature >= 0 && temperature < Double.POSITIVE_INFINITY,
+                "temperature", temperature);
         require(topK == null || topK >= 0, "topK", topK);
         require(topP == null || topP > 0 && topP <= 1, "topP", topP);
         require(minP == null || minP >= 0 && minP <= 1, "minP", minP);
@@ -126,7 +128,8 @@ public record GenerationOptions(
 
         /** The options. */
         public GenerationOptions build() {
-            return new GenerationOptions(maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed, stop, ignoreEos);
+            return new GenerationOptions(
+                    maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed, stop, ignoreEos);
         }
     }
 }

@@ -12,7 +12,8 @@ package dev.lamina;
  * @param diskBytes bytes of weights that were read from disk for those sweeps
  * @param embeddingBytes bytes of embedding rows that were read from disk
  * @param paddingBytes bytes that were read only because direct reads are aligned
- * @param unusedReadAheadBytes bytes that were read ahead and dropped, or not used when the call ended (the next call may)
+ * @param unusedReadAheadBytes bytes that were read ahead and dropped, or not used when the call ended (the next call
+ *     may)
  * @param diskWaitSeconds time in which the computation waited for the disk
  * @param residentBytes bytes of weights that stay in memory
  * @param peakHostBytes most host memory that Lamina held: staging ring, resident panels, KV caches, activations

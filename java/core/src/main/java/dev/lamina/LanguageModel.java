@@ -19,8 +19,8 @@ import java.util.ServiceLoader;
  * meanwhile wait their turn, in order of arrival. Run prompts together with {@link #generate(List, GenerationOptions,
  * GenerationListener)}. {@link #cancel} and {@link #close} do not wait for a turn.
  *
- * <p><b>Errors.</b> What goes wrong with files, memory or arguments is a {@link LaminaException}; the model stays usable
- * unless it is closed.
+ * <p><b>Errors.</b> What goes wrong with files, memory or arguments is a {@link LaminaException}; the model stays
+ * usable unless it is closed.
  */
 public interface LanguageModel extends AutoCloseable {
     /**
@@ -33,8 +33,8 @@ public interface LanguageModel extends AutoCloseable {
     }
 
     /**
-     * Opens a model: reads its configuration, headers and small tensors, and detects its family. The tokenizer is read when
-     * it is first needed. Whether the memory is enough is told by the first call that computes.
+     * Opens a model: reads its configuration, headers and small tensors, and detects its family. The tokenizer is read
+     * when it is first needed. Whether the memory is enough is told by the first call that computes.
      *
      * @param model folder of a Hugging Face model in safetensors format, or of a shard set
      * @throws LaminaException if the model is not there, damaged, of an unknown family, or does not fit the options
@@ -42,7 +42,8 @@ public interface LanguageModel extends AutoCloseable {
     static LanguageModel open(String model, ModelOptions options) {
         return ServiceLoader.load(ModelProvider.class, ModelProvider.class.getClassLoader())
                 .findFirst()
-                .orElseThrow(() -> new LaminaException("No model provider on the class path: the jar of Lamina is incomplete."))
+                .orElseThrow(() -> new LaminaException(
+                        "No model provider on the class path: the jar of Lamina is incomplete."))
                 .open(Path.of(model), options);
     }
 
@@ -87,8 +88,8 @@ public interface LanguageModel extends AutoCloseable {
     }
 
     /**
-     * Continues prompts of any lengths together: each sweep through the weights moves all of them by one step. Each result
-     * is the same as if its prompt had run alone.
+     * Continues prompts of any lengths together: each sweep through the weights moves all of them by one step. Each
+     * result is the same as if its prompt had run alone.
      *
      * @return one result for each prompt, in the same order
      */
@@ -115,9 +116,9 @@ public interface LanguageModel extends AutoCloseable {
     void logits(int[] ids, LogitsConsumer consumer);
 
     /**
-     * Scores a text: exp(mean negative log-likelihood) over windows of 512 tokens that do not overlap, each begun with the
-     * BOS token if the tokenizer adds one; the first token of a window is not scored. If it is cancelled, the result covers
-     * the windows that were complete.
+     * Scores a text: exp(mean negative log-likelihood) over windows of 512 tokens that do not overlap, each begun with
+     * the BOS token if the tokenizer adds one; the first token of a window is not scored. If it is cancelled, the
+     * result covers the windows that were complete.
      */
     Perplexity perplexity(String text);
 
@@ -130,7 +131,9 @@ public interface LanguageModel extends AutoCloseable {
     /** The text of token ids, without special tokens. */
     String decode(int[] ids);
 
-    /** Ends the call that computes now, and no other, within one panel; its result says {@link FinishReason#CANCELLED}. */
+    /**
+     * Ends the call that computes now, and no other, within one panel; its result says {@link FinishReason#CANCELLED}.
+     */
     void cancel();
 
     /** Cancels what computes, then frees all memory, threads and files. Closing twice does nothing. */

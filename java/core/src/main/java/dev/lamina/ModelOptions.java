@@ -10,8 +10,8 @@ import java.util.Locale;
  * @param threads threads that compute; 0: one a core
  * @param prefetch panels that are read ahead; 0: reading and computing take turns; -1: chosen for the disk
  * @param panel most bytes of a panel; 0: chosen
- * @param context positions of a KV cache; 0: what a call needs (a conversation: the least of the model's limit, 4096 and
- *     what fits)
+ * @param context positions of a KV cache; 0: what a call needs (a conversation: the least of the model's limit, 4096
+ *     and what fits)
  * @param kv element type of KV caches
  * @param io how files are read
  */
@@ -125,8 +125,8 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
     }
 
     /**
-     * Reads a size: a number, then B, kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024), or K, M, G, T
-     * (powers of 1024), in any case; no unit means bytes.
+     * Reads a size: a number, then B, kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024), or K, M, G,
+     * T (powers of 1024), in any case; no unit means bytes.
      *
      * @return bytes
      * @throws LaminaException if it is no size

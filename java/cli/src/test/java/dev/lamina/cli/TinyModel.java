@@ -15,8 +15,8 @@ import java.util.Map;
 
 /**
  * A Llama that recites: its embedding is the unit matrix, its layer adds nothing, and its head maps each token to the
- * next of a cycle with logit 4, all others having 0. So "a" is continued by "bé" and a space, then the end token, and so
- * on from the beginning.
+ * next of a cycle with logit 4, all others having 0. So "a" is continued by "bé" and a space, then the end token, and
+ * so on from the beginning.
  */
 final class TinyModel {
     static final int WIDTH = 16;

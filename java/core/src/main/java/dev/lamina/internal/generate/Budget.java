@@ -16,9 +16,9 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The host memory that a model may hold, and what is in it: vectors, KV caches of conversations, a workspace, the staging
- * ring, and for the rest resident panels. Before a call takes memory it is prepared here: panels make room where they must,
- * so that the sum stays below the budget at every moment.
+ * The host memory that a model may hold, and what is in it: vectors, KV caches of conversations, a workspace, the
+ * staging ring, and for the rest resident panels. Before a call takes memory it is prepared here: panels make room
+ * where they must, so that the sum stays below the budget at every moment.
  */
 final class Budget implements AutoCloseable {
     /** Rows of a sweep that work on prompts, where memory allows: by then the arithmetic outweighs the reading. */
@@ -70,7 +70,9 @@ final class Budget implements AutoCloseable {
         this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), device);
     }
 
-    /** Whether a call with so many sequences and bytes fits, with room for a workspace that computes many rows at once. */
+    /**
+     * Whether a call with so many sequences and bytes fits, with room for a workspace that computes many rows at once.
+     */
     boolean fitsWell(int sequences, long otherBytes) {
         var size = new Workspace.Size(sequences, sequences, sequences);
         return fits(size, otherBytes + memory / WORKSPACES_IN_BUDGET);
@@ -202,7 +204,9 @@ final class Budget implements AutoCloseable {
     }
 
     private static String exactly(long bytes) {
-        return bytes % MEBIBYTE == 0 ? bytes / MEBIBYTE + "MiB" : bytes % 1024 == 0 ? bytes / 1024 + "KiB" : bytes + "B";
+        return bytes % MEBIBYTE == 0 ? bytes / MEBIBYTE + "MiB"
+                : bytes % 1024 == 0 ? bytes / 1024 + "KiB"
+                : bytes + "B";
     }
 
     private static String mebibytes(long bytes) {

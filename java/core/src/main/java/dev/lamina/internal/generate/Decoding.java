@@ -11,8 +11,8 @@ import java.util.List;
 import java.util.function.BooleanSupplier;
 
 /**
- * The generation loop: sweeps until every answer has ended. Answers that decode move by one token a sweep; the rows that are
- * left go to prompts, in their order, so that a long prompt takes several sweeps.
+ * The generation loop: sweeps until every answer has ended. Answers that decode move by one token a sweep; the rows
+ * that are left go to prompts, in their order, so that a long prompt takes several sweeps.
  */
 final class Decoding {
     private final Sweep sweep;

@@ -6,8 +6,8 @@ import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 
 /**
- * Sums the log-likelihood of each next token of a text, from blocks of logits: for each row the largest logit, the sum of
- * exponentials below it, and the logit of the token that came.
+ * Sums the log-likelihood of each next token of a text, from blocks of logits: for each row the largest logit, the sum
+ * of exponentials below it, and the logit of the token that came.
  */
 final class LogLikelihood implements StreamedModel.ScoreSink {
     private int[] window = {};

@@ -27,7 +27,8 @@ final class LogitsRows implements LogitsSink, AutoCloseable {
     public void accept(int rows, int firstColumn, int columns, MemorySegment block) {
         for (int row = 0; row < rows; row++) {
             MemorySegment.copy(block, ValueLayout.JAVA_FLOAT, (long) Float.BYTES * row * columns,
-                    memory, ValueLayout.JAVA_FLOAT, (long) Float.BYTES * ((long) row * vocabulary + firstColumn), columns);
+                    memory, ValueLayout.JAVA_FLOAT, (long) Float.BYTES * ((long) row * vocabulary + firstColumn),
+                    columns);
         }
     }
 

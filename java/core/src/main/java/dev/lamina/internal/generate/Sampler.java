@@ -6,9 +6,9 @@ import java.util.random.RandomGenerator;
 import java.util.random.RandomGeneratorFactory;
 
 /**
- * Chooses the next token of one sequence. The order of the filters is that of the transformers library: repetition penalty,
- * temperature, top-k, top-p, min-p. With the same logits and seed it chooses the same tokens on every machine: all sums run
- * in a fixed order, over {@link StrictMath}.
+ * Chooses the next token of one sequence. The order of the filters is that of the transformers library: repetition
+ * penalty, temperature, top-k, top-p, min-p. With the same logits and seed it chooses the same tokens on every machine:
+ * all sums run in a fixed order, over {@link StrictMath}.
  */
 final class Sampler {
     private final double temperature;
@@ -47,7 +47,8 @@ final class Sampler {
     private void penalise(float[] values) {
         if (repetitionPenalty != 1) {
             float penalty = (float) repetitionPenalty;
-            for (int token = seen.nextSetBit(0); token >= 0 && token < values.length; token = seen.nextSetBit(token + 1)) {
+            for (int token = seen.nextSetBit(0); token >= 0 && token < values.length;
+                    token = seen.nextSetBit(token + 1)) {
                 values[token] = values[token] < 0 ? values[token] * penalty : values[token] / penalty;
             }
         }
@@ -103,8 +104,8 @@ final class Sampler {
     }
 
     /**
-     * The likeliest tokens, at most top-k of them, likeliest first, the lower id first among equals. Each entry packs the
-     * logit, in an order-preserving form, and the token.
+     * The likeliest tokens, at most top-k of them, likeliest first, the lower id first among equals. Each entry packs
+     * the logit, in an order-preserving form, and the token.
      */
     private long[] byLikelihood(float[] values) {
         var packed = new long[values.length];

@@ -13,9 +13,9 @@ import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A program cut into panels: what is read, in which order, and what each panel lets the device compute. A matrix becomes one
- * panel or several row ranges; small matrices that lie side by side in their file share a panel. Ops without weights hang on
- * the panel before them.
+ * A program cut into panels: what is read, in which order, and what each panel lets the device compute. A matrix
+ * becomes one panel or several row ranges; small matrices that lie side by side in their file share a panel. Ops
+ * without weights hang on the panel before them.
  *
  * @param prologue how many of the ops come before the first panel
  * @param ops all ops of a sweep, in order

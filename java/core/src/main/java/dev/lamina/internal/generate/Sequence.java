@@ -54,8 +54,8 @@ final class Sequence implements AutoCloseable {
     /**
      * Sets the tokens. The KV cache keeps those at the start that are the same; the last token is computed anew.
      *
-     * @param expectedLength tokens that the sequence is expected to have in the end: rope tables that depend on the length
-     *     are chosen for it by the first call, and kept
+     * @param expectedLength tokens that the sequence is expected to have in the end: rope tables that depend on the
+     *     length are chosen for it by the first call, and kept
      */
     void setTokens(int[] ids, int expectedLength) {
         if (frequencies == null) {

@@ -72,7 +72,8 @@ final class StreamedModel implements LanguageModel {
         long memory = options.memory() > 0 ? options.memory() : FreeMemory.bytes() / 2;
         var defaults = GenerationDefaults.load(directory, config);
         // The Java runtime knows the limits of a container, which the native one does not.
-        var device = Device.openCpu(options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors());
+        var device = Device.openCpu(
+                options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors());
         var queue = device.openQueue();
         Weights weights = null;
         try {
@@ -124,9 +125,9 @@ final class StreamedModel implements LanguageModel {
                         ? "buffered, as asked"
                         : "buffered: the file system refuses direct reads";
         return new ModelInfo(weights.checkpoint().directory(), program.architecture(),
-                weights.checkpoint().manifest() != null, program.kv().size(), program.vocabulary(), program.contextLimit(),
-                weights.parameters(), weights.schedule().weightBytes(), weights.kv().bytes(1), reading,
-                device.info().toString());
+                weights.checkpoint().manifest() != null, program.kv().size(), program.vocabulary(),
+                program.contextLimit(), weights.parameters(), weights.schedule().weightBytes(), weights.kv().bytes(1),
+                reading, device.info().toString());
     }
 
     @Override
@@ -179,12 +180,14 @@ final class StreamedModel implements LanguageModel {
         long kvBytes = capacities.stream().mapToLong(weights.kv()::bytes).sum();
         int rows = ids.stream().mapToInt(each -> each.length).sum();
         var start = new RunStart(budget);
-        var sweep = budget.prepare(rows, count, count, kvBytes + LogitsRows.bytes(count, weights.program().vocabulary()));
+        var sweep = budget.prepare(
+                rows, count, count, kvBytes + LogitsRows.bytes(count, weights.program().vocabulary()));
         var sequences = new ArrayList<Sequence>();
         try (var logits = new LogitsRows(device, count, weights.program().vocabulary())) {
             var answers = new ArrayList<Answer>();
             for (int i = 0; i < count; i++) {
-                var sequence = new Sequence(device.createKv(weights.kv(), capacities.get(i)), weights.program().ropes());
+                var sequence = new Sequence(
+                        device.createKv(weights.kv(), capacities.get(i)), weights.program().ropes());
                 sequences.add(sequence);
                 sequence.setTokens(ids.get(i), expectedLength(ids.get(i), options, capacities.get(i)));
                 answers.add(new Answer(first + i, sequence, defaults.sampler(options, seed(options)), options,
@@ -220,7 +223,8 @@ final class StreamedModel implements LanguageModel {
     }
 
     /** Answers a conversation, of which the KV cache of {@code sequence} may hold a part. */
-    Generation answer(Sequence sequence, List<Message> messages, GenerationOptions options, GenerationListener listener) {
+    Generation answer(
+            Sequence sequence, List<Message> messages, GenerationOptions options, GenerationListener listener) {
         return inTurn(() -> {
             if (!budget.keeps(sequence)) {
                 throw new LaminaException("The conversation is closed.");
@@ -236,8 +240,8 @@ final class StreamedModel implements LanguageModel {
             int vocabulary = weights.program().vocabulary();
             var sweep = budget.prepare(sequence.pending(), 1, 1, LogitsRows.bytes(1, vocabulary));
             try (var logits = new LogitsRows(device, 1, vocabulary)) {
-                var answer = new Answer(0, sequence, defaults.sampler(options, seed(options)), options, defaults.stopTokens(),
-                        text.tokenizerOrNull(), listener);
+                var answer = new Answer(0, sequence, defaults.sampler(options, seed(options)), options,
+                        defaults.stopTokens(), text.tokenizerOrNull(), listener);
                 return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled)
                         .run(List.of(answer), start).getFirst();
             }
@@ -261,8 +265,9 @@ final class StreamedModel implements LanguageModel {
     public void logits(int[] ids, LogitsConsumer consumer) {
         inTurn(() -> {
             checkIds(ids);
-            boolean complete = score(ids, (firstRow, rows, firstColumn, columns, block) -> consumer.accept(firstRow, rows,
-                    firstColumn, columns, block.asByteBuffer().order(ByteOrder.nativeOrder()).asFloatBuffer()));
+            boolean complete = score(ids, (firstRow, rows, firstColumn, columns, block) -> consumer.accept(
+                    firstRow, rows, firstColumn, columns,
+                    block.asByteBuffer().order(ByteOrder.nativeOrder()).asFloatBuffer()));
             if (!complete) {
                 throw new LaminaException("Cancelled before the logits were complete.");
             }
@@ -364,8 +369,8 @@ final class StreamedModel implements LanguageModel {
     private int capacity(int promptTokens, int maxTokens) {
         int limit = options.context() > 0 ? options.context() : weights.program().contextLimit();
         if (promptTokens > limit) {
-            throw new LaminaException("The prompt has " + promptTokens + " tokens, but the context holds " + limit + ": "
-                    + (options.context() > 0 ? "raise --context, or shorten the prompt."
+            throw new LaminaException("The prompt has " + promptTokens + " tokens, but the context holds " + limit
+                    + ": " + (options.context() > 0 ? "raise --context, or shorten the prompt."
                             : "shorten the prompt, or go beyond what the model was made for with --context "
                                     + ((long) promptTokens + maxTokens) + "."));
         }

@@ -12,8 +12,8 @@ import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 
 /**
- * One trip through all panels, again and again: every row moves one step. This is the loop of the design: for each panel in
- * the schedule, wait until the ring has it, let the device run its ops, free its slot.
+ * One trip through all panels, again and again: every row moves one step. This is the loop of the design: for each
+ * panel in the schedule, wait until the ring has it, let the device run its ops, free its slot.
  */
 final class Sweep {
     /** Which rows of a part have their logits computed. */
@@ -49,7 +49,8 @@ final class Sweep {
     private final long weightBytes;
     private long done;
 
-    Sweep(Program program, Schedule schedule, EmbeddingTable table, Streamer streamer, Queue queue, Workspace workspace) {
+    Sweep(Program program, Schedule schedule, EmbeddingTable table, Streamer streamer, Queue queue,
+            Workspace workspace) {
         this.program = program;
         this.schedule = schedule;
         this.table = table;
@@ -68,7 +69,8 @@ final class Sweep {
      * Computes the next rows of some sequences and notes them as cached.
      *
      * @param sink takes the logits of the output rows, which are in the order of the parts
-     * @return false if it was cancelled, or the thread was interrupted; then nothing is noted, and the streamer begins anew
+     * @return false if it was cancelled, or the thread was interrupted; then nothing is noted, and the streamer begins
+     *     anew
      */
     boolean run(List<Part> parts, LogitsSink sink, Consumer<SweepProgress> progress, BooleanSupplier cancelled)
             throws IOException {

@@ -24,10 +24,13 @@ import java.util.Map;
 
 /** The small tensors of a model, norms and biases: read once, widened to f32, kept in device memory. */
 final class Vectors implements AutoCloseable {
-    private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
-    private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ValueLayout.OfShort SHORT =
+            ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ValueLayout.OfFloat FLOAT =
+            ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
-    private static final StreamOptions READING = StreamOptions.defaults().withPrefetch(8).withReaders(2).withRowCacheBytes(0);
+    private static final StreamOptions READING =
+            StreamOptions.defaults().withPrefetch(8).withReaders(2).withRowCacheBytes(0);
 
     private final Device device;
     private final MemorySegment memory;

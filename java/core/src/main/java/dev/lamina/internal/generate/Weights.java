@@ -18,8 +18,8 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * The weights of an opened model: its program, its open files, the panels that it was cut into, and the vectors, which are in
- * memory.
+ * The weights of an opened model: its program, its open files, the panels that it was cut into, and the vectors, which
+ * are in memory.
  *
  * @param files opened files, by number
  * @param numbers the number of each file

@@ -25,7 +25,10 @@ final class Workspace implements AutoCloseable {
      */
     record Size(int rows, int outputRows, int sequences) {}
 
-    /** Where the inputs of a step lie: embedding rows first, then a (rows, dim) table of cosines and sines for each rope. */
+    /**
+     * Where the inputs of a step lie: embedding rows first, then a (rows, dim) table of cosines and sines for each
+     * rope.
+     */
     private record Inputs(long[] ropes, long bytes) {
         static Inputs of(List<Rope> ropes, long embeddingRowBytes, int rows) {
             var offsets = new long[ropes.size()];
@@ -58,8 +61,8 @@ final class Workspace implements AutoCloseable {
      *
      * @param embeddingType element type of the embedding rows
      */
-    Workspace(Device device, Program program, Schedule schedule, ActivationPlan plan, Vectors vectors, DType embeddingType,
-            Size size) {
+    Workspace(Device device, Program program, Schedule schedule, ActivationPlan plan, Vectors vectors,
+            DType embeddingType, Size size) {
         this.device = device;
         this.size = size;
         this.plan = plan;
@@ -145,8 +148,8 @@ final class Workspace implements AutoCloseable {
             case Op.Rotate rotate -> ops.rotate(index, view(rotate.x()), rotate.heads(), rotate.headDim(),
                     rotate.rope().dim(), layout.ropes[rotate.rope().id()]);
             case Op.KvStore store -> ops.kvStore(index, view(store.keys()), view(store.values()), store.layer());
-            case Op.Attention a -> ops.attention(index, view(a.out()), view(a.queries()), a.layer(), a.heads(), a.headDim(),
-                    a.window(), a.scale());
+            case Op.Attention a -> ops.attention(index, view(a.out()), view(a.queries()), a.layer(), a.heads(),
+                    a.headDim(), a.window(), a.scale());
             case Op.Activate a -> ops.activate(index, a.out().outputRows(), view(a.out()), view(a.in()),
                     a.gated() == null ? null : view(a.gated()), function(a.function()));
             case Op.Add add -> ops.add(index, add.out().outputRows(), view(add.out()), view(add.a()), view(add.b()));
@@ -154,8 +157,11 @@ final class Workspace implements AutoCloseable {
         }
     }
 
-    /** The logits of a panel are a matrix of their own; the columns of other products lie where the whole product does. */
-    private void placeLinear(int index, Op.Linear linear, Schedule.@Nullable Slice slice, Program program, Vectors vectors) {
+    /**
+     * The logits of a panel are a matrix of their own; the columns of other products lie where the whole product does.
+     */
+    private void placeLinear(
+            int index, Op.Linear linear, Schedule.@Nullable Slice slice, Program program, Vectors vectors) {
         if (slice == null) {
             throw new IllegalArgumentException("a matrix product without a weight: " + linear);
         }

@@ -28,7 +28,9 @@ public final class Architectures {
                 + supported() + ".");
     }
 
-    /** Records the program of a checkpoint's model, and checks that the checkpoint has every tensor in its right shape. */
+    /**
+     * Records the program of a checkpoint's model, and checks that the checkpoint has every tensor in its right shape.
+     */
     public static Program program(ModelConfig config, Checkpoint checkpoint) {
         return detect(config).build(config, new ProgramBuilder(checkpoint));
     }

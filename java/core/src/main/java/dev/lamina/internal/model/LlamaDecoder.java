@@ -42,7 +42,8 @@ record LlamaDecoder(
         int heads = config.requireInt("num_attention_heads", 1, hidden);
         int vocabulary = config.requireInt("vocab_size", 1, Integer.MAX_VALUE);
         int kvHeads = config.intOr("num_key_value_heads", defaultKvHeads == 0 ? heads : defaultKvHeads, 1, heads);
-        int headDim = config.intOr("head_dim", defaultHeadDim == 0 ? hidden / heads : defaultHeadDim, 1, MAX_WIDTH / heads);
+        int headDim = config.intOr(
+                "head_dim", defaultHeadDim == 0 ? hidden / heads : defaultHeadDim, 1, MAX_WIDTH / heads);
         int maxPositions = config.intOr("max_position_embeddings", 2048, 1, Integer.MAX_VALUE);
         float epsilon = (float) config.positiveOr("rms_norm_eps", 1e-6);
         if (heads % kvHeads != 0) {

@@ -14,8 +14,8 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The values of a JSON configuration file ({@code config.json}, or an object inside it), read with type and range checks.
- * A key whose value is {@code null} counts as absent. All errors name the file and the key.
+ * The values of a JSON configuration file ({@code config.json}, or an object inside it), read with type and range
+ * checks. A key whose value is {@code null} counts as absent. All errors name the file and the key.
  */
 public final class ModelConfig {
     /** No published configuration comes near this size; a larger file is refused before it is parsed. */
@@ -34,8 +34,8 @@ public final class ModelConfig {
         var file = modelDirectory.resolve("config.json");
         var config = loadIfPresent(file);
         if (config == null) {
-            throw new LaminaException(
-                    "No config.json in " + modelDirectory + ": give the folder of a Hugging Face model, or of a shard set.");
+            throw new LaminaException("No config.json in " + modelDirectory
+                    + ": give the folder of a Hugging Face model, or of a shard set.");
         }
         return config;
     }
@@ -77,7 +77,9 @@ public final class ModelConfig {
         return find(key) != null;
     }
 
-    /** Whether the key is there, be it with the value null: for keys whose absence means a default and null means none. */
+    /**
+     * Whether the key is there, be it with the value null: for keys whose absence means a default and null means none.
+     */
     public boolean mentions(String key) {
         return json.has(key);
     }
@@ -98,8 +100,8 @@ public final class ModelConfig {
         }
         double value = number;
         if (value != Math.rint(value) || value < min || value > max) {
-            throw new LaminaException(where + ": \"" + key + "\" is " + find(key) + ", but must be a whole number between "
-                    + min + " and " + max + ".");
+            throw new LaminaException(where + ": \"" + key + "\" is " + find(key)
+                    + ", but must be a whole number between " + min + " and " + max + ".");
         }
         return (int) value;
     }

@@ -75,7 +75,8 @@ public sealed interface Op {
      *
      * @param window positions that a row sees, itself included; 0 for all
      */
-    record Attention(Value out, Value queries, int layer, int heads, int headDim, int window, float scale) implements Op {
+    record Attention(Value out, Value queries, int layer, int heads, int headDim, int window, float scale)
+            implements Op {
         @Override
         public List<Value> reads() {
             return List.of(queries);

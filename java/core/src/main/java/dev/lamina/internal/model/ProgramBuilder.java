@@ -8,8 +8,8 @@ import java.util.List;
 import java.util.Set;
 
 /**
- * Records a program while an {@link Architecture} describes its model, much as modelling code would compute it. Each tensor
- * that is named is looked up in the checkpoint and checked against the shape that the configuration asks for.
+ * Records a program while an {@link Architecture} describes its model, much as modelling code would compute it. Each
+ * tensor that is named is looked up in the checkpoint and checked against the shape that the configuration asks for.
  */
 public final class ProgramBuilder {
     private final Checkpoint checkpoint;
@@ -121,7 +121,9 @@ public final class ProgramBuilder {
         return out;
     }
 
-    /** Ends the program: the logits are {@code in} times the transposed {@code head}, of shape (vocabulary, in.width). */
+    /**
+     * Ends the program: the logits are {@code in} times the transposed {@code head}, of shape (vocabulary, in.width).
+     */
     Program logits(String architecture, String embedding, Value in, String head, int vocabulary, int contextLimit) {
         use(head, vocabulary, in.width());
         var logits = value(vocabulary, true);
@@ -163,8 +165,8 @@ public final class ProgramBuilder {
         }
         switch (tensor.dtype()) {
             case F32, F16, BF16 -> { }
-            default -> throw new LaminaException(tensor.file() + ": the tensor " + name + " is of type " + tensor.dtype()
-                    + ", which is not supported; F32, F16 and BF16 are.");
+            default -> throw new LaminaException(tensor.file() + ": the tensor " + name + " is of type "
+                    + tensor.dtype() + ", which is not supported; F32, F16 and BF16 are.");
         }
         if (used.add(name)) {
             stageTensors.add(name);

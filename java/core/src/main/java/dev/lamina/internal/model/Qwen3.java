@@ -24,6 +24,7 @@ final class Qwen3 implements Architecture {
     @Override
     public Program build(ModelConfig config, ProgramBuilder builder) {
         boolean bias = config.booleanOr("attention_bias", false);
-        return new LlamaDecoder(name(), bias, bias, false, true, DEFAULT_HEAD_DIM, 0, Qwen2.window(config)).build(config, builder);
+        return new LlamaDecoder(name(), bias, bias, false, true, DEFAULT_HEAD_DIM, 0, Qwen2.window(config))
+                .build(config, builder);
     }
 }

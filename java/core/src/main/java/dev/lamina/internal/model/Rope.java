@@ -56,7 +56,8 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
         double theta = parameters.positiveOr("rope_theta", config.positiveOr("rope_theta", 10000.0));
         var type = found == null ? "default" : found.stringOr("rope_type", found.stringOr("type", "default"));
         if (headDim % 2 != 0) {
-            throw new LaminaException(config.where() + ": heads of " + headDim + " elements cannot be rotated in pairs.");
+            throw new LaminaException(
+                    config.where() + ": heads of " + headDim + " elements cannot be rotated in pairs.");
         }
         var scaling = switch (type) {
             case "default" -> new Scaling.None();

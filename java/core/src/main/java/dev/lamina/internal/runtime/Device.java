@@ -17,8 +17,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * A processor that computes, with its threads and its memory. Allocation may be used from any thread. What was allocated is
- * freed before the device is closed.
+ * A processor that computes, with its threads and its memory. Allocation may be used from any thread. What was
+ * allocated is freed before the device is closed.
  */
 public final class Device implements HostMemory, AutoCloseable {
     private static final String[] SIMD_NAMES = {"auto", "plain", "avx2", "avx512", "neon"};
@@ -74,7 +74,9 @@ public final class Device implements HostMemory, AutoCloseable {
         }
     }
 
-    /** Compares the structs of the loaded library with those of the bindings: a stale library must not crash the JVM. */
+    /**
+     * Compares the structs of the loaded library with those of the bindings: a stale library must not crash the JVM.
+     */
     private static void checkAbi() {
         try (var arena = Arena.ofConfined()) {
             var abi = lm_abi.allocate(arena);

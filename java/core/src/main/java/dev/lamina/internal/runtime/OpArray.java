@@ -7,8 +7,8 @@ import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The ops of a sweep, as the native runtime reads them. The formulas stand beside the op codes of {@code lamina.h}. Each
- * method writes the op of one index.
+ * The ops of a sweep, as the native runtime reads them. The formulas stand beside the op codes of {@code lamina.h}.
+ * Each method writes the op of one index.
  */
 public final class OpArray implements AutoCloseable {
     /** Element types of weights. */
@@ -72,7 +72,8 @@ public final class OpArray implements AutoCloseable {
     }
 
     /** {@code weight}: floats in device memory, one for each element of a group. */
-    public void rmsNorm(int index, boolean outputRows, View out, View in, MemorySegment weight, int groups, float epsilon) {
+    public void rmsNorm(
+            int index, boolean outputRows, View out, View in, MemorySegment weight, int groups, float epsilon) {
         var op = op(index, lamina_h.LM_OP_RMS_NORM(), outputRows);
         out.write(lm_op.out(op));
         in.write(lm_op.a(op));
@@ -123,7 +124,8 @@ public final class OpArray implements AutoCloseable {
     }
 
     /** {@code window}: positions that a row sees; 0 for all. */
-    public void attention(int index, View out, View queries, int layer, int heads, int headDim, int window, float scale) {
+    public void attention(
+            int index, View out, View queries, int layer, int heads, int headDim, int window, float scale) {
         var op = op(index, lamina_h.LM_OP_ATTENTION(), false);
         out.write(lm_op.out(op));
         queries.write(lm_op.a(op));

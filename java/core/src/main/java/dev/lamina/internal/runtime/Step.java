@@ -5,7 +5,9 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
-/** What the ops of a sweep work on: its rows, their memory, and the panel of the moment. Used by one thread at a time. */
+/**
+ * What the ops of a sweep work on: its rows, their memory, and the panel of the moment. Used by one thread at a time.
+ */
 public final class Step implements AutoCloseable {
     private final Arena arena = Arena.ofShared();
     private final MemorySegment memory;

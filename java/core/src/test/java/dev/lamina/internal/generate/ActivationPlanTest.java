@@ -66,7 +66,8 @@ class ActivationPlanTest {
         }
     }
 
-    private static List<Long> cells(ActivationPlan plan, Program program, Value value, int rows, int outputRows, int columns) {
+    private static List<Long> cells(
+            ActivationPlan plan, Program program, Value value, int rows, int outputRows, int columns) {
         long start = plan.offset(value, rows, outputRows);
         long width = value == program.logits() ? columns : value.width();
         var cells = new ArrayList<Long>();

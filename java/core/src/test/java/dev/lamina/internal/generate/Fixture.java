@@ -15,8 +15,8 @@ import java.util.List;
 import java.util.TreeMap;
 
 /**
- * A tiny model whose outputs were computed by its family's published code. Some are in the test resources; more are used
- * where a folder {@code shared/fixtures} lies beside the project or above it.
+ * A tiny model whose outputs were computed by its family's published code. Some are in the test resources; more are
+ * used where a folder {@code shared/fixtures} lies beside the project or above it.
  */
 record Fixture(Path directory) {
     /** One prompt and what the reference makes of it. */
@@ -60,7 +60,9 @@ record Fixture(Path directory) {
             var prompt = element.getAsJsonObject();
             prompts.add(new Prompt(prompts.size(), ints(prompt.getAsJsonArray("input_ids")),
                     ints(prompt.getAsJsonArray("greedy_ids")),
-                    prompt.getAsJsonArray("greedy_gap").asList().stream().mapToDouble(gap -> gap.getAsDouble()).toArray()));
+                    prompt.getAsJsonArray("greedy_gap").asList().stream()
+                            .mapToDouble(gap -> gap.getAsDouble())
+                            .toArray()));
         }
         return prompts;
     }

@@ -18,9 +18,9 @@ class GoldenTest {
     private static final double GAP = 0.01;
 
     static List<Fixture> fixtures() throws IOException {
-        return Fixture.find(List.of("llama2_mha", "llama31_gqa", "llama32_tied", "llama_rope_linear_bias", "yi_llama_gqa",
-                "mistral_swa", "mistral_nowin_headdim", "qwen2_tied", "qwen2_untied", "qwen2_yarn", "qwen3", "e2e_llama2",
-                "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3"));
+        return Fixture.find(List.of("llama2_mha", "llama31_gqa", "llama32_tied", "llama_rope_linear_bias",
+                "yi_llama_gqa", "mistral_swa", "mistral_nowin_headdim", "qwen2_tied", "qwen2_untied", "qwen2_yarn",
+                "qwen3", "e2e_llama2", "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3"));
     }
 
     @ParameterizedTest
@@ -37,7 +37,8 @@ class GoldenTest {
                         for (int column = 0; column < columns; column++) {
                             double difference = values.get(row * columns + column)
                                     - expected[firstRow + row - skipped][firstColumn + column];
-                            worst[0] = Math.max(worst[0], Double.isNaN(difference) ? Double.MAX_VALUE : Math.abs(difference));
+                            worst[0] = Math.max(worst[0],
+                                    Double.isNaN(difference) ? Double.MAX_VALUE : Math.abs(difference));
                             seen[0]++;
                         }
                     }

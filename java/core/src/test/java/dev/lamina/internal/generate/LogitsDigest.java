@@ -9,7 +9,9 @@ import java.security.NoSuchAlgorithmException;
 import java.util.Arrays;
 import java.util.HexFormat;
 
-/** A program of its own, because the instruction set is chosen by an environment variable: prints a digest of logits. */
+/**
+ * A program of its own, because the instruction set is chosen by an environment variable: prints a digest of logits.
+ */
 final class LogitsDigest {
     /** Exit code where this machine lacks the instruction set. */
     static final int UNSUPPORTED = 3;
@@ -17,7 +19,9 @@ final class LogitsDigest {
     private LogitsDigest() {}
 
     public static void main(String[] arguments) {
-        var ids = Arrays.stream(arguments[1].replaceAll("[\\[\\] ]", "").split(",")).mapToInt(Integer::parseInt).toArray();
+        var ids = Arrays.stream(arguments[1].replaceAll("[\\[\\] ]", "").split(","))
+                .mapToInt(Integer::parseInt)
+                .toArray();
         try {
             System.out.println(of(ModesTest.logits(Path.of(arguments[0]), ModelOptions.defaults(), ids)));
         } catch (LaminaException e) {

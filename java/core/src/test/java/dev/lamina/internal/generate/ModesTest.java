@@ -28,7 +28,9 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
-/** Logits have the same bits, and texts the same tokens, whatever the memory, panels, threads, reading, batch or files. */
+/**
+ * Logits have the same bits, and texts the same tokens, whatever the memory, panels, threads, reading, batch or files.
+ */
 class ModesTest {
     @TempDir
     Path temporary;
@@ -121,7 +123,8 @@ class ModesTest {
         }
         assertTrue(digests.containsKey("plain"), "the plain version runs everywhere");
         assertEquals(1, digests.values().stream().distinct().count(), digests.toString());
-        assertEquals(LogitsDigest.of(logits(fixture.directory(), ModelOptions.defaults(), prompt)), digests.get("plain"));
+        assertEquals(LogitsDigest.of(logits(fixture.directory(), ModelOptions.defaults(), prompt)),
+                digests.get("plain"));
     }
 
     static float[] logits(Path directory, ModelOptions options, int[] ids) {
@@ -151,7 +154,8 @@ class ModesTest {
     }
 
     static Path split(Path source, Path out) throws IOException {
-        Splitter.split(source, out, checkpoint -> Architectures.program(ModelConfig.load(source), checkpoint).stages().stream()
+        Splitter.split(source, out, checkpoint -> Architectures.program(ModelConfig.load(source), checkpoint)
+                .stages().stream()
                 .map(stage -> new StageTensors(stage.name(), stage.tensors()))
                 .toList(), new SplitOptions(false), (phase, done, total) -> { });
         return out;

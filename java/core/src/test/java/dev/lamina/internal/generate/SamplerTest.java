@@ -39,7 +39,8 @@ class SamplerTest {
     @Test
     void filtersKeepWhatTheyShould() {
         assertEquals(2, draw(new Sampler(1, 2, 1, 0, 1, 3), LOGITS, 2000).size(), "top-k 2");
-        var logits = new float[] {(float) Math.log(0.5), (float) Math.log(0.3), (float) Math.log(0.15), (float) Math.log(0.05)};
+        var logits = new float[] {
+                (float) Math.log(0.5), (float) Math.log(0.3), (float) Math.log(0.15), (float) Math.log(0.05)};
         assertEquals(2, draw(new Sampler(1, 0, 0.8, 0, 1, 3), logits, 5000).size(), "0.5 + 0.3 reach 0.8");
         assertEquals(3, draw(new Sampler(1, 0, 0.81, 0, 1, 3), logits, 5000).size(), "0.81 needs a third");
         assertEquals(1, draw(new Sampler(1, 0, 0.0001, 0, 1, 3), logits, 1000).size(), "one is always kept");

@@ -144,7 +144,8 @@ class StreamedModelTest {
         var model = open(ModelOptions.builder().panel(1000).build());
         var started = new CountDownLatch(1);
         var running = CompletableFuture.supplyAsync(() -> model.generate("Hello",
-                GenerationOptions.builder().maxTokens(30_000).greedy().ignoreEos(true).build(), text -> started.countDown()));
+                GenerationOptions.builder().maxTokens(30_000).greedy().ignoreEos(true).build(),
+                text -> started.countDown()));
         started.await();
         model.close();
         assertEquals(FinishReason.CANCELLED, running.get().finishReason());
@@ -276,7 +277,8 @@ class StreamedModelTest {
             var directory = big.info().directory().toString();
             var prompt = Prompt.ids(new int[52]);
             try (var enough = LanguageModel.open(directory, ModelOptions.builder().memory(needs.least()).build());
-                    var half = LanguageModel.open(directory, ModelOptions.builder().memory(needs.least() / 2).build())) {
+                    var half = LanguageModel.open(
+                            directory, ModelOptions.builder().memory(needs.least() / 2).build())) {
                 assertEquals(12, enough.generate(prompt, GREEDY).ids().size());
                 assertThrows(LaminaException.class, () -> half.generate(prompt, GREEDY));
             }
@@ -297,7 +299,8 @@ class StreamedModelTest {
     void halfPrecisionCachesTakeHalfTheMemory() {
         try (var full = open(); var half = open(ModelOptions.builder().kv(ModelOptions.KvType.F16).build())) {
             assertEquals(full.info().kvBytesPerToken(), 2 * half.info().kvBytesPerToken());
-            assertEquals(full.generate("Hello", GREEDY).ids().getFirst(), half.generate("Hello", GREEDY).ids().getFirst());
+            assertEquals(full.generate("Hello", GREEDY).ids().getFirst(),
+                    half.generate("Hello", GREEDY).ids().getFirst());
         }
     }
 

@@ -11,7 +11,9 @@ import org.junit.jupiter.api.Test;
 /** Frequencies against their closed forms; the golden fixtures hold llama3 and yarn against the reference code. */
 class RopeTest {
     private static Rope rope(String scaling) {
-        return Rope.of(ModelConfig.parse("config.json", "{\"rope_theta\": 10000.0, \"rope_scaling\": " + scaling + "}"), 0, 8, 64);
+        return Rope.of(
+                ModelConfig.parse("config.json", "{\"rope_theta\": 10000.0, \"rope_scaling\": " + scaling + "}"),
+                0, 8, 64);
     }
 
     @Test

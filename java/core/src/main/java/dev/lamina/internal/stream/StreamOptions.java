@@ -37,11 +37,6 @@ public record StreamOptions(int prefetch, int readers, int requestBytes, long ro
         return new StreamOptions(prefetch, threads, requestBytes, rowCacheBytes);
     }
 
-    /** The same with another size of a read. */
-    public StreamOptions withRequestBytes(int bytes) {
-        return new StreamOptions(prefetch, readers, bytes, rowCacheBytes);
-    }
-
     /** The same with another size of the row cache. */
     public StreamOptions withRowCacheBytes(long bytes) {
         return new StreamOptions(prefetch, readers, requestBytes, bytes);

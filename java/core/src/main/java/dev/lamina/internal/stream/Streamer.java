@@ -19,8 +19,8 @@ import org.jspecify.annotations.Nullable;
  * oldest panel, and go on past the end of the cycle into the next sweep without being asked; the only thing that stops
  * them is the ring: a panel is begun when fewer than prefetch + 1 panels are read, waiting or held. Lookups go first.
  *
- * <p>{@link #next} and {@link #restart} are for one consumer thread; {@link #lookup} and {@link #read} may be called by
- * any thread, one call at a time goes on; {@link #close} by any thread. Interrupting any caller is safe: only the
+ * <p>{@link #next} and {@link #restart} are for one consumer thread; {@link #lookup} may be called by any thread, one
+ * call at a time goes on; {@link #close} by any thread. Interrupting any caller is safe: only the
  * reader threads touch the files, and nobody interrupts those.
  */
 public final class Streamer implements AutoCloseable {
@@ -392,31 +392,6 @@ public final class Streamer implements AutoCloseable {
             return resident != null || rowCache == null ? resident : rowCache.get(row);
         } finally {
             lock.unlock();
-        }
-    }
-
-    /**
-     * Reads any bytes of a file, ahead of all panels that are not yet under way.
-     *
-     * @param file index of the file
-     * @param offset first byte
-     * @param destination memory that all threads may write, of as many bytes as are wanted
-     * @throws IOException a read failed
-     * @throws InterruptedException the caller was interrupted; nothing writes to the destination any more
-     */
-    public void read(int file, long offset, MemorySegment destination) throws IOException, InterruptedException {
-        DataFile source = files.get(file);
-        if (offset < 0 || destination.byteSize() > source.size() - offset) {
-            throw new IllegalArgumentException(destination.byteSize() + " bytes at offset " + offset
-                    + " lie outside of " + source.path());
-        }
-        lookupLock.lockInterruptibly();
-        try {
-            var pieces = new Pieces(source, destination, threads.getFirst());
-            pieces.add(offset, destination.byteSize(), 0);
-            serve(pieces);
-        } finally {
-            lookupLock.unlock();
         }
     }
 

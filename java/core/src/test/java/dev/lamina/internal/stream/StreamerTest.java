@@ -142,7 +142,7 @@ class StreamerTest {
         }
         int offset = random.nextInt(content.length);
         MemorySegment any = arena.allocate(1 + random.nextInt(content.length - offset));
-        streamer.read(file, offset, any);
+        streamer.lookup(file, offset, any.byteSize(), new int[] {0}, any);
         assertEquals(-1, any.mismatch(MemorySegment.ofArray(content).asSlice(offset, any.byteSize())));
     }
 
@@ -289,7 +289,7 @@ class StreamerTest {
         try (var streamer = new Streamer(open, cycle, residents(open, cycle), options(1, 2), readOnly)) {
             assertThrows(IllegalArgumentException.class, streamer::next);
             assertThrows(IllegalArgumentException.class,
-                    () -> streamer.read(0, 0, Arena.ofAuto().allocate(1)));
+                    () -> streamer.lookup(0, 0, 1, new int[] {0}, Arena.ofAuto().allocate(1)));
         }
     }
 
@@ -406,7 +406,7 @@ class StreamerTest {
             for (int sweep = 1; sweep <= 6; sweep++) {
                 Panel panel = streamer.next();
                 for (int i = 0; i < 20; i++) { // the only reader comes by, and must find nothing else to do
-                    streamer.read(0, i, arena.allocate(1));
+                    streamer.lookup(0, i, 1, new int[] {0}, arena.allocate(1));
                 }
                 assertEquals((long) sweep * MIB + 20 * sweep, streamer.counters().readBytes());
                 assertEquals("all 1 panels of the ring are held",
@@ -438,7 +438,8 @@ class StreamerTest {
             streamer.lookup(0, 3, 1000, new int[0], rows);
             assertThrows(IllegalArgumentException.class, () -> streamer.lookup(0, 3, 1000, new int[] {-1}, rows));
             assertThrows(IllegalArgumentException.class, () -> streamer.lookup(0, 3, 1000, new int[] {4194}, rows));
-            assertThrows(IllegalArgumentException.class, () -> streamer.read(0, 4 * MIB - 5000, rows));
+            assertThrows(IllegalArgumentException.class,
+                    () -> streamer.lookup(0, 4 * MIB - 5000, rows.byteSize(), new int[] {0}, rows));
             try (Arena confined = Arena.ofConfined()) {
                 assertThrows(IllegalArgumentException.class,
                         () -> streamer.lookup(0, 3, 1000, new int[] {1}, confined.allocate(1000)));

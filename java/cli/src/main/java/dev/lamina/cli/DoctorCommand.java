@@ -23,14 +23,10 @@ import java.util.List;
 import java.util.Locale;
 import java.util.TreeSet;
 import java.util.concurrent.Callable;
-import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.ParentCommand;
-import picocli.CommandLine.Spec;
 
 /** {@code lamina doctor}. */
 @Command(
@@ -52,7 +48,7 @@ final class DoctorCommand implements Callable<Integer> {
     private static final long MEMORY_STEP = 1L << 20;
 
     /** A model that is only asked what it needs takes nothing of its budget. */
-    private static final ModelOptions ANY_MEMORY = ModelOptions.builder().memory(1L << 50).build();
+    private static final long ANY_MEMORY = 1L << 50;
 
     @ParentCommand
     private Main main;
@@ -60,12 +56,8 @@ final class DoctorCommand implements Callable<Integer> {
     @Mixin
     private ModelFolder folder;
 
-    @Option(names = "--context", paramLabel = "N", description = "Positions of the KV cache (default: the least of the"
-            + " model's limit and 4096).")
-    private @Nullable Integer context;
-
-    @Spec
-    private CommandSpec spec;
+    @Mixin
+    private EngineOptions engine;
 
     @Option(names = "--json", description = "Print one JSON object.")
     private boolean json;
@@ -77,14 +69,12 @@ final class DoctorCommand implements Callable<Integer> {
 
     @Override
     public Integer call() throws IOException, InterruptedException {
-        if (context != null && context < 1) {
-            throw new ParameterException(spec.commandLine(), "--context must be 1 or more, not " + context);
-        }
+        var options = engine.options();
         var library = NativeLibrary.load();
         try (var device = Device.openCpu(0)) {
             machine(device.info(), library);
             if (folder.given()) {
-                model(ModelFiles.open(folder.directory()), device);
+                model(ModelFiles.open(folder.directory()), device, options);
             } else {
                 directReads(Path.of("").toAbsolutePath());
             }
@@ -153,7 +143,7 @@ final class DoctorCommand implements Callable<Integer> {
         }
     }
 
-    private void model(ModelFiles model, HostMemory host) throws IOException, InterruptedException {
+    private void model(ModelFiles model, HostMemory host, ModelOptions options) throws IOException, InterruptedException {
         var program = model.program();
         boolean checksums = model.checkpoint().manifest() != null;
         lines.add("");
@@ -171,7 +161,7 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("sweep_bytes", model.sweepBytes());
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
         object.addProperty("checksums", checksums);
-        int positions = context != null ? context : Math.min(POSITIONS, program.contextLimit());
+        int positions = options.context() > 0 ? options.context() : Math.min(POSITIONS, program.contextLimit());
         var files = model.checkpoint().files();
         var direct = directReadsOf(files.getFirst());
         line("direct I/O", direct);
@@ -182,25 +172,28 @@ final class DoctorCommand implements Callable<Integer> {
                 + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
                 + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
         object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
-        try (var opened = LanguageModel.open(model.directory().toString(), ANY_MEMORY)) {
-            budgets(opened, model.sweepBytes(), positions, rate.bytesPerSecond(), object);
+        var anyMemory = new ModelOptions(ANY_MEMORY, options.threads(), options.prefetch(), options.panel(),
+                options.context(), options.kv(), options.io());
+        try (var opened = LanguageModel.open(model.directory().toString(), anyMemory)) {
+            budgets(opened, options.memory(), model.sweepBytes(), positions, rate.bytesPerSecond(), object);
         }
         fields.add("model", object);
     }
 
-    private void budgets(LanguageModel model, long sweepBytes, int positions, double rate, JsonObject object) {
+    private void budgets(LanguageModel model, long asked, long sweepBytes, int positions, double rate,
+            JsonObject object) {
         long free = FreeMemory.bytes();
         var needs = model.memoryNeeds(positions);
         long minimum = needs.least();
         long whole = needs.whole();
-        long usable = free / 4 * 3 / MEMORY_STEP * MEMORY_STEP;
+        long usable = asked > 0 ? asked : free / 4 * 3 / MEMORY_STEP * MEMORY_STEP;
         long recommended = Math.min(whole, usable);
         boolean fits = minimum <= usable;
         line("fits", fits
                 ? "yes: --memory " + Units.option(minimum) + " is the least for " + positions + " positions, "
                         + Units.option(whole) + " holds all weights"
                 : "no: at least --memory " + Units.option(minimum) + " is needed for " + positions + " positions, and "
-                        + Units.memory(free) + " is free");
+                        + (asked > 0 ? "--memory " + Units.option(asked) + " is given" : Units.memory(free) + " is free"));
         object.addProperty("fits", fits);
         object.addProperty("positions", positions);
         object.addProperty("minimum_memory_bytes", minimum);

@@ -41,6 +41,7 @@ final class Budget implements AutoCloseable {
     private final Device device;
     private final Queue queue;
     private final long memory;
+    private final String memoryName;
     private final long askedPanel;
     private final StreamOptions streamOptions;
     private final List<Extent> cycle;
@@ -56,14 +57,17 @@ final class Budget implements AutoCloseable {
      * Makes a budget. Whether it is large enough, the first call tells: only then its needs are known.
      *
      * @param memory bytes
+     * @param memoryName how messages name that budget
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
      * @param prefetch panels to read ahead; -1: chosen
      */
-    Budget(Weights weights, Device device, Queue queue, long memory, long askedPanel, int prefetch) {
+    Budget(Weights weights, Device device, Queue queue, long memory, String memoryName, long askedPanel,
+            int prefetch) {
         this.weights = weights;
         this.device = device;
         this.queue = queue;
         this.memory = memory;
+        this.memoryName = memoryName;
         this.askedPanel = askedPanel;
         this.streamOptions = StreamOptions.defaults().withPrefetch(prefetch);
         this.cycle = weights.schedule().cycle();
@@ -149,7 +153,7 @@ final class Budget implements AutoCloseable {
 
     private Placement plan(Workspace.Size size, long otherBytes) {
         if (!fits(size, otherBytes)) {
-            throw new LaminaException("--memory " + exactly(memory) + " is too small: at least "
+            throw new LaminaException(memoryName + " is too small: at least "
                     + mebibytes(leastMemory(size, otherBytes)) + " are needed, of which "
                     + mebibytes(fixedBytes(size, otherBytes)) + " for norms, KV cache and activations."
                     + " Raise --memory, or lower --context, --prefetch or --panel.");
@@ -201,12 +205,6 @@ final class Budget implements AutoCloseable {
         var candidate = candidate(budget, ONE_ROW, otherBytes(positions));
         return Placement.plan(budget, candidate.fixedBytes, weights.files(), candidate.cycle, streamOptions)
                 .resident().stream().mapToLong(panel -> candidate.cycle.get(panel).bytes()).sum();
-    }
-
-    private static String exactly(long bytes) {
-        return bytes % MEBIBYTE == 0 ? bytes / MEBIBYTE + "MiB"
-                : bytes % 1024 == 0 ? bytes / 1024 + "KiB"
-                : bytes + "B";
     }
 
     private static String mebibytes(long bytes) {

@@ -79,7 +79,8 @@ final class StreamedModel implements LanguageModel {
         try {
             weights = Weights.open(checkpoint, config, device, queue, ioMode(options.io()), memory, options.panel(),
                     options.kv() == ModelOptions.KvType.F16);
-            var budget = new Budget(weights, device, queue, memory, options.panel(), options.prefetch());
+            var budget = new Budget(weights, device, queue, memory, nameOf(options.memory(), memory),
+                    options.panel(), options.prefetch());
             return new StreamedModel(options, device, queue, weights, budget, defaults, new TextTools(directory));
         } catch (IOException | RuntimeException e) {
             try {
@@ -89,6 +90,14 @@ final class StreamedModel implements LanguageModel {
             }
             throw e instanceof RuntimeException unchecked ? unchecked : failure((IOException) e);
         }
+    }
+
+    private static String nameOf(long asked, long memory) {
+        if (asked == 0) {
+            return "The default budget, half of the free memory (" + (memory >> 20) + "MiB),";
+        }
+        return "--memory " + (asked % (1 << 20) == 0 ? (asked >> 20) + "MiB" : asked % 1024 == 0
+                ? (asked >> 10) + "KiB" : asked + "B");
     }
 
     private static LaminaException failure(IOException e) {

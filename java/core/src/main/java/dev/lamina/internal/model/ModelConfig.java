@@ -6,6 +6,7 @@ import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
 import com.google.gson.JsonPrimitive;
 import dev.lamina.LaminaException;
+import dev.lamina.internal.checkpoint.FileErrors;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -51,7 +52,7 @@ public final class ModelConfig {
             }
             return parse(file.toString(), Files.readString(file));
         } catch (IOException e) {
-            throw new LaminaException("Cannot read " + file + ": " + e, e);
+            throw FileErrors.explain("cannot read " + file, e);
         }
     }
 

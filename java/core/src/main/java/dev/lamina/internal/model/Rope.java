@@ -72,10 +72,15 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
     }
 
     private static double factor(ModelConfig parameters) {
-        if (!parameters.has("factor")) {
-            throw new LaminaException(parameters.where() + " has no \"factor\": the model cannot be built without it.");
+        return required(parameters, "factor");
+    }
+
+    private static double required(ModelConfig parameters, String key) {
+        if (!parameters.has(key)) {
+            throw new LaminaException(
+                    parameters.where() + " has no \"" + key + "\": the model cannot be built without it.");
         }
-        return parameters.positiveOr("factor", 1.0);
+        return parameters.positiveOr(key, 1.0);
     }
 
     /** The value beside the parameters wins over the one inside, as in the transformers library. */
@@ -85,8 +90,8 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
     }
 
     private static Scaling llama3(ModelConfig parameters, int original) {
-        double low = parameters.positiveOr("low_freq_factor", 1.0);
-        double high = parameters.positiveOr("high_freq_factor", 4.0);
+        double low = required(parameters, "low_freq_factor");
+        double high = required(parameters, "high_freq_factor");
         if (high <= low) {
             throw new LaminaException(parameters.where() + ": \"high_freq_factor\" must be above \"low_freq_factor\".");
         }

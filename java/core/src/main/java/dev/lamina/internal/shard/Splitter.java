@@ -295,6 +295,9 @@ public final class Splitter {
         }
         disk.beforeChange(out);
         Files.createDirectories(out);
+        for (Path folder : createdFolders) { // their names must be on disk before any original is deleted
+            DurableFiles.syncDirectory(folder.getParent());
+        }
     }
 
     // ---- copying

@@ -1,6 +1,7 @@
 package dev.lamina.internal.text;
 
 import ai.djl.huggingface.tokenizers.HuggingFaceTokenizer;
+import ai.djl.huggingface.tokenizers.jni.TokenizersLibrary;
 import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
 import com.google.gson.stream.JsonReader;
@@ -32,6 +33,9 @@ public final class Tokenizer implements AutoCloseable {
     private static final String FILE = "tokenizer.json";
     private static final Pattern BYTE_TOKEN = Pattern.compile("<0x[0-9A-Fa-f]{2}>");
     private static final Pattern LONE_SURROGATE = Pattern.compile("[\\x{D800}-\\x{DFFF}]");
+
+    private static final int BYTES_PER_TOKEN = Long.BYTES + Integer.BYTES; // at most one token for each byte of a text
+    private static final long HEAP_RESERVE = 4L << 20;
 
     private final HuggingFaceTokenizer tokenizer;
     private final Vocabulary vocabulary;
@@ -124,15 +128,49 @@ public final class Tokenizer implements AutoCloseable {
         String whole = LONE_SURROGATE.matcher(text).replaceAll("\ufffd");
         Lock reading = startCall();
         try {
-            long[] ids = tokenizer.encode(whole, addSpecialTokens, false).getIds();
-            int[] result = new int[ids.length];
-            for (int i = 0; i < ids.length; i++) {
-                result[i] = Math.toIntExact(ids[i]);
+            checkFits(whole);
+            // Only the ids: the library's own encode() also makes a string and an offset of each token, many times the text.
+            long encoding = TokenizersLibrary.LIB.encode(tokenizer.getHandle(), whole, addSpecialTokens);
+            try {
+                long[] ids = TokenizersLibrary.LIB.getTokenIds(encoding);
+                int[] result = new int[ids.length];
+                for (int i = 0; i < ids.length; i++) {
+                    result[i] = Math.toIntExact(ids[i]);
+                }
+                return result;
+            } finally {
+                TokenizersLibrary.LIB.deleteEncoding(encoding);
             }
-            return result;
         } finally {
             reading.unlock();
         }
+    }
+
+    /** Refuses a text whose ids might not fit the Java heap: the native library ends the process when they do not. */
+    private static void checkFits(String text) {
+        long needed = BYTES_PER_TOKEN * utf8Bytes(text) + HEAP_RESERVE;
+        var runtime = Runtime.getRuntime();
+        if (needed > heapLeft(runtime)) {
+            System.gc(); // what is no longer used counts as used until then
+            if (needed > heapLeft(runtime)) {
+                throw new LaminaException("A text of " + utf8Bytes(text) + " bytes may need " + (needed >> 20)
+                        + " MiB of Java heap to tokenize, and " + (heapLeft(runtime) >> 20)
+                        + " MiB are free: cut the text, or give the JVM more (-Xmx; for the launcher LAMINA_JAVA_OPTS)");
+            }
+        }
+    }
+
+    private static long heapLeft(Runtime runtime) {
+        return runtime.maxMemory() - runtime.totalMemory() + runtime.freeMemory();
+    }
+
+    private static long utf8Bytes(String text) {
+        long bytes = 0;
+        for (int i = 0; i < text.length(); i++) {
+            char c = text.charAt(i);
+            bytes += c < 0x80 ? 1 : c < 0x800 || Character.isSurrogate(c) ? 2 : 3;
+        }
+        return bytes;
     }
 
     /**

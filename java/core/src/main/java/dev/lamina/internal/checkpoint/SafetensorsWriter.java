@@ -6,6 +6,7 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.UUID;
 
 /**
  * Writes a safetensors file piece by piece: the header at once, parts of the tensors in any order. The file gets its
@@ -23,10 +24,10 @@ public final class SafetensorsWriter implements AutoCloseable {
 
     private SafetensorsWriter(Path target, SafetensorsLayout layout) throws IOException {
         this.target = target;
-        this.temporary = DurableFiles.partial(target);
+        // A name that nobody else has: not a file of the user's, and not that of another process with the same target.
+        this.temporary = target.resolveSibling(target.getFileName() + "." + UUID.randomUUID() + DurableFiles.PARTIAL);
         this.layout = layout;
-        this.channel = FileChannel.open(temporary, StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING,
-                StandardOpenOption.WRITE);
+        this.channel = FileChannel.open(temporary, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE);
         this.missing = layout.fileBytes() - layout.headerBytes();
     }
 

@@ -69,4 +69,17 @@ class SafetensorsWriterTest {
         var filler = new SafetensorsLayout.Entry("lamina.padding.0", DType.U8, List.of(1L));
         assertThrows(IllegalArgumentException.class, () -> SafetensorsLayout.packed(List.of(filler)));
     }
+
+    @Test
+    void leavesFilesOfOthersAlone() throws IOException {
+        Path target = folder.resolve("x.safetensors");
+        Path other = folder.resolve("x.safetensors.partial");
+        Files.writeString(other, "somebody else's");
+        SafetensorsWriter.create(target, LAYOUT).close();
+        assertEquals("somebody else's", Files.readString(other));
+        try (var first = SafetensorsWriter.create(target, LAYOUT); var second = SafetensorsWriter.create(target, LAYOUT);
+                var names = Files.list(folder)) {
+            assertEquals(3, names.count(), "two writers of one target do not share a file: " + first + second);
+        }
+    }
 }

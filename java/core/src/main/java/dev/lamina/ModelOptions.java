@@ -1,12 +1,14 @@
 package dev.lamina;
 
+import java.nio.file.Path;
+import java.util.List;
 import java.util.Locale;
 
 /**
  * How a model is opened. Build one with {@link #builder}.
  *
  * @param memory host memory that Lamina may hold for this model, in bytes: staging ring, resident panels, KV caches and
- *     activations together stay below it; 0: half of what the machine has free
+ *     activations together stay below it; 0: what the machine and its control group leave free, less a reserve
  * @param threads threads that compute; 0: one a core
  * @param prefetch panels that are read ahead; 0: reading and computing take turns; -1: chosen for the disk
  * @param panel most bytes of a panel; 0: chosen
@@ -14,8 +16,13 @@ import java.util.Locale;
  *     and what fits)
  * @param kv element type of KV caches
  * @param io how files are read
+ * @param ioLimit most bytes a second that are read from files, to stand in for a slower drive; 0: no limit
+ * @param shards folders of a shard set that was split over several drives, in any order, the model's own among them or
+ *     not; empty: the model's folder holds all of it
+ * @param profile whether to note what is read, waited for and computed
  */
-public record ModelOptions(long memory, int threads, int prefetch, long panel, int context, KvType kv, Io io) {
+public record ModelOptions(long memory, int threads, int prefetch, long panel, int context, KvType kv, Io io,
+        long ioLimit, List<Path> shards, boolean profile) {
     /** Element type of a KV cache. */
     public enum KvType {
         /** 4 bytes an element. */
@@ -26,11 +33,20 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
 
     /** How files are read. */
     public enum Io {
-        /** Past the page cache where the file system allows it, through it otherwise. */
+        /**
+         * Past the page cache, in the way that was measured to be the best for the drive; through the page cache where
+         * the file system refuses.
+         */
         AUTO,
-        /** Past the page cache, or not at all. */
+        /** Past the page cache, in the way that was measured to be the best for the drive, or not at all. */
         DIRECT,
-        /** Through the page cache. */
+        /** Past the page cache, with file channels of the Java runtime. */
+        CHANNEL,
+        /** Past the page cache, with the system call pread. */
+        PREAD,
+        /** Past the page cache, with io_uring of Linux. */
+        URING,
+        /** Through the page cache, which is told to drop what was read. */
         BUFFERED
     }
 
@@ -41,6 +57,8 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
         require(prefetch >= -1 && prefetch <= 4096, "prefetch", prefetch);
         require(panel >= 0 && panel <= 1L << 30, "panel", panel);
         require(context >= 0, "context", context);
+        require(ioLimit >= 0, "ioLimit", ioLimit);
+        shards = List.copyOf(shards);
     }
 
     private static void require(boolean fits, String name, long value) {
@@ -59,6 +77,12 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
         return new Builder();
     }
 
+    /** Begins with these options. */
+    public Builder toBuilder() {
+        return builder().memory(memory).threads(threads).prefetch(prefetch).panel(panel).context(context).kv(kv).io(io)
+                .ioLimit(ioLimit).shards(shards).profile(profile);
+    }
+
     /** Builds {@link ModelOptions}. */
     public static final class Builder {
         private long memory;
@@ -68,6 +92,9 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
         private int context;
         private KvType kv = KvType.F32;
         private Io io = Io.AUTO;
+        private long ioLimit;
+        private List<Path> shards = List.of();
+        private boolean profile;
 
         private Builder() {}
 
@@ -118,9 +145,27 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
             return this;
         }
 
+        /** Most bytes a second that are read from files; 0: no limit. */
+        public Builder ioLimit(long bytesPerSecond) {
+            this.ioLimit = bytesPerSecond;
+            return this;
+        }
+
+        /** Folders of a shard set that was split over several drives. */
+        public Builder shards(List<Path> folders) {
+            this.shards = folders;
+            return this;
+        }
+
+        /** Whether to note what is read, waited for and computed. */
+        public Builder profile(boolean on) {
+            this.profile = on;
+            return this;
+        }
+
         /** The options. */
         public ModelOptions build() {
-            return new ModelOptions(memory, threads, prefetch, panel, context, kv, io);
+            return new ModelOptions(memory, threads, prefetch, panel, context, kv, io, ioLimit, shards, profile);
         }
     }
 

@@ -32,18 +32,20 @@ class ArchitectureTest {
                 .layer("model").definedBy("dev.lamina.internal.model..")
                 .layer("shard").definedBy("dev.lamina.internal.shard..")
                 .layer("stream").definedBy("dev.lamina.internal.stream..")
+                .layer("telemetry").definedBy("dev.lamina.internal.telemetry..")
                 .layer("text").definedBy("dev.lamina.internal.text..")
                 .layer("generate").definedBy("dev.lamina.internal.generate..")
                 .whereLayer("api").mayNotAccessAnyLayer()
                 .whereLayer("bindings").mayNotAccessAnyLayer()
+                .whereLayer("telemetry").mayOnlyAccessLayers("api")
                 .whereLayer("runtime").mayOnlyAccessLayers("api", "bindings")
                 .whereLayer("checkpoint").mayOnlyAccessLayers("api")
                 .whereLayer("text").mayOnlyAccessLayers("api")
                 .whereLayer("model").mayOnlyAccessLayers("api", "checkpoint")
                 .whereLayer("shard").mayOnlyAccessLayers("api", "checkpoint")
-                .whereLayer("stream").mayOnlyAccessLayers("api", "checkpoint", "runtime")
+                .whereLayer("stream").mayOnlyAccessLayers("api", "checkpoint", "runtime", "telemetry")
                 .whereLayer("generate")
-                .mayOnlyAccessLayers("api", "checkpoint", "model", "runtime", "stream", "text")
+                .mayOnlyAccessLayers("api", "checkpoint", "model", "runtime", "stream", "telemetry", "text")
                 .check(classes);
     }
 

@@ -172,8 +172,7 @@ final class DoctorCommand implements Callable<Integer> {
                 + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
                 + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
         object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
-        var anyMemory = new ModelOptions(ANY_MEMORY, options.threads(), options.prefetch(), options.panel(),
-                options.context(), options.kv(), options.io());
+        var anyMemory = options.toBuilder().memory(ANY_MEMORY).build();
         try (var opened = LanguageModel.open(model.directory().toString(), anyMemory)) {
             budgets(opened, options.memory(), model.sweepBytes(), positions, rate.bytesPerSecond(), object);
         }

@@ -13,9 +13,9 @@ import picocli.CommandLine.TypeConversionException;
 
 /** Options that say what a model may use of the machine. They change its speed, never its answers. */
 final class EngineOptions {
-    @Option(names = "--memory", paramLabel = "SIZE", converter = Size.class,
-            description = "Most memory to hold for weights, KV cache and activations, such as 2GiB. "
-                    + "Default: half of what is free.")
+    @Option(names = "--memory", paramLabel = "SIZE|auto", converter = Memory.class,
+            description = "Most memory to hold for weights, KV cache and activations, such as 2GiB; auto: what the "
+                    + "machine and its control group leave free, less a reserve. Default: auto.")
     private @Nullable Long memory;
 
     @Option(names = "--threads", paramLabel = "N", description = "Threads that compute. Default: one a core.")
@@ -38,9 +38,14 @@ final class EngineOptions {
             description = "Numbers in the KV cache; f16 halves it. Default: f32.")
     private ModelOptions.@Nullable KvType kv;
 
-    @Option(names = "--io", paramLabel = "auto|direct|buffered",
-            description = "Read past the page cache, or through it. Default: auto.")
+    @Option(names = "--io", paramLabel = "auto|direct|channel|pread|uring|buffered",
+            description = "How to read: past the page cache in the way that is best for the drive (auto; direct: or "
+                    + "not at all), in a given way, or through the page cache. Default: auto.")
     private ModelOptions.@Nullable Io io;
+
+    @Option(names = "--io-limit", paramLabel = "RATE", converter = Rate.class,
+            description = "Read no more than this a second, such as 550MB/s, to see how a slower drive would do.")
+    private @Nullable Long ioLimit;
 
     @Spec(Spec.Target.MIXEE)
     private CommandSpec spec;
@@ -58,6 +63,22 @@ final class EngineOptions {
                 throw new TypeConversionException(String.valueOf(e.getMessage()));
             }
             throw new TypeConversionException("must be more than 0");
+        }
+    }
+
+    /** A size above 0, or {@code auto}, which is 0. */
+    static final class Memory implements ITypeConverter<Long> {
+        @Override
+        public Long convert(String text) {
+            return text.strip().equalsIgnoreCase("auto") ? 0 : new Size().convert(text);
+        }
+    }
+
+    /** A size a second, above 0. */
+    static final class Rate implements ITypeConverter<Long> {
+        @Override
+        public Long convert(String text) {
+            return new Size().convert(text.strip().replaceFirst("/s$", ""));
         }
     }
 
@@ -90,6 +111,9 @@ final class EngineOptions {
             }
             if (io != null) {
                 builder.io(io);
+            }
+            if (ioLimit != null) {
+                builder.ioLimit(ioLimit);
             }
             return builder.build();
         });

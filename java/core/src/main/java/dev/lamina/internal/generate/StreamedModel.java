@@ -120,7 +120,7 @@ final class StreamedModel implements LanguageModel {
     private static IoMode ioMode(ModelOptions.Io io) {
         return switch (io) {
             case AUTO -> IoMode.AUTO;
-            case DIRECT -> IoMode.DIRECT;
+            case DIRECT, CHANNEL, PREAD, URING -> IoMode.DIRECT;
             case BUFFERED -> IoMode.BUFFERED;
         };
     }

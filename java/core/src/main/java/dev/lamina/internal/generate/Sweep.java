@@ -3,6 +3,7 @@ package dev.lamina.internal.generate;
 import dev.lamina.SweepProgress;
 import dev.lamina.internal.model.Program;
 import dev.lamina.internal.runtime.Queue;
+import dev.lamina.internal.stream.RowTable;
 import dev.lamina.internal.stream.Streamer;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
@@ -31,25 +32,16 @@ final class Sweep {
      */
     record Part(Sequence sequence, int count, Output output) {}
 
-    /**
-     * Where the embedding table lies.
-     *
-     * @param file its number
-     * @param offset of its first byte
-     * @param rowBytes bytes of one row
-     */
-    record EmbeddingTable(int file, long offset, long rowBytes) {}
-
     private final Program program;
     private final Schedule schedule;
-    private final EmbeddingTable table;
+    private final RowTable table;
     private final Streamer streamer;
     private final Queue queue;
     private final Workspace workspace;
     private final long weightBytes;
     private long done;
 
-    Sweep(Program program, Schedule schedule, EmbeddingTable table, Streamer streamer, Queue queue,
+    Sweep(Program program, Schedule schedule, RowTable table, Streamer streamer, Queue queue,
             Workspace workspace) {
         this.program = program;
         this.schedule = schedule;
@@ -95,8 +87,7 @@ final class Sweep {
             throws IOException, InterruptedException {
         var step = workspace.step();
         var tokens = layRows(parts);
-        streamer.lookup(table.file, table.offset, table.rowBytes, tokens,
-                workspace.inputs().asSlice(0, table.rowBytes * tokens.length));
+        streamer.lookup(table, tokens, workspace.inputs().asSlice(0, table.rowBytes() * tokens.length));
         queue.await(queue.submit(workspace.ops(), 0, schedule.prologue(), step));
         boolean prefill = step.outputRows() == 0;
         long bytesDone = 0;

@@ -10,6 +10,7 @@ import dev.lamina.internal.runtime.KvLayout;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
 import dev.lamina.internal.stream.IoMode;
+import dev.lamina.internal.stream.RowTable;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -33,7 +34,7 @@ record Weights(
         Schedule schedule,
         ActivationPlan plan,
         Vectors vectors,
-        Sweep.EmbeddingTable table,
+        RowTable table,
         DType embeddingType,
         KvLayout kv) implements AutoCloseable {
 
@@ -64,8 +65,8 @@ record Weights(
                     : Schedule.defaultPanel(memory, Schedule.weightBytes(program, checkpoint));
             var schedule = Schedule.of(program, checkpoint, numbers, panel);
             var embedding = checkpoint.tensor(program.embedding());
-            var table = new Sweep.EmbeddingTable(numbers.get(embedding.file()), embedding.offset(),
-                    embedding.bytes() / program.tokens());
+            var table = RowTable.of(numbers.get(embedding.file()), embedding.offset(), embedding.bytes() / program.tokens(),
+                    program.tokens());
             var plan = ActivationPlan.of(program, schedule.logitsColumns());
             var files = List.copyOf(opened.values());
             var vectors = Vectors.load(device, queue, program, checkpoint, files, numbers);

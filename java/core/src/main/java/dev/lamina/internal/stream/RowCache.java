@@ -9,8 +9,7 @@ import org.jspecify.annotations.Nullable;
 final class RowCache {
     private final MemorySegment memory;
     private final LinkedHashMap<Integer, Integer> places = new LinkedHashMap<>(16, 0.75f, true); // row id -> place
-    private int file = -1;
-    private long tableOffset;
+    private @Nullable RowTable table;
     private long rowBytes;
 
     RowCache(MemorySegment memory) {
@@ -18,12 +17,11 @@ final class RowCache {
     }
 
     /** Turns to a table; forgets the rows of any other. */
-    void use(int file, long tableOffset, long rowBytes) {
-        if (file != this.file || tableOffset != this.tableOffset || rowBytes != this.rowBytes) {
+    void use(RowTable table) {
+        if (!table.equals(this.table)) {
             places.clear();
-            this.file = file;
-            this.tableOffset = tableOffset;
-            this.rowBytes = rowBytes;
+            this.table = table;
+            this.rowBytes = table.rowBytes();
         }
     }
 

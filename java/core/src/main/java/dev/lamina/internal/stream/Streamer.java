@@ -5,7 +5,6 @@ import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.concurrent.locks.Condition;
@@ -326,42 +325,47 @@ public final class Streamer implements AutoCloseable {
      * Reads rows of a table, ahead of all panels that are not yet under way. Rows that a resident panel holds or that
      * were used lately come from memory.
      *
-     * @param file index of the file
-     * @param tableOffset offset of row 0 in that file
-     * @param rowBytes bytes of a row
+     * @param table the table
      * @param rowIds the rows, in any order, repeated as one likes
      * @param destination (rowIds.length, rowBytes); memory that all threads may write
      * @throws IOException a read failed
      * @throws InterruptedException the caller was interrupted; nothing writes to the destination any more
      */
-    public void lookup(int file, long tableOffset, long rowBytes, int[] rowIds, MemorySegment destination)
+    public void lookup(RowTable table, int[] rowIds, MemorySegment destination)
             throws IOException, InterruptedException {
-        DataFile source = files.get(file);
-        long rows = rowBytes <= 0 || tableOffset < 0 ? 0 : (source.size() - tableOffset) / rowBytes;
-        for (int row : rowIds) {
-            if (row < 0 || row >= rows) {
-                throw new IllegalArgumentException("row " + row + " lies outside of " + source.path());
+        for (RowTable.Part part : table.parts()) {
+            DataFile file = files.get(part.file());
+            if (part.rows() > (file.size() - part.offset()) / table.rowBytes()) {
+                throw new IllegalArgumentException(part + " lies outside of " + file.path());
             }
         }
+        for (int row : rowIds) {
+            if (row < 0 || row >= table.rows()) {
+                throw new IllegalArgumentException("row " + row + " of a table of " + table.rows() + " rows");
+            }
+        }
+        long rowBytes = table.rowBytes();
         lookupLock.lockInterruptibly();
         try {
             if (rowCache != null) {
-                rowCache.use(file, tableOffset, rowBytes);
+                rowCache.use(table);
             }
             var firstPlace = new HashMap<Integer, Integer>(); // row id -> the first place where it is wanted
             for (int i = 0; i < rowIds.length; i++) {
                 firstPlace.putIfAbsent(rowIds[i], i);
             }
             int[] distinct = firstPlace.keySet().stream().mapToInt(row -> row).sorted().toArray();
-            var pieces = new Pieces(source, destination, threads.getFirst());
+            var pieces = new Pieces(destination, threads.getFirst());
             var read = new ArrayList<Integer>();
             for (int row : distinct) {
                 MemorySegment place = destination.asSlice(firstPlace.get(row) * rowBytes, rowBytes);
-                MemorySegment known = inMemory(file, tableOffset + row * rowBytes, row, rowBytes);
+                RowTable.Part part = table.part(row);
+                long offset = part.offset() + (row - part.firstRow()) * rowBytes;
+                MemorySegment known = inMemory(part.file(), offset, row, rowBytes);
                 if (known != null) {
                     place.copyFrom(known);
                 } else {
-                    pieces.add(tableOffset + row * rowBytes, rowBytes, firstPlace.get(row) * rowBytes);
+                    pieces.add(files.get(part.file()), offset, rowBytes, firstPlace.get(row) * rowBytes);
                     read.add(row);
                 }
             }
@@ -420,49 +424,48 @@ public final class Streamer implements AutoCloseable {
         }
     }
 
-    /** Bytes of one file wanted by a lookup, in ascending order, none across the border of a unit. */
-    private static final class Pieces {
-        final DataFile file;
-        final MemorySegment destination;
-        long[] sources = new long[16];
-        long[] lengths = new long[16];
-        long[] targets = new long[16];
-        int count;
+    /**
+     * Bytes of a file wanted by a lookup, not across the border of a unit.
+     *
+     * @param source first byte in the file
+     * @param length bytes
+     * @param target where in the destination they go
+     */
+    private record Piece(DataFile file, long source, long length, long target) {
+        long end() {
+            return source + length;
+        }
+    }
 
-        Pieces(DataFile file, MemorySegment destination, Thread reader) {
+    /** What a lookup wants, each file's pieces in ascending order. */
+    private static final class Pieces {
+        final MemorySegment destination;
+        final List<Piece> list = new ArrayList<>();
+
+        Pieces(MemorySegment destination, Thread reader) {
             if (destination.isReadOnly() || !destination.isAccessibleBy(reader)) {
                 throw new IllegalArgumentException("the readers cannot write to " + destination);
             }
-            this.file = file;
             this.destination = destination;
         }
 
-        void add(long source, long length, long target) {
-            for (long done = 0; done < length; count++) {
-                if (count == sources.length) {
-                    sources = Arrays.copyOf(sources, 2 * count);
-                    lengths = Arrays.copyOf(lengths, 2 * count);
-                    targets = Arrays.copyOf(targets, 2 * count);
-                }
+        void add(DataFile file, long source, long length, long target) {
+            for (long done = 0; done < length;) {
                 long inUnit = Math.min(length - done, DataFile.UNIT - (source + done) % DataFile.UNIT);
-                sources[count] = source + done;
-                lengths[count] = inUnit;
-                targets[count] = target + done;
+                list.add(new Piece(file, source + done, inUnit, target + done));
                 done += inUnit;
             }
         }
 
-        long end(int piece) {
-            return sources[piece] + lengths[piece];
-        }
-
         /** The piece after those that are read together with this one. */
         int groupEnd(int first) {
-            long unit = sources[first] / DataFile.UNIT;
-            boolean wholeUnit = !file.isVerified(unit);
+            Piece begin = list.get(first);
+            long unit = begin.source / DataFile.UNIT;
+            boolean wholeUnit = !begin.file.isVerified(unit);
             int next = first + 1;
-            while (next < count && sources[next] / DataFile.UNIT == unit
-                    && (wholeUnit || sources[next] - end(next - 1) <= COALESCED_GAP)) {
+            while (next < list.size() && list.get(next).file == begin.file
+                    && list.get(next).source / DataFile.UNIT == unit
+                    && (wholeUnit || list.get(next).source - list.get(next - 1).end() <= COALESCED_GAP)) {
                 next++;
             }
             return next;
@@ -480,7 +483,7 @@ public final class Streamer implements AutoCloseable {
         }
 
         boolean isClaimed() {
-            return claimed == pieces.count;
+            return claimed == pieces.list.size();
         }
 
         boolean isComplete() {
@@ -572,13 +575,13 @@ public final class Streamer implements AutoCloseable {
         }
 
         private long readRows(Demand rows, DataFile.Tally tally) throws IOException {
-            Pieces pieces = rows.pieces;
-            long start = pieces.file.readInto(scratch, pieces.sources[(int) from], pieces.end((int) to - 1), tally);
+            List<Piece> group = rows.pieces.list.subList((int) from, (int) to);
+            DataFile file = group.getFirst().file;
+            long start = file.readInto(scratch, group.getFirst().source, group.getLast().end(), tally);
             long wanted = 0;
-            for (int i = (int) from; i < to; i++) {
-                MemorySegment.copy(scratch, pieces.sources[i] - start, pieces.destination, pieces.targets[i],
-                        pieces.lengths[i]);
-                wanted += pieces.lengths[i];
+            for (Piece piece : group) {
+                MemorySegment.copy(scratch, piece.source - start, rows.pieces.destination, piece.target, piece.length);
+                wanted += piece.length;
             }
             return wanted;
         }

@@ -87,7 +87,7 @@ class StreamerTest {
                     expected = 0;
                 }
                 if (random.nextInt(10) == 0) {
-                    lookup(some, streamer, random, arena);
+                    lookup(some, open, streamer, random, arena);
                 }
                 Panel panel = streamer.next();
                 assertEquals(expected, panel.index());
@@ -123,7 +123,13 @@ class StreamerTest {
         assertEquals(-1, panel.memory().mismatch(content.asSlice(extent.offset(), extent.bytes())));
     }
 
-    private void lookup(TestFiles some, Streamer streamer, Random random, Arena arena) throws Exception {
+    /** The whole rows from an offset on to the end of a file, at least one. */
+    private static RowTable table(List<DataFile> open, int file, long offset, long rowBytes) {
+        return RowTable.of(file, offset, rowBytes, Math.max(1, (open.get(file).size() - offset) / rowBytes));
+    }
+
+    private void lookup(TestFiles some, List<DataFile> open, Streamer streamer, Random random, Arena arena)
+            throws Exception {
         int file = random.nextInt(some.contents.size());
         byte[] content = some.contents.get(file);
         int tableOffset = random.nextInt(content.length);
@@ -133,7 +139,7 @@ class StreamerTest {
         MemorySegment destination = arena.allocate((long) ids.length * rowBytes);
         for (int again = 0; again < 2; again++) {
             destination.fill((byte) 0);
-            streamer.lookup(file, tableOffset, rowBytes, ids, destination);
+            streamer.lookup(table(open, file, tableOffset, rowBytes), ids, destination);
             for (int i = 0; i < ids.length; i++) {
                 assertEquals(-1, MemorySegment.mismatch(destination, (long) i * rowBytes, (i + 1L) * rowBytes,
                         MemorySegment.ofArray(content), (long) tableOffset + ids[i] * rowBytes,
@@ -142,7 +148,7 @@ class StreamerTest {
         }
         int offset = random.nextInt(content.length);
         MemorySegment any = arena.allocate(1 + random.nextInt(content.length - offset));
-        streamer.lookup(file, offset, any.byteSize(), new int[] {0}, any);
+        streamer.lookup(table(open, file, offset, any.byteSize()), new int[] {0}, any);
         assertEquals(-1, any.mismatch(MemorySegment.ofArray(content).asSlice(offset, any.byteSize())));
     }
 
@@ -181,7 +187,7 @@ class StreamerTest {
                     MemorySegment row = arena.allocate(1);
                     int[] id = {flipped};
                     assertEquals(message, assertThrows(IOException.class,
-                            () -> streamer.lookup(0, 0, 1, id, row)).getMessage());
+                            () -> streamer.lookup(table(open, 0, 0, 1), id, row)).getMessage());
                     assertEquals(-1, row.mismatch(arena.allocate(1)), "bytes were handed out");
                 }
             }
@@ -289,7 +295,7 @@ class StreamerTest {
         try (var streamer = new Streamer(open, cycle, residents(open, cycle), options(1, 2), readOnly)) {
             assertThrows(IllegalArgumentException.class, streamer::next);
             assertThrows(IllegalArgumentException.class,
-                    () -> streamer.lookup(0, 0, 1, new int[] {0}, Arena.ofAuto().allocate(1)));
+                    () -> streamer.lookup(table(open, 0, 0, 1), new int[] {0}, Arena.ofAuto().allocate(1)));
         }
     }
 
@@ -331,7 +337,8 @@ class StreamerTest {
                             if (panels) {
                                 streamer.next().release();
                             } else {
-                                streamer.lookup(0, 17, 1000, new Random().ints(40, 0, 2000).toArray(), rows);
+                                streamer.lookup(table(open, 0, 17, 1000),
+                                        new Random().ints(40, 0, 2000).toArray(), rows);
                             }
                         }
                     } catch (Throwable e) {
@@ -374,7 +381,7 @@ class StreamerTest {
             int interrupts = 0;
             for (int i = 0; i < 10 * cycle.size();) {
                 try {
-                    streamer.lookup(0, 0, 1000, new int[] {i % 2000, 5, i % 1999}, rows);
+                    streamer.lookup(table(open, 0, 0, 1000), new int[] {i % 2000, 5, i % 1999}, rows);
                     Panel panel = streamer.next();
                     assertEquals(i % cycle.size(), panel.index());
                     check(files, cycle, panel);
@@ -406,7 +413,7 @@ class StreamerTest {
             for (int sweep = 1; sweep <= 6; sweep++) {
                 Panel panel = streamer.next();
                 for (int i = 0; i < 20; i++) { // the only reader comes by, and must find nothing else to do
-                    streamer.lookup(0, i, 1, new int[] {0}, arena.allocate(1));
+                    streamer.lookup(table(open, 0, i, 1), new int[] {0}, arena.allocate(1));
                 }
                 assertEquals((long) sweep * MIB + 20 * sweep, streamer.counters().readBytes());
                 assertEquals("all 1 panels of the ring are held",
@@ -428,21 +435,23 @@ class StreamerTest {
             Panel first = streamer.next();
             Panel second = streamer.next(); // now the ring is full, for good
             MemorySegment rows = arena.allocate(6000);
-            streamer.lookup(0, 3, 1000, new int[] {9, 2000, 9, 10, 2000, 9}, rows);
+            streamer.lookup(table(open, 0, 3, 1000), new int[] {9, 2000, 9, 10, 2000, 9}, rows);
             assertEquals(3000, streamer.counters().rowBytes());
             long read = streamer.counters().readBytes();
-            streamer.lookup(0, 3, 1000, new int[] {10, 9, 2000, 2000, 9, 10}, rows);
+            streamer.lookup(table(open, 0, 3, 1000), new int[] {10, 9, 2000, 2000, 9, 10}, rows);
             assertEquals(read, streamer.counters().readBytes());
             assertEquals(files.contents.getFirst()[3 + 2_000_000], rows.get(ValueLayout.JAVA_BYTE, 2000));
             assertEquals(files.contents.getFirst()[3 + 10_000], rows.get(ValueLayout.JAVA_BYTE, 5000));
-            streamer.lookup(0, 3, 1000, new int[0], rows);
-            assertThrows(IllegalArgumentException.class, () -> streamer.lookup(0, 3, 1000, new int[] {-1}, rows));
-            assertThrows(IllegalArgumentException.class, () -> streamer.lookup(0, 3, 1000, new int[] {4194}, rows));
+            streamer.lookup(table(open, 0, 3, 1000), new int[0], rows);
             assertThrows(IllegalArgumentException.class,
-                    () -> streamer.lookup(0, 4 * MIB - 5000, rows.byteSize(), new int[] {0}, rows));
+                    () -> streamer.lookup(table(open, 0, 3, 1000), new int[] {-1}, rows));
+            assertThrows(IllegalArgumentException.class,
+                    () -> streamer.lookup(table(open, 0, 3, 1000), new int[] {4194}, rows));
+            assertThrows(IllegalArgumentException.class,
+                    () -> streamer.lookup(table(open, 0, 4 * MIB - 5000, rows.byteSize()), new int[] {0}, rows));
             try (Arena confined = Arena.ofConfined()) {
                 assertThrows(IllegalArgumentException.class,
-                        () -> streamer.lookup(0, 3, 1000, new int[] {1}, confined.allocate(1000)));
+                        () -> streamer.lookup(table(open, 0, 3, 1000), new int[] {1}, confined.allocate(1000)));
             }
             first.release();
             second.release();
@@ -469,7 +478,7 @@ class StreamerTest {
                     // rows of a table in memory do not come from disk
                     Extent table = cycle.get(4);
                     MemorySegment rows = arena.allocate(200);
-                    streamer.lookup(0, table.offset(), 100, new int[] {1, 0}, rows);
+                    streamer.lookup(table(open, 0, table.offset(), 100), new int[] {1, 0}, rows);
                     assertEquals(0, streamer.counters().rowBytes());
                     assertEquals(files.contents.getFirst()[(int) table.offset() + 100],
                             rows.get(ValueLayout.JAVA_BYTE, 0));

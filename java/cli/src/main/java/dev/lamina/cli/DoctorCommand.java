@@ -13,6 +13,7 @@ import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.stream.DataFile;
 import dev.lamina.internal.stream.DiskRate;
+import dev.lamina.internal.stream.DriveProbe;
 import dev.lamina.internal.stream.IoMode;
 import java.io.IOException;
 import java.lang.management.ManagementFactory;
@@ -40,7 +41,7 @@ import picocli.CommandLine.ParentCommand;
         })
 final class DoctorCommand implements Callable<Integer> {
     private static final int POSITIONS = 4096;
-    private static final int READERS = 4;
+    private static final long PROBE_MEMORY = 64L << 20;
     private static final long MOST_BYTES_TO_READ = 4L << 30;
     private static final long ENOUGH_BYTES_TO_READ = 64L << 20;
     private static final double MOST_SECONDS_TO_READ = 2;
@@ -136,7 +137,7 @@ final class DoctorCommand implements Callable<Integer> {
 
     private static String directReadsOf(Path file) {
         try {
-            DataFile.open(file, IoMode.DIRECT, null).close();
+            DataFile.open(file, IoMode.PREAD, 0, null).close();
             return "yes";
         } catch (IOException e) {
             return "no: " + e.getMessage();
@@ -163,20 +164,41 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("checksums", checksums);
         int positions = options.context() > 0 ? options.context() : Math.min(POSITIONS, program.contextLimit());
         var files = model.checkpoint().files();
-        var direct = directReadsOf(files.getFirst());
-        line("direct I/O", direct);
-        object.addProperty("direct_io", direct);
-        var rate = DiskRate.measure(files, IoMode.AUTO, READERS, MOST_BYTES_TO_READ, MOST_SECONDS_TO_READ, host);
-        line("disk", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes()) + " read in "
-                + Units.seconds(rate.seconds())
-                + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
-                + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
-        object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
+        var probe = new DriveProbe(host, PROBE_MEMORY, Device.cacheFolder().resolve(DriveProbe.FILE_NAME));
+        var reading = probe.choose(files, options.io(), true);
+        line("reading", reading.method() + " (" + reading.reason() + ")");
+        object.addProperty("direct_io", reading.method().mode().direct());
+        var way = new JsonObject();
+        way.addProperty("mode", reading.method().mode().toString());
+        way.addProperty("readers", reading.method().readers());
+        way.addProperty("depth", reading.method().depth());
+        way.addProperty("request_bytes", reading.method().requestBytes());
+        way.addProperty("cpu_seconds_per_gb", reading.cpuSecondsPerGigabyte());
+        way.addProperty("reason", reading.reason());
+        object.add("reading", way);
+        double rate = rate(reading, files, options.ioLimit(), host, object);
         var anyMemory = options.toBuilder().memory(ANY_MEMORY).build();
         try (var opened = LanguageModel.open(model.directory().toString(), anyMemory)) {
-            budgets(opened, options.memory(), model.sweepBytes(), positions, rate.bytesPerSecond(), object);
+            budgets(opened, options.memory(), model.sweepBytes(), positions, rate, object);
         }
         fields.add("model", object);
+    }
+
+    /** The rate of the drive: that of the probe, or where there was none, of as many bytes as there are. */
+    private double rate(DriveProbe.Choice reading, List<Path> files, long limit, HostMemory host, JsonObject object)
+            throws IOException, InterruptedException {
+        double rate = reading.bytesPerSecond();
+        var doubts = reading.method().mode().direct() ? "" : ", through the page cache: the disk may be slower";
+        if (rate == 0) {
+            var measured = DiskRate.measure(files, reading.method(), 0, MOST_BYTES_TO_READ, MOST_SECONDS_TO_READ, host);
+            rate = measured.bytesPerSecond();
+            doubts += measured.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure" : "";
+        }
+        boolean limited = limit > 0 && limit < rate;
+        line("disk", Units.bytes(rate) + "/s" + doubts
+                + (limited ? ", limited to " + Units.bytes(limit) + "/s by --io-limit" : ""));
+        object.addProperty("disk_bytes_per_second", Math.round(rate));
+        return limited ? limit : rate;
     }
 
     private void budgets(LanguageModel model, long asked, long sweepBytes, int positions, double rate,

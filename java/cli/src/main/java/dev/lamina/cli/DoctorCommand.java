@@ -144,7 +144,8 @@ final class DoctorCommand implements Callable<Integer> {
         }
     }
 
-    private void model(ModelFiles model, HostMemory host, ModelOptions options) throws IOException, InterruptedException {
+    private void model(ModelFiles model, HostMemory host, ModelOptions options)
+            throws IOException, InterruptedException {
         var program = model.program();
         boolean checksums = model.checkpoint().manifest() != null;
         lines.add("");
@@ -214,7 +215,8 @@ final class DoctorCommand implements Callable<Integer> {
                 ? "yes: --memory " + Units.option(minimum) + " is the least for " + positions + " positions, "
                         + Units.option(whole) + " holds all weights"
                 : "no: at least --memory " + Units.option(minimum) + " is needed for " + positions + " positions, and "
-                        + (asked > 0 ? "--memory " + Units.option(asked) + " is given" : Units.memory(free) + " is free"));
+                        + (asked > 0 ? "--memory " + Units.option(asked) + " is given"
+                                : Units.memory(free) + " is free"));
         object.addProperty("fits", fits);
         object.addProperty("positions", positions);
         object.addProperty("minimum_memory_bytes", minimum);

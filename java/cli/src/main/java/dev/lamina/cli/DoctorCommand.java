@@ -110,11 +110,13 @@ final class DoctorCommand implements Callable<Integer> {
         fields.addProperty("cache", String.valueOf(library.getParent()));
         // the JVM counts the limit of a container as the machine's memory
         long total = ((OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean()).getTotalMemorySize();
-        long free = FreeMemory.bytes();
-        line("memory", Units.memory(free) + " free of " + Units.memory(total) + "; --memory is "
-                + Units.memory(free / 2) + " where it is not given");
+        var free = FreeMemory.now();
+        line("memory", Units.memory(free.bytes()) + " free of " + Units.memory(total) + ", limited by "
+                + free.limitedBy() + "; --memory auto is " + Units.option(free.budget()));
         fields.addProperty("memory_total_bytes", total);
-        fields.addProperty("memory_free_bytes", free);
+        fields.addProperty("memory_free_bytes", free.bytes());
+        fields.addProperty("memory_limited_by", free.limitedBy());
+        fields.addProperty("memory_auto_bytes", free.budget());
     }
 
     private void directReads(Path directory) {
@@ -181,18 +183,19 @@ final class DoctorCommand implements Callable<Integer> {
 
     private void budgets(LanguageModel model, long asked, long sweepBytes, int positions, double rate,
             JsonObject object) {
-        long free = FreeMemory.bytes();
+        var free = FreeMemory.now();
         var needs = model.memoryNeeds(positions);
         long minimum = needs.least();
         long whole = needs.whole();
-        long usable = asked > 0 ? asked : free / 4 * 3 / MEMORY_STEP * MEMORY_STEP;
+        long usable = asked > 0 ? asked : free.budget();
         long recommended = Math.min(whole, usable);
         boolean fits = minimum <= usable;
         line("fits", fits
                 ? "yes: --memory " + Units.option(minimum) + " is the least for " + positions + " positions, "
                         + Units.option(whole) + " holds all weights"
                 : "no: at least --memory " + Units.option(minimum) + " is needed for " + positions + " positions, and "
-                        + (asked > 0 ? "--memory " + Units.option(asked) + " is given" : Units.memory(free) + " is free"));
+                        + (asked > 0 ? "--memory " + Units.option(asked) + " is given"
+                                : "--memory auto is " + Units.option(usable)));
         object.addProperty("fits", fits);
         object.addProperty("positions", positions);
         object.addProperty("minimum_memory_bytes", minimum);

@@ -69,7 +69,7 @@ final class StreamedModel implements LanguageModel {
         }
         var config = ModelConfig.load(directory);
         var checkpoint = Checkpoint.open(directory);
-        long memory = options.memory() > 0 ? options.memory() : FreeMemory.bytes() / 2;
+        long memory = options.memory() > 0 ? options.memory() : FreeMemory.now().budget();
         var defaults = GenerationDefaults.load(directory, config);
         // The Java runtime knows the limits of a container, which the native one does not.
         var device = Device.openCpu(
@@ -94,7 +94,7 @@ final class StreamedModel implements LanguageModel {
 
     private static String nameOf(long asked, long memory) {
         if (asked == 0) {
-            return "The default budget, half of the free memory (" + (memory >> 20) + "MiB),";
+            return "The default budget, what is free less a reserve (" + (memory >> 20) + "MiB),";
         }
         return "--memory " + (asked % (1 << 20) == 0 ? (asked >> 20) + "MiB" : asked % 1024 == 0
                 ? (asked >> 10) + "KiB" : asked + "B");

@@ -6,13 +6,12 @@ import com.google.gson.JsonPrimitive;
 import com.sun.management.OperatingSystemMXBean;
 import dev.lamina.LanguageModel;
 import dev.lamina.ModelOptions;
+import dev.lamina.Rates;
 import dev.lamina.bindings.NativeLibrary;
 import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
-import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.stream.DataFile;
-import dev.lamina.internal.stream.DiskRate;
 import dev.lamina.internal.stream.IoMode;
 import java.io.IOException;
 import java.lang.management.ManagementFactory;
@@ -39,11 +38,7 @@ import picocli.CommandLine.ParentCommand;
             "  lamina doctor --model models/Llama-3.1-70B-Instruct"
         })
 final class DoctorCommand implements Callable<Integer> {
-    private static final int POSITIONS = 4096;
-    private static final int READERS = 4;
-    private static final long MOST_BYTES_TO_READ = 4L << 30;
     private static final long ENOUGH_BYTES_TO_READ = 64L << 20;
-    private static final double MOST_SECONDS_TO_READ = 2;
     private static final int MOST_BUDGETS_TO_TELL = 5;
     private static final long MEMORY_STEP = 1L << 20;
 
@@ -68,13 +63,13 @@ final class DoctorCommand implements Callable<Integer> {
     private final List<String> lines = new ArrayList<>();
 
     @Override
-    public Integer call() throws IOException, InterruptedException {
+    public Integer call() {
         var options = engine.options();
         var library = NativeLibrary.load();
         try (var device = Device.openCpu(0)) {
             machine(device.info(), library);
             if (folder.given()) {
-                model(ModelFiles.open(folder.directory()), device, options);
+                model(ModelFiles.open(folder.directory()), options);
             } else {
                 directReads(Path.of("").toAbsolutePath());
             }
@@ -145,7 +140,7 @@ final class DoctorCommand implements Callable<Integer> {
         }
     }
 
-    private void model(ModelFiles model, HostMemory host, ModelOptions options) throws IOException, InterruptedException {
+    private void model(ModelFiles model, ModelOptions options) {
         var program = model.program();
         boolean checksums = model.checkpoint().manifest() != null;
         lines.add("");
@@ -163,26 +158,25 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("sweep_bytes", model.sweepBytes());
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
         object.addProperty("checksums", checksums);
-        int positions = options.context() > 0 ? options.context() : Math.min(POSITIONS, program.contextLimit());
-        var files = model.checkpoint().files();
-        var direct = directReadsOf(files.getFirst());
+        int positions = PlanView.positions(options, program.contextLimit());
+        var direct = directReadsOf(model.checkpoint().files().getFirst());
         line("direct I/O", direct);
         object.addProperty("direct_io", direct);
-        var rate = DiskRate.measure(files, IoMode.AUTO, READERS, MOST_BYTES_TO_READ, MOST_SECONDS_TO_READ, host);
-        line("disk", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes()) + " read in "
-                + Units.seconds(rate.seconds())
-                + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
-                + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
-        object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
         var anyMemory = options.toBuilder().memory(ANY_MEMORY).build();
         try (var opened = LanguageModel.open(model.directory().toString(), anyMemory)) {
-            budgets(opened, options.memory(), model.sweepBytes(), positions, rate.bytesPerSecond(), object);
+            var rates = opened.measureRates();
+            line("disk", PlanView.diskRate(rates)
+                    + (opened.info().reading().equals("direct") ? "" : ", through the page cache: it may be slower")
+                    + (model.weightBytes() < ENOUGH_BYTES_TO_READ ? ", of too few bytes to be sure" : ""));
+            line("computing", PlanView.computeRate(rates) + ", in sweeps of one row");
+            object.addProperty("disk_bytes_per_second", Math.round(rates.diskBytesPerSecond()));
+            object.addProperty("compute_bytes_per_second", Math.round(rates.computeBytesPerSecond()));
+            budgets(opened, options.memory(), positions, rates, object);
         }
         fields.add("model", object);
     }
 
-    private void budgets(LanguageModel model, long asked, long sweepBytes, int positions, double rate,
-            JsonObject object) {
+    private void budgets(LanguageModel model, long asked, int positions, Rates rates, JsonObject object) {
         var free = FreeMemory.now();
         var needs = model.memoryNeeds(positions);
         long minimum = needs.least();
@@ -207,20 +201,19 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("recommended_memory_bytes", recommended);
         var list = new JsonArray();
         for (long memory : budgetsToTell(minimum, recommended)) {
-            long resident = model.residentBytes(memory, positions);
-            long read = sweepBytes - resident;
-            double seconds = read / rate;
+            var plan = model.plan(memory, positions, rates);
             line(memory == recommended ? "expect" : "", "--memory " + Units.option(memory) + ": "
-                    + Units.percent(resident, sweepBytes) + " of the weights resident, "
-                    + (read == 0
-                            ? "nothing to read: the processor is the limit"
-                            : Units.bytes(read) + " a token from disk, " + Units.seconds(seconds)
-                            + " a token or more"));
+                    + Units.percent(plan.residentBytes(), plan.weightBytes()) + " of the weights resident, "
+                    + (plan.bytesPerSweep() == 0
+                            ? "nothing to read"
+                            : Units.bytes(plan.bytesPerSweep()) + " a token from disk")
+                    + ", " + Units.seconds(plan.secondsPerSweep()) + " a token, limited by the "
+                    + PlanView.limit(plan));
             var entry = new JsonObject();
             entry.add("memory_bytes", new JsonPrimitive(memory));
-            entry.addProperty("resident_bytes", resident);
-            entry.addProperty("disk_bytes_per_token", read);
-            entry.addProperty("seconds_per_token", seconds);
+            entry.addProperty("resident_bytes", plan.residentBytes());
+            entry.addProperty("disk_bytes_per_token", plan.bytesPerSweep());
+            entry.addProperty("seconds_per_token", plan.secondsPerSweep());
             list.add(entry);
         }
         object.add("budgets", list);

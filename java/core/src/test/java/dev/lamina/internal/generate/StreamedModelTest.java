@@ -15,6 +15,7 @@ import dev.lamina.LanguageModel;
 import dev.lamina.Message;
 import dev.lamina.ModelOptions;
 import dev.lamina.Prompt;
+import dev.lamina.Rates;
 import dev.lamina.SweepProgress;
 import java.io.IOException;
 import java.io.RandomAccessFile;
@@ -270,10 +271,10 @@ class StreamedModelTest {
     @Test
     void memoryNeedsAreWhatTheySay() {
         try (var model = open(); var big = LanguageModel.open("../cli/src/main/resources/dev/lamina/cli/demo")) {
-            assertEquals(model.info().weightBytes(), model.residentBytes(model.memoryNeeds(100).whole(), 100));
+            assertEquals(0, model.plan(model.memoryNeeds(100).whole(), 100, Rates.assumed()).bytesPerSweep());
             var needs = big.memoryNeeds(64);
-            assertTrue(big.residentBytes(needs.least(), 64) < big.info().weightBytes(), needs.toString());
-            assertEquals(big.info().weightBytes(), big.residentBytes(needs.whole(), 64));
+            assertTrue(big.plan(needs.least(), 64, Rates.assumed()).bytesPerSweep() > 0, needs.toString());
+            assertEquals(0, big.plan(needs.whole(), 64, Rates.assumed()).bytesPerSweep());
             var directory = big.info().directory().toString();
             var prompt = Prompt.ids(new int[52]);
             try (var enough = LanguageModel.open(directory, ModelOptions.builder().memory(needs.least()).build());

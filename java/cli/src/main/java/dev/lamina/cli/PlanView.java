@@ -68,7 +68,8 @@ final class PlanView {
         lines.add(List.of("disk", diskRate(plan.rates())));
         lines.add(List.of("computing", computeRate(plan.rates()) + ", in sweeps of one row"));
         lines.add(List.of("expect", Units.seconds(plan.secondsPerSweep()) + " a sweep, "
-                + String.format(Locale.ROOT, "%.3g", plan.tokensPerSecond()) + " tokens/s; the " + limit(plan)
+                + String.format(Locale.ROOT, plan.tokensPerSecond() < 10 ? "%.3f" : "%.1f", plan.tokensPerSecond())
+                + " tokens/s; the " + limit(plan)
                 + " is the limit"));
         return lines;
     }

@@ -68,8 +68,9 @@ public interface LanguageModel extends AutoCloseable {
     MemoryPlan plan(long memory, int positions, Rates rates);
 
     /**
-     * Measures how fast this model's files can be read and its weights be computed. Takes up to two seconds, and up to
-     * 100 MiB beside the budget.
+     * How fast this model's files can be read and its weights be computed. The rate of the drive is the one with which
+     * the way to read was chosen, if there was something to choose; all else is measured now, which takes up to two
+     * seconds, and up to 100 MiB beside the budget.
      */
     Rates measureRates();
 

@@ -11,7 +11,9 @@ import dev.lamina.bindings.NativeLibrary;
 import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
+import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.stream.DataFile;
+import dev.lamina.internal.stream.DriveProbe;
 import dev.lamina.internal.stream.IoMode;
 import java.io.IOException;
 import java.lang.management.ManagementFactory;
@@ -38,6 +40,7 @@ import picocli.CommandLine.ParentCommand;
             "  lamina doctor --model models/Llama-3.1-70B-Instruct"
         })
 final class DoctorCommand implements Callable<Integer> {
+    private static final long PROBE_MEMORY = 64L << 20;
     private static final long ENOUGH_BYTES_TO_READ = 64L << 20;
     private static final int MOST_BUDGETS_TO_TELL = 5;
     private static final long MEMORY_STEP = 1L << 20;
@@ -63,13 +66,13 @@ final class DoctorCommand implements Callable<Integer> {
     private final List<String> lines = new ArrayList<>();
 
     @Override
-    public Integer call() {
+    public Integer call() throws IOException, InterruptedException {
         var options = engine.options();
         var library = NativeLibrary.load();
         try (var device = Device.openCpu(0)) {
             machine(device.info(), library);
             if (folder.given()) {
-                model(ModelFiles.open(folder.directory()), options);
+                model(ModelFiles.open(folder.directory()), device, options);
             } else {
                 directReads(Path.of("").toAbsolutePath());
             }
@@ -133,14 +136,15 @@ final class DoctorCommand implements Callable<Integer> {
 
     private static String directReadsOf(Path file) {
         try {
-            DataFile.open(file, IoMode.DIRECT, null).close();
+            DataFile.open(file, IoMode.PREAD, 0, null).close();
             return "yes";
         } catch (IOException e) {
             return "no: " + e.getMessage();
         }
     }
 
-    private void model(ModelFiles model, ModelOptions options) {
+    private void model(ModelFiles model, HostMemory host, ModelOptions options)
+            throws IOException, InterruptedException {
         var program = model.program();
         boolean checksums = model.checkpoint().manifest() != null;
         lines.add("");
@@ -159,16 +163,27 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
         object.addProperty("checksums", checksums);
         int positions = PlanView.positions(options, program.contextLimit());
-        var direct = directReadsOf(model.checkpoint().files().getFirst());
-        line("direct I/O", direct);
-        object.addProperty("direct_io", direct);
+        var files = model.checkpoint().files();
+        var probe = new DriveProbe(host, PROBE_MEMORY, Device.cacheFolder().resolve(DriveProbe.FILE_NAME));
+        var reading = probe.choose(files, options.io(), true);
+        line("reading", reading.method() + " (" + reading.reason() + ")");
+        object.addProperty("direct_io", reading.method().mode().direct());
+        var way = new JsonObject();
+        way.addProperty("mode", reading.method().mode().toString());
+        way.addProperty("readers", reading.method().readers());
+        way.addProperty("depth", reading.method().depth());
+        way.addProperty("request_bytes", reading.method().requestBytes());
+        way.addProperty("cpu_seconds_per_gb", reading.cpuSecondsPerGigabyte());
+        way.addProperty("reason", reading.reason());
+        object.add("reading", way);
         var anyMemory = options.toBuilder().memory(ANY_MEMORY).build();
         try (var opened = LanguageModel.open(model.directory().toString(), anyMemory)) {
             var rates = opened.measureRates();
-            line("disk", PlanView.diskRate(rates)
-                    + (opened.info().reading().equals("direct") ? "" : ", through the page cache: it may be slower")
-                    + (model.weightBytes() < ENOUGH_BYTES_TO_READ ? ", of too few bytes to be sure" : ""));
-            line("computing", PlanView.computeRate(rates) + ", in sweeps of one row");
+            line("disk", Units.bytes(rates.diskBytesPerSecond()) + "/s"
+                    + (rates.disk() == Rates.Origin.LIMIT ? ", by --io-limit" : "")
+                    + (reading.method().mode().direct() ? "" : ", through the page cache: the disk may be slower")
+                    + (model.weightBytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure" : ""));
+            line("computing", Units.bytes(rates.computeBytesPerSecond()) + "/s in sweeps of one row");
             object.addProperty("disk_bytes_per_second", Math.round(rates.diskBytesPerSecond()));
             object.addProperty("compute_bytes_per_second", Math.round(rates.computeBytesPerSecond()));
             budgets(opened, options.memory(), positions, rates, object);

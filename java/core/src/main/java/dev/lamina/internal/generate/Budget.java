@@ -14,6 +14,7 @@ import dev.lamina.internal.stream.ResidentPanels;
 import dev.lamina.internal.stream.StreamCounters;
 import dev.lamina.internal.stream.StreamOptions;
 import dev.lamina.internal.stream.Streamer;
+import dev.lamina.internal.telemetry.Telemetry;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.List;
@@ -41,6 +42,7 @@ final class Budget implements AutoCloseable {
     private final Rates rates;
     private final Division division;
     private final Planner.Order order;
+    private final Telemetry telemetry;
     private final List<Extent> cycle;
     private final ResidentPanels residents;
     private final List<Sequence> kept = new ArrayList<>();
@@ -75,19 +77,20 @@ final class Budget implements AutoCloseable {
      *
      * @param memory bytes
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
-     * @param prefetch panels to read ahead; -1: chosen
-     * @param rates from which it is judged which panels to hold
+     * @param streamOptions how to read ahead
+     * @param telemetry hears of reads and waits
      */
-    Budget(Weights weights, Device device, Queue queue, long memory, Name name, long askedPanel, int prefetch,
-            Rates rates) {
+    Budget(Weights weights, Device device, Queue queue, long memory, Name name, long askedPanel,
+            StreamOptions streamOptions, Telemetry telemetry) {
         this.weights = weights;
         this.device = device;
         this.queue = queue;
         this.memory = memory;
         this.name = name;
         this.askedPanel = askedPanel;
-        this.streamOptions = StreamOptions.defaults().withPrefetch(prefetch);
-        this.rates = rates;
+        this.streamOptions = streamOptions;
+        this.telemetry = telemetry;
+        this.rates = weights.rates().limited(streamOptions.bytesPerSecond());
         this.division = Division.of(weights, memory, streamOptions);
         this.order = division.order(rates);
         this.cycle = weights.schedule().cycle();
@@ -245,7 +248,7 @@ final class Budget implements AutoCloseable {
         reset();
         residents.choose(next.resident());
         placement = next;
-        streamer = new Streamer(weights.files(), cycle, residents, next.options(), device);
+        streamer = new Streamer(weights.files(), cycle, residents, next.options(), device, telemetry);
     }
 
     private Streamer streamer() {

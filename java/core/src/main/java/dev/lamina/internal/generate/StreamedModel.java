@@ -23,7 +23,8 @@ import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
 import dev.lamina.internal.stream.DiskRate;
-import dev.lamina.internal.stream.IoMode;
+import dev.lamina.internal.stream.StreamOptions;
+import dev.lamina.internal.telemetry.Telemetry;
 import java.io.IOException;
 import java.io.InterruptedIOException;
 import java.lang.foreign.MemorySegment;
@@ -44,7 +45,6 @@ final class StreamedModel implements LanguageModel {
     /** Positions of a conversation's context where nobody says and they fit. */
     private static final int CHAT_CONTEXT = 4096;
 
-    private static final int DISK_RATE_READERS = 4;
     private static final long DISK_RATE_BYTES = 4L << 30;
     private static final double DISK_RATE_SECONDS = 1.5;
 
@@ -88,10 +88,12 @@ final class StreamedModel implements LanguageModel {
         var queue = device.openQueue();
         Weights weights = null;
         try {
-            weights = Weights.open(checkpoint, config, device, queue, ioMode(options.io()), memory, options.panel(),
+            weights = Weights.open(checkpoint, config, device, queue, options.io(), memory, options.panel(),
                     options.kv() == ModelOptions.KvType.F16);
-            var budget = new Budget(weights, device, queue, memory, name, options.panel(), options.prefetch(),
-                    Rates.assumed().limited(options.ioLimit()));
+            var budget = new Budget(weights, device, queue, memory, name, options.panel(),
+                    StreamOptions.of(weights.reading().method()).withPrefetch(options.prefetch())
+                            .withBytesPerSecond(options.ioLimit()),
+                    Telemetry.NONE);
             return new StreamedModel(options, device, queue, weights, budget, defaults, new TextTools(directory));
         } catch (IOException | RuntimeException e) {
             try {
@@ -120,26 +122,14 @@ final class StreamedModel implements LanguageModel {
         }
     }
 
-    private static IoMode ioMode(ModelOptions.Io io) {
-        return switch (io) {
-            case AUTO -> IoMode.AUTO;
-            case DIRECT, CHANNEL, PREAD, URING -> IoMode.DIRECT;
-            case BUFFERED -> IoMode.BUFFERED;
-        };
-    }
-
     @Override
     public ModelInfo info() {
         var program = weights.program();
-        var reading = weights.files().stream().allMatch(DataFile::direct)
-                ? "direct"
-                : options.io() == ModelOptions.Io.BUFFERED
-                        ? "buffered, as asked"
-                        : "buffered: the file system refuses direct reads";
+        var reading = weights.reading();
         return new ModelInfo(weights.checkpoint().directory(), program.architecture(),
                 weights.checkpoint().manifest() != null, program.kv().size(), program.vocabulary(),
                 program.contextLimit(), weights.parameters(), weights.schedule().weightBytes(), weights.kv().bytes(1),
-                reading, device.info().toString());
+                reading.summary(), device.info().toString());
     }
 
     @Override
@@ -154,15 +144,20 @@ final class StreamedModel implements LanguageModel {
 
     @Override
     public Rates measureRates() {
-        return inTurn(() -> new Rates(diskRate(), Rates.Origin.MEASURED, ComputeRate.measure(device, queue),
-                Rates.Origin.MEASURED).limited(options.ioLimit()));
+        return inTurn(() -> {
+            var known = weights.rates();
+            boolean assumed = known.disk() == Rates.Origin.ASSUMED;
+            return new Rates(assumed ? diskRate() : known.diskBytesPerSecond(),
+                    assumed ? Rates.Origin.MEASURED : known.disk(), ComputeRate.measure(device, queue),
+                    Rates.Origin.MEASURED).limited(options.ioLimit());
+        });
     }
 
     private double diskRate() throws IOException {
         var paths = weights.files().stream().map(DataFile::path).toList();
         try {
-            return DiskRate.measure(paths, ioMode(options.io()), DISK_RATE_READERS, DISK_RATE_BYTES, DISK_RATE_SECONDS,
-                    device).bytesPerSecond();
+            return DiskRate.measure(paths, weights.reading().method(), 0, DISK_RATE_BYTES, DISK_RATE_SECONDS, device)
+                    .bytesPerSecond();
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new InterruptedIOException("interrupted while the rate of the disk was measured");

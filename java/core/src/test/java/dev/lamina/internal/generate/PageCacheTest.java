@@ -32,7 +32,7 @@ class PageCacheTest {
             Files.copy(DEMO.resolve(name), temporary.resolve(name));
         }
         try (var model = LanguageModel.open(temporary.toString())) {
-            Assumptions.assumeTrue(model.info().reading().equals("direct"), "the file system refuses direct reads");
+            Assumptions.assumeTrue(model.info().reading().startsWith("direct"), "the file system refuses direct reads");
         }
         return temporary.resolve("model.safetensors");
     }

@@ -26,6 +26,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
@@ -296,7 +297,7 @@ class StreamedModelTest {
             for (int round = 0; round < 12; round++) {
                 int context = 14 + random.nextInt(100);
                 var options = ModelOptions.builder().context(context).panel(4096L << random.nextInt(8))
-                        .prefetch(random.nextInt(4) - 1).ioLimit(random.nextInt(2) * 50_000_000L);
+                        .prefetch(random.nextInt(4) - 1).ioLimit(random.nextInt(2) * 500_000_000L);
                 MemoryNeeds needs;
                 try (var model = LanguageModel.open(folder, options.build())) {
                     needs = model.memoryNeeds(context);
@@ -355,7 +356,7 @@ class StreamedModelTest {
     void ratesAreMeasuredAndLimited() {
         try (var model = open(); var slow = open(ModelOptions.builder().ioLimit(1000).build())) {
             var rates = model.measureRates();
-            assertEquals(Rates.Origin.MEASURED, rates.disk());
+            assertTrue(Set.of(Rates.Origin.MEASURED, Rates.Origin.REMEMBERED).contains(rates.disk()), rates.toString());
             assertEquals(Rates.Origin.MEASURED, rates.compute());
             assertEquals(Rates.Origin.LIMIT, slow.measureRates().disk());
             assertEquals(1000, slow.measureRates().diskBytesPerSecond());

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lamina.LaminaException;
 import dev.lamina.Rates;
+import dev.lamina.internal.telemetry.Telemetry;
 import java.util.Arrays;
 import java.util.BitSet;
 import java.util.List;
@@ -241,7 +242,7 @@ class PlannerTest {
                 Placement plan = planner.plan(budget, fixed, Planner.Order.values()[round % 2]);
                 var memory = new TestMemory();
                 try (var residents = new ResidentPanels(open, cycle, plan.resident(), memory);
-                        var streamer = new Streamer(open, cycle, residents, plan.options(), memory)) {
+                        var streamer = new Streamer(open, cycle, residents, plan.options(), memory, Telemetry.NONE)) {
                     for (int i = 0; i < 2 * cycle.size(); i++) {
                         streamer.next().release();
                     }

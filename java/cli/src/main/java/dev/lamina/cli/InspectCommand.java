@@ -46,8 +46,9 @@ final class InspectCommand implements Callable<Integer> {
     @Option(names = "--verify", description = "Read all of a shard set and compare it with its checksums.")
     private boolean verify;
 
-    @Option(names = "--plan", description = "Say what of the memory goes where for one sequence, how many bytes each "
-            + "sweep reads, and how fast that is here. The options below are for this.")
+    @Option(names = "--plan", description = "Say what of the memory goes where for one sequence of --context positions "
+            + "(default: 4096, or the model's limit), how many bytes each sweep reads, and how fast that is here. The "
+            + "options below are for this.")
     private boolean plan;
 
     @Mixin

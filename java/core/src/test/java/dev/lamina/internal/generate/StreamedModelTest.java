@@ -294,9 +294,9 @@ class StreamedModelTest {
     void eachSweepReadsWhatIsNotResidentAndThePlanSaysHowMuch() {
         var random = new Random(12);
         for (var folder : List.of(MODEL.toString(), "../cli/src/main/resources/dev/lamina/cli/demo")) {
-            for (int round = 0; round < 12; round++) {
+            for (int round = 0; round < 8; round++) {
                 int context = 14 + random.nextInt(100);
-                var options = ModelOptions.builder().context(context).panel(4096L << random.nextInt(8))
+                var options = ModelOptions.builder().context(context).panel(16384L << random.nextInt(6))
                         .prefetch(random.nextInt(4) - 1).ioLimit(random.nextInt(2) * 500_000_000L);
                 MemoryNeeds needs;
                 try (var model = LanguageModel.open(folder, options.build())) {
@@ -310,7 +310,7 @@ class StreamedModelTest {
                     assertConsistent(plan, model.info().weightBytes());
                     assertEquals(memory, plan.memoryBytes());
                     assertTrue(round > 0 || plan.bytesPerSweep() == 0, plan.toString());
-                    for (int call = 0; call < 3; call++) {
+                    for (int call = 0; call < 2; call++) {
                         var prompt = Prompt.ids(random.ints(1 + random.nextInt(context - 12), 3, 200).toArray());
                         var stats = model.generate(prompt, GREEDY).stats();
                         long firstTime = call == 0 ? plan.residentBytes() : 0;

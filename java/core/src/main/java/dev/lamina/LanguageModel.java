@@ -58,12 +58,21 @@ public interface LanguageModel extends AutoCloseable {
     MemoryNeeds memoryNeeds(int positions);
 
     /**
-     * Bytes of weights that would stay in memory under a budget, beside one sequence; a sweep reads all others.
+     * Plans a budget for one sequence, as a call would use it.
      *
-     * @param memory bytes, at least {@link MemoryNeeds#least}
+     * @param memory bytes, at least {@link MemoryNeeds#least}; 0: the budget of this model
      * @param positions of the KV cache
+     * @param rates what the prediction is for, such as those of {@link #measureRates}; they change nothing else
+     * @throws LaminaException if the budget is too small
      */
-    long residentBytes(long memory, int positions);
+    MemoryPlan plan(long memory, int positions, Rates rates);
+
+    /**
+     * How fast this model's files can be read and its weights be computed. The rate of the drive is the one with which
+     * the way to read was chosen, if there was something to choose; all else is measured now, which takes up to two
+     * seconds, and up to 100 MiB beside the budget.
+     */
+    Rates measureRates();
 
     /**
      * Continues a prompt.

@@ -8,19 +8,25 @@ import dev.lamina.LaminaException;
 import dev.lamina.LanguageModel;
 import dev.lamina.LogitsConsumer;
 import dev.lamina.MemoryNeeds;
+import dev.lamina.MemoryPlan;
 import dev.lamina.Message;
 import dev.lamina.ModelInfo;
 import dev.lamina.ModelOptions;
 import dev.lamina.Perplexity;
 import dev.lamina.Prompt;
+import dev.lamina.Rates;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.model.ModelConfig;
+import dev.lamina.internal.runtime.ComputeRate;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.Queue;
+import dev.lamina.internal.stream.DataFile;
+import dev.lamina.internal.stream.DiskRate;
 import dev.lamina.internal.stream.StreamOptions;
 import dev.lamina.internal.telemetry.Telemetry;
 import java.io.IOException;
+import java.io.InterruptedIOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
 import java.nio.file.Files;
@@ -38,6 +44,9 @@ final class StreamedModel implements LanguageModel {
 
     /** Positions of a conversation's context where nobody says and they fit. */
     private static final int CHAT_CONTEXT = 4096;
+
+    private static final long DISK_RATE_BYTES = 4L << 30;
+    private static final double DISK_RATE_SECONDS = 1.5;
 
     private final ModelOptions options;
     private final Device device;
@@ -69,7 +78,9 @@ final class StreamedModel implements LanguageModel {
         }
         var config = ModelConfig.load(directory);
         var checkpoint = Checkpoint.open(directory);
-        long memory = options.memory() > 0 ? options.memory() : FreeMemory.bytes() / 2;
+        var free = FreeMemory.now();
+        long memory = options.memory() > 0 ? options.memory() : free.budget();
+        var name = options.memory() > 0 ? Budget.Name.of(memory) : Budget.Name.of(free);
         var defaults = GenerationDefaults.load(directory, config);
         // The Java runtime knows the limits of a container, which the native one does not.
         var device = Device.openCpu(
@@ -79,8 +90,7 @@ final class StreamedModel implements LanguageModel {
         try {
             weights = Weights.open(checkpoint, config, device, queue, options.io(), memory, options.panel(),
                     options.kv() == ModelOptions.KvType.F16);
-            var budget = new Budget(weights, device, queue, memory, nameOf(options.memory(), memory),
-                    options.panel(),
+            var budget = new Budget(weights, device, queue, memory, name, options.panel(),
                     StreamOptions.of(weights.reading().method()).withPrefetch(options.prefetch())
                             .withBytesPerSecond(options.ioLimit()),
                     Telemetry.NONE);
@@ -93,14 +103,6 @@ final class StreamedModel implements LanguageModel {
             }
             throw e instanceof RuntimeException unchecked ? unchecked : failure((IOException) e);
         }
-    }
-
-    private static String nameOf(long asked, long memory) {
-        if (asked == 0) {
-            return "The default budget, half of the free memory (" + (memory >> 20) + "MiB),";
-        }
-        return "--memory " + (asked % (1 << 20) == 0 ? (asked >> 20) + "MiB" : asked % 1024 == 0
-                ? (asked >> 10) + "KiB" : asked + "B");
     }
 
     private static LaminaException failure(IOException e) {
@@ -136,8 +138,30 @@ final class StreamedModel implements LanguageModel {
     }
 
     @Override
-    public long residentBytes(long memory, int positions) {
-        return inTurn(() -> budget.residentBytes(memory, positions));
+    public MemoryPlan plan(long memory, int positions, Rates rates) {
+        return inTurn(() -> budget.plan(memory, positions, rates));
+    }
+
+    @Override
+    public Rates measureRates() {
+        return inTurn(() -> {
+            var known = weights.rates();
+            boolean assumed = known.disk() == Rates.Origin.ASSUMED;
+            return new Rates(assumed ? diskRate() : known.diskBytesPerSecond(),
+                    assumed ? Rates.Origin.MEASURED : known.disk(), ComputeRate.measure(device, queue),
+                    Rates.Origin.MEASURED).limited(options.ioLimit());
+        });
+    }
+
+    private double diskRate() throws IOException {
+        var paths = weights.files().stream().map(DataFile::path).toList();
+        try {
+            return DiskRate.measure(paths, weights.reading().method(), 0, DISK_RATE_BYTES, DISK_RATE_SECONDS, device)
+                    .bytesPerSecond();
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw new InterruptedIOException("interrupted while the rate of the disk was measured");
+        }
     }
 
     @Override
@@ -178,7 +202,7 @@ final class StreamedModel implements LanguageModel {
             GenerationOptions options, GenerationListener listener) throws IOException {
         int count = ids.size();
         long kvBytes = capacities.stream().mapToLong(weights.kv()::bytes).sum();
-        int rows = ids.stream().mapToInt(each -> each.length).sum();
+        long rows = capacities.stream().mapToLong(each -> each).sum();
         var start = new RunStart(budget);
         var sweep = budget.prepare(
                 rows, count, count, kvBytes + LogitsRows.bytes(count, weights.program().vocabulary()));
@@ -238,7 +262,7 @@ final class StreamedModel implements LanguageModel {
             sequence.setTokens(ids, expectedLength(ids, options, sequence.cache().capacity()));
             var start = new RunStart(budget);
             int vocabulary = weights.program().vocabulary();
-            var sweep = budget.prepare(sequence.pending(), 1, 1, LogitsRows.bytes(1, vocabulary));
+            var sweep = budget.prepare(sequence.cache().capacity(), 1, 1, LogitsRows.bytes(1, vocabulary));
             try (var logits = new LogitsRows(device, 1, vocabulary)) {
                 var answer = new Answer(0, sequence, defaults.sampler(options, seed(options)), options,
                         defaults.stopTokens(), text.tokenizerOrNull(), listener);

@@ -2,6 +2,7 @@ package dev.lamina.internal.generate;
 
 import dev.lamina.LaminaException;
 import dev.lamina.ModelOptions;
+import dev.lamina.Rates;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DType;
 import dev.lamina.internal.model.Architectures;
@@ -110,6 +111,19 @@ record Weights(
         for (var file : files.values()) {
             file.close();
         }
+    }
+
+    /** What is known of the rates of the drive and the processor. */
+    Rates rates() {
+        var assumed = Rates.assumed();
+        var origin = switch (reading.origin()) {
+            case MEASURED -> Rates.Origin.MEASURED;
+            case REMEMBERED -> Rates.Origin.REMEMBERED;
+            case ASSUMED -> Rates.Origin.ASSUMED;
+        };
+        return reading.bytesPerSecond() > 0
+                ? new Rates(reading.bytesPerSecond(), origin, assumed.computeBytesPerSecond(), assumed.compute())
+                : assumed;
     }
 
     /** Numbers in all tensors that the program uses. */

@@ -10,6 +10,7 @@ import dev.lamina.internal.stream.ResidentPanels;
 import dev.lamina.internal.stream.StreamCounters;
 import dev.lamina.internal.stream.StreamOptions;
 import dev.lamina.internal.stream.Streamer;
+import dev.lamina.internal.telemetry.Telemetry;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.List;
@@ -44,6 +45,7 @@ final class Budget implements AutoCloseable {
     private final String memoryName;
     private final long askedPanel;
     private final StreamOptions streamOptions;
+    private final Telemetry telemetry;
     private final List<Extent> cycle;
     private final ResidentPanels residents;
     private final List<Sequence> kept = new ArrayList<>();
@@ -60,9 +62,10 @@ final class Budget implements AutoCloseable {
      * @param memoryName how messages name that budget
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
      * @param prefetch panels to read ahead; -1: chosen
+     * @param telemetry is told what readers and sweeps do
      */
     Budget(Weights weights, Device device, Queue queue, long memory, String memoryName, long askedPanel,
-            int prefetch) {
+            int prefetch, Telemetry telemetry) {
         this.weights = weights;
         this.device = device;
         this.queue = queue;
@@ -70,6 +73,7 @@ final class Budget implements AutoCloseable {
         this.memoryName = memoryName;
         this.askedPanel = askedPanel;
         this.streamOptions = StreamOptions.defaults().withPrefetch(prefetch);
+        this.telemetry = telemetry;
         this.cycle = weights.schedule().cycle();
         this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), device);
     }
@@ -121,7 +125,8 @@ final class Budget implements AutoCloseable {
                     weights.embeddingType(), size);
         }
         peakBytes = Math.max(peakBytes, fixedBytes(size, otherBytes) + reservedBytes());
-        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), queue, workspace);
+        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), queue, workspace, telemetry,
+                residentBytes());
     }
 
     /** Rows that a sweep may have, as the last call was prepared. */

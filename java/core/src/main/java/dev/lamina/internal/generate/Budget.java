@@ -125,8 +125,8 @@ final class Budget implements AutoCloseable {
                     weights.embeddingType(), size);
         }
         peakBytes = Math.max(peakBytes, fixedBytes(size, otherBytes) + reservedBytes());
-        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), queue, workspace, telemetry,
-                residentBytes());
+        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), queue, workspace,
+                telemetry, residentBytes());
     }
 
     /** Rows that a sweep may have, as the last call was prepared. */

@@ -2,6 +2,7 @@ package dev.lamina.benchmarks;
 
 import dev.lamina.LanguageModel;
 import dev.lamina.ModelOptions;
+import dev.lamina.Rates;
 import java.nio.file.Path;
 
 /** Finds the budget under which a chosen share of the weights stays in memory. */
@@ -33,7 +34,7 @@ final class Budgets {
             long high = needs.whole();
             while (high - low > STEP) {
                 long middle = low + (high - low) / 2;
-                if (opened.residentBytes(middle, positions) <= most) {
+                if (opened.plan(middle, positions, Rates.assumed()).residentBytes() <= most) {
                     low = middle;
                 } else {
                     high = middle;

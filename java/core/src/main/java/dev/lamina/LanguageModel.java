@@ -141,6 +141,25 @@ public interface LanguageModel extends AutoCloseable {
     String decode(int[] ids);
 
     /**
+     * What was read, waited for and computed since the model was opened. Does not wait for a turn: during a call it
+     * tells how far that is, and after closing what there was.
+     *
+     * @throws LaminaException if the model was not opened with {@link ModelOptions#profile}
+     */
+    Profile profile();
+
+    /**
+     * Writes a page that shows what was read, waited for and computed at which moment of the last sweeps. Does not wait
+     * for a turn.
+     *
+     * @param file HTML that a browser opens without a network, a few MB at most; an older file is replaced when the new
+     *     one is whole
+     * @throws LaminaException if the model was not opened with {@link ModelOptions#profile}, or the file cannot be
+     *     written
+     */
+    void writeTimeline(Path file);
+
+    /**
      * Ends the call that computes now, and no other, within one panel; its result says {@link FinishReason#CANCELLED}.
      */
     void cancel();

@@ -52,6 +52,15 @@ final class Units {
                 : whole / 3600 + " h " + whole % 3600 / 60 + " min";
     }
 
+    /** A time that may be very short, such as {@code 0.012 ms} or {@code 12.3 ms}, from a second on as above. */
+    static String shortTime(double seconds) {
+        double millis = seconds * 1e3;
+        if (millis >= 999.5) {
+            return seconds(seconds);
+        }
+        return String.format(Locale.ROOT, millis < 0.0995 ? "%.3f ms" : millis < 9.95 ? "%.2f ms" : "%.1f ms", millis);
+    }
+
     private static String scaled(double bytes, int step, String[] units) {
         double value = bytes;
         int unit = 0;

@@ -78,7 +78,7 @@ final class Budget implements AutoCloseable {
      * @param memory bytes
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
      * @param streamOptions how to read ahead
-     * @param telemetry hears of reads and waits
+     * @param telemetry is told what readers and sweeps do
      */
     Budget(Weights weights, Device device, Queue queue, long memory, Name name, long askedPanel,
             StreamOptions streamOptions, Telemetry telemetry) {
@@ -142,7 +142,8 @@ final class Budget implements AutoCloseable {
                     weights.embeddingType(), size);
         }
         peakBytes = Math.max(peakBytes, fixedBytes + reservedBytes());
-        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), queue, workspace);
+        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), queue, workspace,
+                telemetry, residentBytes());
     }
 
     /** Rows that a sweep may have, as the last call was prepared. */

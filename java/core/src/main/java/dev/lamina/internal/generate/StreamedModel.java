@@ -13,9 +13,12 @@ import dev.lamina.Message;
 import dev.lamina.ModelInfo;
 import dev.lamina.ModelOptions;
 import dev.lamina.Perplexity;
+import dev.lamina.Profile;
 import dev.lamina.Prompt;
 import dev.lamina.Rates;
 import dev.lamina.internal.checkpoint.Checkpoint;
+import dev.lamina.internal.checkpoint.DurableFiles;
+import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.runtime.ComputeRate;
 import dev.lamina.internal.runtime.Device;
@@ -24,11 +27,14 @@ import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
 import dev.lamina.internal.stream.DiskRate;
 import dev.lamina.internal.stream.StreamOptions;
+import dev.lamina.internal.telemetry.Both;
+import dev.lamina.internal.telemetry.Recorder;
 import dev.lamina.internal.telemetry.Telemetry;
 import java.io.IOException;
 import java.io.InterruptedIOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -55,13 +61,15 @@ final class StreamedModel implements LanguageModel {
     private final Budget budget;
     private final GenerationDefaults defaults;
     private final TextTools text;
+    private final Telemetry telemetry;
+    private final @Nullable Recorder recorder;
     private final ReentrantLock turn = new ReentrantLock(true);
     private volatile boolean cancelled;
     private volatile boolean closing;
     private boolean closed;
 
     private StreamedModel(ModelOptions options, Device device, Queue queue, Weights weights, Budget budget,
-            GenerationDefaults defaults, TextTools text) {
+            GenerationDefaults defaults, TextTools text, Telemetry telemetry, @Nullable Recorder recorder) {
         this.options = options;
         this.device = device;
         this.queue = queue;
@@ -69,6 +77,8 @@ final class StreamedModel implements LanguageModel {
         this.budget = budget;
         this.defaults = defaults;
         this.text = text;
+        this.telemetry = telemetry;
+        this.recorder = recorder;
     }
 
     static StreamedModel open(Path directory, ModelOptions options) {
@@ -90,11 +100,16 @@ final class StreamedModel implements LanguageModel {
         try {
             weights = Weights.open(checkpoint, config, device, queue, options.io(), memory, options.panel(),
                     options.kv() == ModelOptions.KvType.F16);
+            var panels = weights.panelMap();
+            var recorder = options.profile() ? new Recorder(panels) : null;
+            var events = Telemetry.flightEvents(panels);
+            var telemetry = recorder == null ? events : new Both(events, recorder);
             var budget = new Budget(weights, device, queue, memory, name, options.panel(),
                     StreamOptions.of(weights.reading().method()).withPrefetch(options.prefetch())
                             .withBytesPerSecond(options.ioLimit()),
-                    Telemetry.NONE);
-            return new StreamedModel(options, device, queue, weights, budget, defaults, new TextTools(directory));
+                    telemetry);
+            return new StreamedModel(options, device, queue, weights, budget, defaults, new TextTools(directory),
+                    telemetry, recorder);
         } catch (IOException | RuntimeException e) {
             try {
                 closeAll(weights, device, queue);
@@ -217,7 +232,8 @@ final class StreamedModel implements LanguageModel {
                 answers.add(new Answer(first + i, sequence, defaults.sampler(options, seed(options)), options,
                         defaults.stopTokens(), text.tokenizerOrNull(), listener));
             }
-            return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled).run(answers, start);
+            return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled, telemetry)
+                    .run(answers, start);
         } finally {
             sequences.forEach(Sequence::close);
         }
@@ -266,7 +282,7 @@ final class StreamedModel implements LanguageModel {
             try (var logits = new LogitsRows(device, 1, vocabulary)) {
                 var answer = new Answer(0, sequence, defaults.sampler(options, seed(options)), options,
                         defaults.stopTokens(), text.tokenizerOrNull(), listener);
-                return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled)
+                return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled, telemetry)
                         .run(List.of(answer), start).getFirst();
             }
         });
@@ -365,6 +381,31 @@ final class StreamedModel implements LanguageModel {
     @Override
     public String decode(int[] ids) {
         return text.tokenizer().decode(ids, true);
+    }
+
+    @Override
+    public Profile profile() {
+        return recorder().profile();
+    }
+
+    @Override
+    public void writeTimeline(Path file) {
+        var directory = weights.checkpoint().directory();
+        var name = directory.getFileName() == null ? directory : directory.getFileName();
+        var page = recorder().timeline(name.toString()).getBytes(StandardCharsets.UTF_8);
+        try {
+            DurableFiles.replace(file, page);
+        } catch (IOException e) {
+            throw FileErrors.explain("cannot write " + file, e);
+        }
+    }
+
+    private Recorder recorder() {
+        if (recorder == null) {
+            throw new LaminaException("There is no profile of " + weights.checkpoint().directory()
+                    + ": open the model with ModelOptions.profile.");
+        }
+        return recorder;
     }
 
     private int[] ids(Prompt prompt) {

@@ -7,16 +7,20 @@ import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DType;
 import dev.lamina.internal.model.Architectures;
 import dev.lamina.internal.model.ModelConfig;
+import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
+import dev.lamina.internal.model.Stage;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.KvLayout;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
 import dev.lamina.internal.stream.DriveProbe;
 import dev.lamina.internal.stream.RowTable;
+import dev.lamina.internal.telemetry.PanelMap;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -124,6 +128,24 @@ record Weights(
         return reading.bytesPerSecond() > 0
                 ? new Rates(reading.bytesPerSecond(), origin, assumed.computeBytesPerSecond(), assumed.compute())
                 : assumed;
+    }
+
+    /** What each panel belongs to: the stage of the first op that it feeds, and its file. */
+    PanelMap panelMap() {
+        var stages = program.stages();
+        var stageOf = new IdentityHashMap<Op, Integer>();
+        for (int i = 0; i < stages.size(); i++) {
+            for (var op : stages.get(i).ops()) {
+                stageOf.put(op, i);
+            }
+        }
+        var panels = schedule.panels();
+        return new PanelMap(
+                stages.stream().map(Stage::name).toList(),
+                panels.stream().mapToInt(panel -> stageOf.get(schedule.ops().get(panel.firstOp()).op())).toArray(),
+                files.stream().map(file -> file.path().toString()).toList(),
+                panels.stream().mapToInt(panel -> panel.extent().file()).toArray(),
+                numbers.get(checkpoint.tensor(program.embedding()).file()));
     }
 
     /** Numbers in all tensors that the program uses. */

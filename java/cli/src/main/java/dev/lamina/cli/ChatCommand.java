@@ -55,7 +55,7 @@ final class ChatCommand implements Callable<Integer> {
         var modelOptions = engine.options();
         var terminal = main.terminal();
         var in = new BufferedReader(new InputStreamReader(terminal.in(), StandardCharsets.UTF_8));
-        try (var model = LanguageModel.open(folder.directory().toString(), modelOptions)) {
+        try (var model = folder.open(modelOptions)) {
             terminal.interrupts().check();
             if (terminal.inIsTerminal()) {
                 terminal.err().println(model.info().architecture() + ", " + Units.bytes(model.info().weightBytes())

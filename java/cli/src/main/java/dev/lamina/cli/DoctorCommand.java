@@ -19,10 +19,14 @@ import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 import java.util.TreeSet;
 import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Executors;
+import java.util.stream.IntStream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -36,7 +40,8 @@ import picocli.CommandLine.ParentCommand;
             "",
             "Examples:",
             "  lamina doctor",
-            "  lamina doctor --model models/Llama-3.1-70B-Instruct"
+            "  lamina doctor --model models/Llama-3.1-70B-Instruct",
+            "  lamina doctor --shards /nvme0/llama,/nvme1/llama"
         })
 final class DoctorCommand implements Callable<Integer> {
     private static final int POSITIONS = 4096;
@@ -74,7 +79,7 @@ final class DoctorCommand implements Callable<Integer> {
         try (var device = Device.openCpu(0)) {
             machine(device.info(), library);
             if (folder.given()) {
-                model(ModelFiles.open(folder.directory()), device, options);
+                model(ModelFiles.open(folder.folders()), device, options);
             } else {
                 directReads(Path.of("").toAbsolutePath());
             }
@@ -162,21 +167,70 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
         object.addProperty("checksums", checksums);
         int positions = options.context() > 0 ? options.context() : Math.min(POSITIONS, program.contextLimit());
-        var files = model.checkpoint().files();
-        var direct = directReadsOf(files.getFirst());
+        var folders = model.checkpoint().folders();
+        var direct = IntStream.range(0, folders.size())
+                .mapToObj(folder -> directReadsOf(model.files(folder).getFirst()))
+                .max(Comparator.comparing(state -> !state.equals("yes")))
+                .orElseThrow();
         line("direct I/O", direct);
         object.addProperty("direct_io", direct);
-        var rate = DiskRate.measure(files, IoMode.AUTO, READERS, MOST_BYTES_TO_READ, MOST_SECONDS_TO_READ, host);
-        line("disk", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes()) + " read in "
-                + Units.seconds(rate.seconds())
-                + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
-                + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")"));
-        object.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
-        var anyMemory = options.toBuilder().memory(ANY_MEMORY).build();
+        double rate = disks(model, host, object);
+        var anyMemory = options.toBuilder().memory(ANY_MEMORY).shards(folders).build();
         try (var opened = LanguageModel.open(model.directory().toString(), anyMemory)) {
-            budgets(opened, options.memory(), model.sweepBytes(), positions, rate.bytesPerSecond(), object);
+            budgets(opened, options.memory(), model.sweepBytes(), positions, rate, object);
         }
         fields.add("model", object);
+    }
+
+    /** Measures the drives of all folders at the same time. Returns the bytes per second that they give together. */
+    private double disks(ModelFiles model, HostMemory host, JsonObject object)
+            throws IOException, InterruptedException {
+        var folders = model.checkpoint().folders();
+        var rates = measure(IntStream.range(0, folders.size()).mapToObj(model::files).toList(), host);
+        var list = new JsonArray();
+        long bytes = 0;
+        double seconds = 0;
+        for (int i = 0; i < folders.size(); i++) {
+            var rate = rates.get(i);
+            line(i == 0 ? "disk" : "", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes())
+                    + " read in " + Units.seconds(rate.seconds())
+                    + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
+                    + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")")
+                    + (folders.size() == 1 ? "" : " from " + folders.get(i)));
+            bytes += model.folderBytes(i);
+            // a sweep takes as long as the slowest of them
+            seconds = Math.max(seconds, model.folderBytes(i) / rate.bytesPerSecond());
+            var entry = new JsonObject();
+            entry.addProperty("folder", folders.get(i).toString());
+            entry.addProperty("bytes", model.folderBytes(i));
+            entry.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
+            list.add(entry);
+        }
+        if (folders.size() > 1) {
+            line("", Units.rate(bytes, seconds) + " together, as the model is cut");
+        }
+        object.add("folders", list);
+        object.addProperty("disk_bytes_per_second", Math.round(bytes / seconds));
+        return bytes / seconds;
+    }
+
+    private static List<DiskRate> measure(List<List<Path>> filesOfFolders, HostMemory host)
+            throws IOException, InterruptedException {
+        try (var threads = Executors.newFixedThreadPool(filesOfFolders.size())) {
+            var measuring = filesOfFolders.stream().map(files -> threads.submit(() ->
+                    DiskRate.measure(files, IoMode.AUTO, READERS, MOST_BYTES_TO_READ, MOST_SECONDS_TO_READ, host)))
+                    .toList();
+            var rates = new ArrayList<DiskRate>();
+            for (var rate : measuring) {
+                rates.add(rate.get());
+            }
+            return rates;
+        } catch (ExecutionException e) {
+            if (e.getCause() instanceof RuntimeException failure) {
+                throw failure;
+            }
+            throw new IOException(e.getCause().getMessage(), e.getCause());
+        }
     }
 
     private void budgets(LanguageModel model, long asked, long sweepBytes, int positions, double rate,

@@ -14,6 +14,7 @@ import dev.lamina.ModelOptions;
 import dev.lamina.Perplexity;
 import dev.lamina.Prompt;
 import dev.lamina.internal.checkpoint.Checkpoint;
+import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
@@ -67,10 +68,13 @@ final class StreamedModel implements LanguageModel {
             throw new LaminaException("There is no model folder " + directory
                     + ": give the folder of a Hugging Face model in safetensors format, or of a shard set.");
         }
-        var config = ModelConfig.load(directory);
-        var checkpoint = Checkpoint.open(directory);
+        // each folder of a shard set has what a model needs beside its weights
+        var folders = options.shards().isEmpty() ? List.of(directory) : options.shards();
+        var config = ModelConfig.load(folders.getFirst());
+        checkSameModel(directory, folders.getFirst());
+        var checkpoint = Checkpoint.open(folders);
         long memory = options.memory() > 0 ? options.memory() : FreeMemory.bytes() / 2;
-        var defaults = GenerationDefaults.load(directory, config);
+        var defaults = GenerationDefaults.load(folders.getFirst(), config);
         // The Java runtime knows the limits of a container, which the native one does not.
         var device = Device.openCpu(
                 options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors());
@@ -81,7 +85,8 @@ final class StreamedModel implements LanguageModel {
                     options.kv() == ModelOptions.KvType.F16);
             var budget = new Budget(weights, device, queue, memory, nameOf(options.memory(), memory),
                     options.panel(), options.prefetch());
-            return new StreamedModel(options, device, queue, weights, budget, defaults, new TextTools(directory));
+            return new StreamedModel(options, device, queue, weights, budget, defaults,
+                    new TextTools(folders.getFirst()));
         } catch (IOException | RuntimeException e) {
             try {
                 closeAll(weights, device, queue);
@@ -89,6 +94,19 @@ final class StreamedModel implements LanguageModel {
                 e.addSuppressed(closing);
             }
             throw e instanceof RuntimeException unchecked ? unchecked : failure((IOException) e);
+        }
+    }
+
+    private static void checkSameModel(Path model, Path shards) {
+        var config = model.resolve("config.json");
+        var copy = shards.resolve("config.json");
+        try {
+            if (Files.exists(config) && Files.mismatch(config, copy) >= 0) {
+                throw new LaminaException(shards + " holds shards of another model than " + model
+                        + ": their config.json differ. Name the shards of this model, or split it again.");
+            }
+        } catch (IOException e) {
+            throw FileErrors.explain("cannot compare " + config + " with " + copy, e);
         }
     }
 

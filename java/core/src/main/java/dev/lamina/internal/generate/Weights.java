@@ -2,6 +2,7 @@ package dev.lamina.internal.generate;
 
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DType;
+import dev.lamina.internal.checkpoint.Tensor;
 import dev.lamina.internal.model.Architectures;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.model.Program;
@@ -53,10 +54,12 @@ record Weights(
             var numbers = new LinkedHashMap<Path, Integer>();
             for (var stage : program.stages()) {
                 for (var name : stage.tensors()) {
-                    var path = checkpoint.tensor(name).file();
-                    if (!opened.containsKey(path)) {
-                        numbers.put(path, numbers.size());
-                        opened.put(path, DataFile.open(path, mode, checkpoint.checksums(path)));
+                    for (var part : checkpoint.tensor(name).parts()) {
+                        var path = part.file();
+                        if (!opened.containsKey(path)) {
+                            numbers.put(path, numbers.size());
+                            opened.put(path, DataFile.open(path, mode, checkpoint.checksums(path)));
+                        }
                     }
                 }
             }
@@ -65,8 +68,7 @@ record Weights(
                     : Schedule.defaultPanel(memory, Schedule.weightBytes(program, checkpoint));
             var schedule = Schedule.of(program, checkpoint, numbers, panel);
             var embedding = checkpoint.tensor(program.embedding());
-            var table = RowTable.of(numbers.get(embedding.file()), embedding.offset(), embedding.bytes() / program.tokens(),
-                    program.tokens());
+            var table = table(embedding, program.tokens(), numbers);
             var plan = ActivationPlan.of(program, schedule.logitsColumns());
             var files = List.copyOf(opened.values());
             var vectors = Vectors.load(device, queue, program, checkpoint, files, numbers);
@@ -76,6 +78,18 @@ record Weights(
             closeAll(opened);
             throw e;
         }
+    }
+
+    private static RowTable table(Tensor embedding, int tokens, Map<Path, Integer> numbers) {
+        long rowBytes = embedding.bytes() / tokens;
+        var parts = new ArrayList<RowTable.Part>();
+        long firstRow = 0;
+        for (var part : embedding.parts()) {
+            long rows = part.bytes() / rowBytes;
+            parts.add(new RowTable.Part(numbers.get(part.file()), part.offset(), firstRow, rows));
+            firstRow += rows;
+        }
+        return new RowTable(rowBytes, parts);
     }
 
     private static KvLayout kvLayout(Program program, boolean half) {

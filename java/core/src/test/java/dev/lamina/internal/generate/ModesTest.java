@@ -154,7 +154,7 @@ class ModesTest {
     }
 
     static Path split(Path source, Path out) throws IOException {
-        Splitter.split(source, out, checkpoint -> Architectures.program(ModelConfig.load(source), checkpoint)
+        Splitter.split(source, List.of(out), checkpoint -> Architectures.program(ModelConfig.load(source), checkpoint)
                 .stages().stream()
                 .map(stage -> new StageTensors(stage.name(), stage.tensors()))
                 .toList(), new SplitOptions(false), (phase, done, total) -> { });

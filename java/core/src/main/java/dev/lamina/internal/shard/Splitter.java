@@ -55,6 +55,8 @@ public final class Splitter {
     /** What the file system itself may take for the new files. */
     private static final long SPACE_MARGIN = 1L << 20;
 
+    private static final String NEW = ".new";
+
     private static final Set<String> COPIED_EXTENSIONS = Set.of("json", "jinja", "model", "tiktoken", "txt", "md");
     private static final List<String> COPIED_PREFIXES = List.of("LICENSE", "LICENCE", "NOTICE", "README", "USE_POLICY");
 
@@ -778,8 +780,12 @@ public final class Splitter {
         for (int folder = 0; folder < outs.size(); folder++) {
             Path manifest = manifestFile(outs.get(folder));
             beforeChange(manifest);
-            DurableFiles.write(manifest, new ShardManifest(tool(), work.plan.source(), work.plan.stripe(folder),
+            // the usual temporary name is that of the journal, which must outlive a kill here
+            Path temporary = manifest.resolveSibling(ShardManifest.FILE_NAME + NEW);
+            DurableFiles.write(temporary, new ShardManifest(tool(), work.plan.source(), work.plan.stripe(folder),
                     shards(work, folder)).encode());
+            beforeChange(manifest);
+            DurableFiles.publish(temporary, manifest);
         }
         // until all manifests are there, the plan is needed
         for (Path out : outs) {

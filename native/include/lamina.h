@@ -13,7 +13,8 @@
  *   - Nothing here aborts, exits, prints or installs a signal handler. Every size and address range is checked before use.
  *   - Only fixed-width integers, floats and pointers cross this border, so that the bindings are the same on every platform.
  *   - Threads: lm_*_alloc, lm_*_free, lm_device_info and lm_kv_* may be called from any thread; a queue (lm_submit, lm_copy_*,
- *     lm_wait) by one thread at a time. Close queues and free memory and caches before their device.
+ *     lm_wait) by one thread at a time. Close queues and free memory and caches before their device. A file (lm_file_*) may
+ *     be read by many threads; a ring of reads (lm_ring_*) belongs to the thread that opened it.
  *   - Row invariance: the bits of a row's result do not depend on how many rows are computed beside it, on how a weight is
  *     cut into panels, on the number of threads, or on the SIMD instruction set.
  *
@@ -35,7 +36,7 @@ extern "C" {
 #endif
 
 /* The version of this interface; it changes whenever a struct or the meaning of a call changes. */
-#define LM_ABI_VERSION 1
+#define LM_ABI_VERSION 2
 
 /* Status codes. */
 #define LM_OK 0
@@ -43,6 +44,7 @@ extern "C" {
 #define LM_ERROR_OUT_OF_MEMORY 2    /* host or device memory could not be had */
 #define LM_ERROR_UNSUPPORTED 3      /* this build or this machine has no such backend, instruction set or combination */
 #define LM_ERROR_DEVICE 4           /* the device or the operating system failed */
+#define LM_ERROR_IO 5               /* a file could not be opened or read */
 
 /* Backends. */
 #define LM_BACKEND_CPU 0
@@ -84,9 +86,15 @@ extern "C" {
 #define LM_ROPE_HALF 0        /* (i, i + rotary_dim / 2), as in Hugging Face Llama */
 #define LM_ROPE_INTERLEAVED 1 /* (2 i, 2 i + 1), as in the RoFormer paper */
 
+/* How a file is read. */
+#define LM_FILE_BUFFERED 0 /* through the page cache */
+#define LM_FILE_DIRECT 1   /* past it: offsets, addresses and sizes of reads are multiples of the file system's block size */
+
 typedef struct lm_device lm_device; /* a processor that computes: its threads or streams, and its memory */
 typedef struct lm_queue lm_queue;   /* work of one device, done in the order of submission */
 typedef struct lm_kv lm_kv;         /* keys and values of one sequence, for all layers */
+typedef struct lm_file lm_file;     /* a file, open for reading */
+typedef struct lm_ring lm_ring;     /* reads that are under way at the same time, of one thread */
 
 /* Version and struct sizes of the loaded library: a caller compares them with its own before any other call. */
 typedef struct lm_abi {
@@ -98,6 +106,9 @@ typedef struct lm_abi {
     int32_t size_view;
     int32_t size_op;
     int32_t size_step;
+    int32_t size_read;
+    int32_t size_read_result;
+    int32_t reserved; /* 0 */
 } lm_abi;
 
 typedef struct lm_device_options {
@@ -196,6 +207,21 @@ typedef struct lm_step {
     int64_t panel_bytes;
 } lm_step;
 
+/* One read of a ring. */
+typedef struct lm_read {
+    lm_file* file;
+    void* to;       /* memory for the bytes */
+    int64_t bytes;  /* how many, 1 .. 2^30 */
+    int64_t offset; /* of the first one in the file */
+    int64_t tag;    /* the caller's, given back with the result */
+} lm_read;
+
+typedef struct lm_read_result {
+    int64_t tag;
+    int64_t bytes; /* that were read: fewer than asked for at the end of the file, or whenever the system likes; -1: it
+                      failed, and lm_file_read of the same bytes tells why */
+} lm_read_result;
+
 /* Version and struct sizes of this library. */
 LM_API int32_t lm_get_abi(lm_abi* out);
 
@@ -251,6 +277,42 @@ LM_API int32_t lm_copy_to_host(lm_queue* queue, void* host_memory, const void* d
 
 /* Returns when the submission with this ticket and all before it are done, with the status of the first that failed. */
 LM_API int32_t lm_wait(lm_queue* queue, int64_t ticket);
+
+/*
+ * Opens a file for reading; path ends with a zero, in the encoding of the file system; mode: LM_FILE_*.
+ * LM_ERROR_UNSUPPORTED: the file system has no direct reads.
+ */
+LM_API int32_t lm_file_open(const char* path, int32_t mode, lm_file** out);
+
+/* Closes a file that nothing reads any more; null does nothing. */
+LM_API int32_t lm_file_close(lm_file* file);
+
+/*
+ * Reads bytes (0 .. 2^30) from an offset on. *read: how many there were; fewer than asked for at the end of the file, or
+ * whenever the system likes.
+ */
+LM_API int32_t lm_file_read(lm_file* file, void* to, int64_t bytes, int64_t offset, int64_t* read);
+
+/*
+ * Asks the system to drop a range of a file from the page cache, to the end where bytes is 0. What is not yet written to
+ * the disk stays. Does nothing on systems that have no such call.
+ */
+LM_API int32_t lm_file_forget(lm_file* file, int64_t offset, int64_t bytes);
+
+/*
+ * Makes a ring for at most depth (1 .. 4096) reads under way, with io_uring of Linux; to be used by the calling thread
+ * alone. LM_ERROR_UNSUPPORTED: the system has no io_uring, or forbids it.
+ */
+LM_API int32_t lm_ring_open(int32_t depth, lm_ring** out);
+
+/* Waits for the reads under way, whose results are lost, and frees the ring; null does nothing. */
+LM_API int32_t lm_ring_close(lm_ring* ring);
+
+/* Begins count reads; with those under way there must be at most depth. The memory is written until a read's result came. */
+LM_API int32_t lm_ring_submit(lm_ring* ring, const lm_read* reads, int32_t count);
+
+/* Waits until a read under way has ended, and takes the results of up to capacity of those that have. */
+LM_API int32_t lm_ring_wait(lm_ring* ring, lm_read_result* out, int32_t capacity, int32_t* count);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,6 @@
-/* api.c: the functions of lamina.h: argument checks, status codes, last error. The arithmetic is behind backend.h. */
-#include "backend.h"
+/* api.c: the functions of lamina.h: argument checks, status codes, last error. The arithmetic is behind backend.h,
+   reading files is in io/. */
+#include "check.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,17 +17,6 @@ int32_t lm_fail(int32_t status, const char* format, ...) {
     return status;
 }
 
-#define REQUIRE(condition, ...)                                                                                        \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            return lm_fail(LM_ERROR_INVALID_ARGUMENT, __VA_ARGS__);                                                    \
-        }                                                                                                              \
-    } while (0)
-
-#define REQUIRE_POINTER(pointer) REQUIRE((pointer) != NULL, "%s: %s is null", __func__, #pointer)
-
-#define LL(x) ((long long)(x))
-
 int32_t lm_get_abi(lm_abi* out) {
     REQUIRE_POINTER(out);
     *out = (lm_abi){
@@ -38,6 +28,8 @@ int32_t lm_get_abi(lm_abi* out) {
         .size_view = sizeof(lm_view),
         .size_op = sizeof(lm_op),
         .size_step = sizeof(lm_step),
+        .size_read = sizeof(lm_read),
+        .size_read_result = sizeof(lm_read_result),
     };
     return LM_OK;
 }

@@ -39,6 +39,15 @@ static inline const char* last_error(void) {
         }                                                                                                              \
     } while (0)
 
+/* The call fails with this status, and the message contains the text. */
+#define REFUSES(call, status, text)                                                                                    \
+    do {                                                                                                               \
+        int32_t got_ = (call);                                                                                         \
+        CHECK(got_ == (status) && strstr(last_error(), (text)) != NULL, "gave %d: %s", got_, last_error());            \
+    } while (0)
+
+#define INVALID(call, text) REFUSES(call, LM_ERROR_INVALID_ARGUMENT, text)
+
 static inline int finish_tests(const char* name) {
     printf("%s: %d failures\n", name, failures);
     return failures == 0 ? 0 : 1;

@@ -2,15 +2,6 @@
 #define _GNU_SOURCE
 #include "test.h"
 
-/* The call fails with this status, and the message contains the text. */
-#define REFUSES(call, status, text)                                                                                    \
-    do {                                                                                                               \
-        int32_t got_ = (call);                                                                                         \
-        CHECK(got_ == (status) && strstr(last_error(), (text)) != NULL, "gave %d: %s", got_, last_error());            \
-    } while (0)
-
-#define INVALID(call, text) REFUSES(call, LM_ERROR_INVALID_ARGUMENT, text)
-
 static lm_device* device;
 static lm_queue* queue;
 
@@ -20,7 +11,8 @@ static void test_abi(void) {
     CHECK(abi.version == LM_ABI_VERSION && abi.size_abi == sizeof(lm_abi)
               && abi.size_device_options == sizeof(lm_device_options) && abi.size_device_info == sizeof(lm_device_info)
               && abi.size_kv_layer == sizeof(lm_kv_layer) && abi.size_view == sizeof(lm_view)
-              && abi.size_op == sizeof(lm_op) && abi.size_step == sizeof(lm_step),
+              && abi.size_op == sizeof(lm_op) && abi.size_step == sizeof(lm_step) && abi.size_read == sizeof(lm_read)
+              && abi.size_read_result == sizeof(lm_read_result),
           "sizes");
     INVALID(lm_get_abi(NULL), "out is null");
     INVALID(lm_last_error(NULL, 5), "out is null");

@@ -42,7 +42,7 @@ public final class StepAgainstRawRead {
                     model.info().device(), model.info().reading(), bytes / 1e9,
                     100.0 * stats.residentBytes() / model.info().weightBytes());
             try (var raw = new RawReader(DirectRead.modelFiles(directory), THREADS, CHUNK,
-                    model.info().reading().equals("direct"))) {
+                    model.info().reading().startsWith("direct"))) {
                 var pairing = new Pairing(raw, bytes, pairs);
                 // The first token ends the prefill and the second the warm-up sweep; the pairs begin after it.
                 var counted = GenerationOptions.builder().maxTokens(pairs + 2).greedy().ignoreEos(true).build();

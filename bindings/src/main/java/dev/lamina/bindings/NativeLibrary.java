@@ -166,7 +166,8 @@ public final class NativeLibrary {
         return NativeLibrary.class.getClassLoader();
     }
 
-    private static Path cacheFolder() {
+    /** Lamina's folder for what can be made again: {@code $LAMINA_CACHE}, else in the platform's cache folder. */
+    public static Path cacheFolder() {
         String explicit = System.getenv("LAMINA_CACHE");
         if (explicit != null && !explicit.isEmpty()) {
             return Path.of(explicit).toAbsolutePath();

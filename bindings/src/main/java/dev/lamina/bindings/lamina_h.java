@@ -23,10 +23,10 @@ public class lamina_h extends lamina_h$shared {
     static final SymbolLookup SYMBOL_LOOKUP = SymbolLookup.loaderLookup()
             .or(Linker.nativeLinker().defaultLookup());
 
-    private static final int LM_ABI_VERSION = (int)1L;
+    private static final int LM_ABI_VERSION = (int)2L;
     /**
      * {@snippet lang=c :
-     * #define LM_ABI_VERSION 1
+     * #define LM_ABI_VERSION 2
      * }
      */
     public static int LM_ABI_VERSION() {
@@ -76,6 +76,15 @@ public class lamina_h extends lamina_h$shared {
      */
     public static int LM_ERROR_DEVICE() {
         return LM_ERROR_DEVICE;
+    }
+    private static final int LM_ERROR_IO = (int)5L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ERROR_IO 5
+     * }
+     */
+    public static int LM_ERROR_IO() {
+        return LM_ERROR_IO;
     }
     private static final int LM_BACKEND_CPU = (int)0L;
     /**
@@ -310,6 +319,24 @@ public class lamina_h extends lamina_h$shared {
      */
     public static int LM_ROPE_INTERLEAVED() {
         return LM_ROPE_INTERLEAVED;
+    }
+    private static final int LM_FILE_BUFFERED = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_FILE_BUFFERED 0
+     * }
+     */
+    public static int LM_FILE_BUFFERED() {
+        return LM_FILE_BUFFERED;
+    }
+    private static final int LM_FILE_DIRECT = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_FILE_DIRECT 1
+     * }
+     */
+    public static int LM_FILE_DIRECT() {
+        return LM_FILE_DIRECT;
     }
 
     private static class lm_get_abi {
@@ -1419,6 +1446,500 @@ public class lamina_h extends lamina_h$shared {
                 traceDowncall("lm_wait", queue, ticket);
             }
             return (int)mh$.invokeExact(queue, ticket);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_file_open {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER,
+            lamina_h.C_INT,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_file_open").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_file_open(const char *path, int32_t mode, lm_file **out)
+     * }
+     */
+    public static FunctionDescriptor lm_file_open$descriptor() {
+        return lm_file_open.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_file_open(const char *path, int32_t mode, lm_file **out)
+     * }
+     */
+    public static MethodHandle lm_file_open$handle() {
+        return lm_file_open.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_file_open(const char *path, int32_t mode, lm_file **out)
+     * }
+     */
+    public static MemorySegment lm_file_open$address() {
+        return lm_file_open.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_file_open(const char *path, int32_t mode, lm_file **out)
+     * }
+     */
+    public static int lm_file_open(MemorySegment path, int mode, MemorySegment out) {
+        var mh$ = lm_file_open.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_file_open", path, mode, out);
+            }
+            return (int)mh$.invokeExact(path, mode, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_file_close {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_file_close").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_file_close(lm_file *file)
+     * }
+     */
+    public static FunctionDescriptor lm_file_close$descriptor() {
+        return lm_file_close.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_file_close(lm_file *file)
+     * }
+     */
+    public static MethodHandle lm_file_close$handle() {
+        return lm_file_close.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_file_close(lm_file *file)
+     * }
+     */
+    public static MemorySegment lm_file_close$address() {
+        return lm_file_close.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_file_close(lm_file *file)
+     * }
+     */
+    public static int lm_file_close(MemorySegment file) {
+        var mh$ = lm_file_close.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_file_close", file);
+            }
+            return (int)mh$.invokeExact(file);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_file_read {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER,
+            lamina_h.C_POINTER,
+            lamina_h.C_LONG,
+            lamina_h.C_LONG,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_file_read").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_file_read(lm_file *file, void *to, int64_t bytes, int64_t offset, int64_t *read)
+     * }
+     */
+    public static FunctionDescriptor lm_file_read$descriptor() {
+        return lm_file_read.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_file_read(lm_file *file, void *to, int64_t bytes, int64_t offset, int64_t *read)
+     * }
+     */
+    public static MethodHandle lm_file_read$handle() {
+        return lm_file_read.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_file_read(lm_file *file, void *to, int64_t bytes, int64_t offset, int64_t *read)
+     * }
+     */
+    public static MemorySegment lm_file_read$address() {
+        return lm_file_read.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_file_read(lm_file *file, void *to, int64_t bytes, int64_t offset, int64_t *read)
+     * }
+     */
+    public static int lm_file_read(MemorySegment file, MemorySegment to, long bytes, long offset, MemorySegment read) {
+        var mh$ = lm_file_read.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_file_read", file, to, bytes, offset, read);
+            }
+            return (int)mh$.invokeExact(file, to, bytes, offset, read);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_file_forget {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER,
+            lamina_h.C_LONG,
+            lamina_h.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_file_forget").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_file_forget(lm_file *file, int64_t offset, int64_t bytes)
+     * }
+     */
+    public static FunctionDescriptor lm_file_forget$descriptor() {
+        return lm_file_forget.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_file_forget(lm_file *file, int64_t offset, int64_t bytes)
+     * }
+     */
+    public static MethodHandle lm_file_forget$handle() {
+        return lm_file_forget.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_file_forget(lm_file *file, int64_t offset, int64_t bytes)
+     * }
+     */
+    public static MemorySegment lm_file_forget$address() {
+        return lm_file_forget.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_file_forget(lm_file *file, int64_t offset, int64_t bytes)
+     * }
+     */
+    public static int lm_file_forget(MemorySegment file, long offset, long bytes) {
+        var mh$ = lm_file_forget.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_file_forget", file, offset, bytes);
+            }
+            return (int)mh$.invokeExact(file, offset, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_ring_open {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_INT,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_ring_open").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_open(int32_t depth, lm_ring **out)
+     * }
+     */
+    public static FunctionDescriptor lm_ring_open$descriptor() {
+        return lm_ring_open.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_open(int32_t depth, lm_ring **out)
+     * }
+     */
+    public static MethodHandle lm_ring_open$handle() {
+        return lm_ring_open.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_open(int32_t depth, lm_ring **out)
+     * }
+     */
+    public static MemorySegment lm_ring_open$address() {
+        return lm_ring_open.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_ring_open(int32_t depth, lm_ring **out)
+     * }
+     */
+    public static int lm_ring_open(int depth, MemorySegment out) {
+        var mh$ = lm_ring_open.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_ring_open", depth, out);
+            }
+            return (int)mh$.invokeExact(depth, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_ring_close {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_ring_close").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_close(lm_ring *ring)
+     * }
+     */
+    public static FunctionDescriptor lm_ring_close$descriptor() {
+        return lm_ring_close.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_close(lm_ring *ring)
+     * }
+     */
+    public static MethodHandle lm_ring_close$handle() {
+        return lm_ring_close.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_close(lm_ring *ring)
+     * }
+     */
+    public static MemorySegment lm_ring_close$address() {
+        return lm_ring_close.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_ring_close(lm_ring *ring)
+     * }
+     */
+    public static int lm_ring_close(MemorySegment ring) {
+        var mh$ = lm_ring_close.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_ring_close", ring);
+            }
+            return (int)mh$.invokeExact(ring);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_ring_submit {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER,
+            lamina_h.C_POINTER,
+            lamina_h.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_ring_submit").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_submit(lm_ring *ring, const lm_read *reads, int32_t count)
+     * }
+     */
+    public static FunctionDescriptor lm_ring_submit$descriptor() {
+        return lm_ring_submit.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_submit(lm_ring *ring, const lm_read *reads, int32_t count)
+     * }
+     */
+    public static MethodHandle lm_ring_submit$handle() {
+        return lm_ring_submit.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_submit(lm_ring *ring, const lm_read *reads, int32_t count)
+     * }
+     */
+    public static MemorySegment lm_ring_submit$address() {
+        return lm_ring_submit.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_ring_submit(lm_ring *ring, const lm_read *reads, int32_t count)
+     * }
+     */
+    public static int lm_ring_submit(MemorySegment ring, MemorySegment reads, int count) {
+        var mh$ = lm_ring_submit.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_ring_submit", ring, reads, count);
+            }
+            return (int)mh$.invokeExact(ring, reads, count);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_ring_wait {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER,
+            lamina_h.C_POINTER,
+            lamina_h.C_INT,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_ring_wait").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_wait(lm_ring *ring, lm_read_result *out, int32_t capacity, int32_t *count)
+     * }
+     */
+    public static FunctionDescriptor lm_ring_wait$descriptor() {
+        return lm_ring_wait.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_wait(lm_ring *ring, lm_read_result *out, int32_t capacity, int32_t *count)
+     * }
+     */
+    public static MethodHandle lm_ring_wait$handle() {
+        return lm_ring_wait.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_ring_wait(lm_ring *ring, lm_read_result *out, int32_t capacity, int32_t *count)
+     * }
+     */
+    public static MemorySegment lm_ring_wait$address() {
+        return lm_ring_wait.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_ring_wait(lm_ring *ring, lm_read_result *out, int32_t capacity, int32_t *count)
+     * }
+     */
+    public static int lm_ring_wait(MemorySegment ring, MemorySegment out, int capacity, MemorySegment count) {
+        var mh$ = lm_ring_wait.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_ring_wait", ring, out, capacity, count);
+            }
+            return (int)mh$.invokeExact(ring, out, capacity, count);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

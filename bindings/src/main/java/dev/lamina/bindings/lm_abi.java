@@ -23,6 +23,9 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t size_view;
  *     int32_t size_op;
  *     int32_t size_step;
+ *     int32_t size_read;
+ *     int32_t size_read_result;
+ *     int32_t reserved;
  * }
  * }
  */
@@ -40,7 +43,10 @@ public class lm_abi {
         lamina_h.C_INT.withName("size_kv_layer"),
         lamina_h.C_INT.withName("size_view"),
         lamina_h.C_INT.withName("size_op"),
-        lamina_h.C_INT.withName("size_step")
+        lamina_h.C_INT.withName("size_step"),
+        lamina_h.C_INT.withName("size_read"),
+        lamina_h.C_INT.withName("size_read_result"),
+        lamina_h.C_INT.withName("reserved")
     ).withName("lm_abi");
 
     /**
@@ -400,6 +406,138 @@ public class lm_abi {
      */
     public static void size_step(MemorySegment struct, int fieldValue) {
         struct.set(size_step$LAYOUT, size_step$OFFSET, fieldValue);
+    }
+
+    private static final OfInt size_read$LAYOUT = (OfInt)$LAYOUT.select(groupElement("size_read"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t size_read
+     * }
+     */
+    public static final OfInt size_read$layout() {
+        return size_read$LAYOUT;
+    }
+
+    private static final long size_read$OFFSET = $LAYOUT.byteOffset(groupElement("size_read"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t size_read
+     * }
+     */
+    public static final long size_read$offset() {
+        return size_read$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t size_read
+     * }
+     */
+    public static int size_read(MemorySegment struct) {
+        return struct.get(size_read$LAYOUT, size_read$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t size_read
+     * }
+     */
+    public static void size_read(MemorySegment struct, int fieldValue) {
+        struct.set(size_read$LAYOUT, size_read$OFFSET, fieldValue);
+    }
+
+    private static final OfInt size_read_result$LAYOUT = (OfInt)$LAYOUT.select(groupElement("size_read_result"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t size_read_result
+     * }
+     */
+    public static final OfInt size_read_result$layout() {
+        return size_read_result$LAYOUT;
+    }
+
+    private static final long size_read_result$OFFSET = $LAYOUT.byteOffset(groupElement("size_read_result"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t size_read_result
+     * }
+     */
+    public static final long size_read_result$offset() {
+        return size_read_result$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t size_read_result
+     * }
+     */
+    public static int size_read_result(MemorySegment struct) {
+        return struct.get(size_read_result$LAYOUT, size_read_result$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t size_read_result
+     * }
+     */
+    public static void size_read_result(MemorySegment struct, int fieldValue) {
+        struct.set(size_read_result$LAYOUT, size_read_result$OFFSET, fieldValue);
+    }
+
+    private static final OfInt reserved$LAYOUT = (OfInt)$LAYOUT.select(groupElement("reserved"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t reserved
+     * }
+     */
+    public static final OfInt reserved$layout() {
+        return reserved$LAYOUT;
+    }
+
+    private static final long reserved$OFFSET = $LAYOUT.byteOffset(groupElement("reserved"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t reserved
+     * }
+     */
+    public static final long reserved$offset() {
+        return reserved$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t reserved
+     * }
+     */
+    public static int reserved(MemorySegment struct) {
+        return struct.get(reserved$LAYOUT, reserved$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t reserved
+     * }
+     */
+    public static void reserved(MemorySegment struct, int fieldValue) {
+        struct.set(reserved$LAYOUT, reserved$OFFSET, fieldValue);
     }
 
     /**

@@ -14,7 +14,7 @@ import java.nio.file.Path;
  * @param parameters numbers in its weights
  * @param weightBytes bytes of weights in one sweep
  * @param kvBytesPerToken bytes that one position takes in the KV cache
- * @param reading how its files are read: {@code "direct"}, or {@code "buffered"} and why
+ * @param reading how its files are read, for people: {@code "direct: "} and the way, or {@code "buffered: "} and why
  * @param device what computes, such as {@code "cpu (avx512, 2 threads)"}
  */
 public record ModelInfo(

@@ -87,7 +87,7 @@ final class DemoCommand implements Callable<Integer> {
             terminal.println("Its weights are " + Units.memory(info.weightBytes()) + ", and the memory budget is "
                     + Units.memory(ModelOptions.parseSize(MEMORY))
                     + ": what does not fit streams from disk for every token.");
-            terminal.println("Computing on " + info.device() + "; reads are " + info.reading() + ".");
+            terminal.println("Computing on " + info.device() + "; reading: " + info.reading() + ".");
             var all = new ArrayList<GenerationStats>();
             for (var question : QUESTIONS) {
                 terminal.println("\n> " + question);

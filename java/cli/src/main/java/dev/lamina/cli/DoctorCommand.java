@@ -12,21 +12,16 @@ import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.stream.DataFile;
-import dev.lamina.internal.stream.DiskRate;
 import dev.lamina.internal.stream.IoMode;
 import java.io.IOException;
 import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 import java.util.TreeSet;
 import java.util.concurrent.Callable;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.Executors;
-import java.util.stream.IntStream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -45,10 +40,6 @@ import picocli.CommandLine.ParentCommand;
         })
 final class DoctorCommand implements Callable<Integer> {
     private static final int POSITIONS = 4096;
-    private static final int READERS = 4;
-    private static final long MOST_BYTES_TO_READ = 4L << 30;
-    private static final long ENOUGH_BYTES_TO_READ = 64L << 20;
-    private static final double MOST_SECONDS_TO_READ = 2;
     private static final int MOST_BUDGETS_TO_TELL = 5;
     private static final long MEMORY_STEP = 1L << 20;
 
@@ -141,14 +132,15 @@ final class DoctorCommand implements Callable<Integer> {
 
     private static String directReadsOf(Path file) {
         try {
-            DataFile.open(file, IoMode.DIRECT, null).close();
+            DataFile.open(file, IoMode.PREAD, 0, null).close();
             return "yes";
         } catch (IOException e) {
             return "no: " + e.getMessage();
         }
     }
 
-    private void model(ModelFiles model, HostMemory host, ModelOptions options) throws IOException, InterruptedException {
+    private void model(ModelFiles model, HostMemory host, ModelOptions options)
+            throws IOException, InterruptedException {
         var program = model.program();
         boolean checksums = model.checkpoint().manifest() != null;
         lines.add("");
@@ -167,14 +159,9 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
         object.addProperty("checksums", checksums);
         int positions = options.context() > 0 ? options.context() : Math.min(POSITIONS, program.contextLimit());
+        var drives = Drives.measure(model, options.io(), host);
+        double rate = drives(drives, options.ioLimit(), object);
         var folders = model.checkpoint().folders();
-        var direct = IntStream.range(0, folders.size())
-                .mapToObj(folder -> directReadsOf(model.files(folder).getFirst()))
-                .max(Comparator.comparing(state -> !state.equals("yes")))
-                .orElseThrow();
-        line("direct I/O", direct);
-        object.addProperty("direct_io", direct);
-        double rate = disks(model, host, object);
         var anyMemory = options.toBuilder().memory(ANY_MEMORY).shards(folders).build();
         try (var opened = LanguageModel.open(model.directory().toString(), anyMemory)) {
             budgets(opened, options.memory(), model.sweepBytes(), positions, rate, object);
@@ -182,55 +169,42 @@ final class DoctorCommand implements Callable<Integer> {
         fields.add("model", object);
     }
 
-    /** Measures the drives of all folders at the same time. Returns the bytes per second that they give together. */
-    private double disks(ModelFiles model, HostMemory host, JsonObject object)
-            throws IOException, InterruptedException {
-        var folders = model.checkpoint().folders();
-        var rates = measure(IntStream.range(0, folders.size()).mapToObj(model::files).toList(), host);
+    /** Tells how the drives are read, and how fast all together. Returns bytes per second. */
+    private double drives(Drives drives, long limit, JsonObject object) {
+        boolean several = drives.all().size() > 1;
+        double rate = drives.bytesPerSecond();
+        boolean limited = limit > 0 && limit < rate;
+        var limitation = limited ? ", limited to " + Units.bytes(limit) + "/s by --io-limit" : "";
         var list = new JsonArray();
-        long bytes = 0;
-        double seconds = 0;
-        for (int i = 0; i < folders.size(); i++) {
-            var rate = rates.get(i);
-            line(i == 0 ? "disk" : "", Units.bytes(rate.bytesPerSecond()) + "/s (" + Units.bytes(rate.bytes())
-                    + " read in " + Units.seconds(rate.seconds())
-                    + (rate.direct() ? "" : ", through the page cache: the disk may be slower")
-                    + (rate.bytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure)" : ")")
-                    + (folders.size() == 1 ? "" : " from " + folders.get(i)));
-            bytes += model.folderBytes(i);
-            // a sweep takes as long as the slowest of them
-            seconds = Math.max(seconds, model.folderBytes(i) / rate.bytesPerSecond());
+        for (var drive : drives.all()) {
+            var reading = drive.reading();
+            boolean direct = reading.method().mode().direct();
+            line("reading", reading.method() + " (" + reading.reason() + ")");
+            line("disk", Units.bytes(drive.bytesPerSecond()) + "/s"
+                    + (several ? " from " + drive.folder() + ", which holds " + Units.bytes(drive.bytes()) : limitation)
+                    + (direct ? "" : ", through the page cache: the disk may be slower")
+                    + (drive.certain() ? "" : ", too little to be sure"));
+            var way = new JsonObject();
+            way.addProperty("mode", reading.method().mode().toString());
+            way.addProperty("readers", reading.method().readers());
+            way.addProperty("depth", reading.method().depth());
+            way.addProperty("request_bytes", reading.method().requestBytes());
+            way.addProperty("cpu_seconds_per_gb", reading.cpuSecondsPerGigabyte());
+            way.addProperty("reason", reading.reason());
             var entry = new JsonObject();
-            entry.addProperty("folder", folders.get(i).toString());
-            entry.addProperty("bytes", model.folderBytes(i));
-            entry.addProperty("disk_bytes_per_second", Math.round(rate.bytesPerSecond()));
+            entry.addProperty("folder", drive.folder().toString());
+            entry.addProperty("bytes", drive.bytes());
+            entry.addProperty("direct_io", direct);
+            entry.add("reading", way);
+            entry.addProperty("disk_bytes_per_second", Math.round(drive.bytesPerSecond()));
             list.add(entry);
         }
-        if (folders.size() > 1) {
-            line("", Units.rate(bytes, seconds) + " together, as the model is cut");
+        if (several) {
+            line("together", Units.bytes(rate) + "/s, as the model is cut" + limitation);
         }
         object.add("folders", list);
-        object.addProperty("disk_bytes_per_second", Math.round(bytes / seconds));
-        return bytes / seconds;
-    }
-
-    private static List<DiskRate> measure(List<List<Path>> filesOfFolders, HostMemory host)
-            throws IOException, InterruptedException {
-        try (var threads = Executors.newFixedThreadPool(filesOfFolders.size())) {
-            var measuring = filesOfFolders.stream().map(files -> threads.submit(() ->
-                    DiskRate.measure(files, IoMode.AUTO, READERS, MOST_BYTES_TO_READ, MOST_SECONDS_TO_READ, host)))
-                    .toList();
-            var rates = new ArrayList<DiskRate>();
-            for (var rate : measuring) {
-                rates.add(rate.get());
-            }
-            return rates;
-        } catch (ExecutionException e) {
-            if (e.getCause() instanceof RuntimeException failure) {
-                throw failure;
-            }
-            throw new IOException(e.getCause().getMessage(), e.getCause());
-        }
+        object.addProperty("disk_bytes_per_second", Math.round(rate));
+        return limited ? limit : rate;
     }
 
     private void budgets(LanguageModel model, long asked, long sweepBytes, int positions, double rate,
@@ -246,7 +220,8 @@ final class DoctorCommand implements Callable<Integer> {
                 ? "yes: --memory " + Units.option(minimum) + " is the least for " + positions + " positions, "
                         + Units.option(whole) + " holds all weights"
                 : "no: at least --memory " + Units.option(minimum) + " is needed for " + positions + " positions, and "
-                        + (asked > 0 ? "--memory " + Units.option(asked) + " is given" : Units.memory(free) + " is free"));
+                        + (asked > 0 ? "--memory " + Units.option(asked) + " is given"
+                                : Units.memory(free) + " is free"));
         object.addProperty("fits", fits);
         object.addProperty("positions", positions);
         object.addProperty("minimum_memory_bytes", minimum);

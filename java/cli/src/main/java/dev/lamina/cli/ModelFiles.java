@@ -104,12 +104,7 @@ record ModelFiles(Path directory, ModelConfig config, Checkpoint checkpoint, Pro
 
     /** Bytes of the weight files in a folder of the checkpoint. */
     long folderBytes(int folder) {
-        return files(folder).stream().mapToLong(ModelFiles::size).sum();
-    }
-
-    /** The weight files in a folder of the checkpoint. */
-    List<Path> files(int folder) {
-        return checkpoint.files().stream().filter(file -> checkpoint.folder(file) == folder).toList();
+        return checkpoint.files(folder).stream().mapToLong(ModelFiles::size).sum();
     }
 
     /** What to call a weight file: where there are several folders, its name alone would not do. */

@@ -374,6 +374,11 @@ public final class Checkpoint {
         return List.copyOf(folderOfFile.keySet());
     }
 
+    /** Returns the weight files in one of {@link #folders}. */
+    public List<Path> files(int folder) {
+        return folderOfFile.keySet().stream().filter(file -> folder(file) == folder).toList();
+    }
+
     /**
      * Returns the manifest of a shard set, of several folders that of the first: source and tool are those of all.
      * Null if the checkpoint is unsplit: then there are no checksums.

@@ -10,6 +10,7 @@ import dev.lamina.internal.stream.ResidentPanels;
 import dev.lamina.internal.stream.StreamCounters;
 import dev.lamina.internal.stream.StreamOptions;
 import dev.lamina.internal.stream.Streamer;
+import dev.lamina.internal.telemetry.Telemetry;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.List;
@@ -44,6 +45,7 @@ final class Budget implements AutoCloseable {
     private final String memoryName;
     private final long askedPanel;
     private final StreamOptions streamOptions;
+    private final Telemetry telemetry;
     private final List<Extent> cycle;
     private final ResidentPanels residents;
     private final List<Sequence> kept = new ArrayList<>();
@@ -59,17 +61,19 @@ final class Budget implements AutoCloseable {
      * @param memory bytes
      * @param memoryName how messages name that budget
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
-     * @param prefetch panels to read ahead; -1: chosen
+     * @param streamOptions how to read ahead
+     * @param telemetry hears of reads and waits
      */
     Budget(Weights weights, Device device, Queue queue, long memory, String memoryName, long askedPanel,
-            int prefetch) {
+            StreamOptions streamOptions, Telemetry telemetry) {
         this.weights = weights;
         this.device = device;
         this.queue = queue;
         this.memory = memory;
         this.memoryName = memoryName;
         this.askedPanel = askedPanel;
-        this.streamOptions = StreamOptions.defaults().withPrefetch(prefetch);
+        this.streamOptions = streamOptions;
+        this.telemetry = telemetry;
         this.cycle = weights.schedule().cycle();
         this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), device);
     }
@@ -226,7 +230,7 @@ final class Budget implements AutoCloseable {
         reset();
         residents.choose(next.resident());
         placement = next;
-        streamer = new Streamer(weights.files(), cycle, residents, next.options(), device);
+        streamer = new Streamer(weights.files(), cycle, residents, next.options(), device, telemetry);
     }
 
     private Streamer streamer() {

@@ -19,8 +19,7 @@ import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.Queue;
-import dev.lamina.internal.stream.DataFile;
-import dev.lamina.internal.stream.IoMode;
+import dev.lamina.internal.telemetry.Telemetry;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
@@ -81,10 +80,12 @@ final class StreamedModel implements LanguageModel {
         var queue = device.openQueue();
         Weights weights = null;
         try {
-            weights = Weights.open(checkpoint, config, device, queue, ioMode(options.io()), memory, options.panel(),
+            weights = Weights.open(checkpoint, config, device, queue, options.io(), memory, options.panel(),
                     options.kv() == ModelOptions.KvType.F16);
             var budget = new Budget(weights, device, queue, memory, nameOf(options.memory(), memory),
-                    options.panel(), options.prefetch());
+                    options.panel(), weights.streamOptions().withPrefetch(options.prefetch())
+                            .withBytesPerSecond(options.ioLimit()),
+                    Telemetry.NONE);
             return new StreamedModel(options, device, queue, weights, budget, defaults,
                     new TextTools(folders.getFirst()));
         } catch (IOException | RuntimeException e) {
@@ -135,26 +136,13 @@ final class StreamedModel implements LanguageModel {
         }
     }
 
-    private static IoMode ioMode(ModelOptions.Io io) {
-        return switch (io) {
-            case AUTO -> IoMode.AUTO;
-            case DIRECT, CHANNEL, PREAD, URING -> IoMode.DIRECT;
-            case BUFFERED -> IoMode.BUFFERED;
-        };
-    }
-
     @Override
     public ModelInfo info() {
         var program = weights.program();
-        var reading = weights.files().stream().allMatch(DataFile::direct)
-                ? "direct"
-                : options.io() == ModelOptions.Io.BUFFERED
-                        ? "buffered, as asked"
-                        : "buffered: the file system refuses direct reads";
         return new ModelInfo(weights.checkpoint().directory(), program.architecture(),
                 weights.checkpoint().manifest() != null, program.kv().size(), program.vocabulary(),
                 program.contextLimit(), weights.parameters(), weights.schedule().weightBytes(), weights.kv().bytes(1),
-                reading, device.info().toString());
+                weights.reading(), device.info().toString());
     }
 
     @Override

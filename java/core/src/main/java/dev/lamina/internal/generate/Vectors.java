@@ -11,6 +11,7 @@ import dev.lamina.internal.stream.Extent;
 import dev.lamina.internal.stream.ResidentPanels;
 import dev.lamina.internal.stream.StreamOptions;
 import dev.lamina.internal.stream.Streamer;
+import dev.lamina.internal.telemetry.Telemetry;
 import java.io.IOException;
 import java.io.InterruptedIOException;
 import java.lang.foreign.MemorySegment;
@@ -69,7 +70,7 @@ final class Vectors implements AutoCloseable {
             List<Extent> extents, MemorySegment host) throws IOException {
         var vectors = new Vectors(device, device.allocateOnDevice(host.byteSize()));
         try (var none = new ResidentPanels(files, extents, new BitSet(), device);
-                var streamer = new Streamer(files, extents, none, READING, device)) {
+                var streamer = new Streamer(files, extents, none, READING, device, Telemetry.NONE)) {
             long offset = 0;
             for (var tensor : tensors) {
                 var stored = streamer.next();

@@ -1,5 +1,7 @@
 package dev.lamina.internal.generate;
 
+import dev.lamina.LaminaException;
+import dev.lamina.ModelOptions;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DType;
 import dev.lamina.internal.checkpoint.Tensor;
@@ -10,20 +12,23 @@ import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.KvLayout;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
-import dev.lamina.internal.stream.IoMode;
+import dev.lamina.internal.stream.DriveProbe;
 import dev.lamina.internal.stream.RowTable;
+import dev.lamina.internal.stream.StreamOptions;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
 
 /**
  * The weights of an opened model: its program, its open files, the panels that it was cut into, and the vectors, which
  * are in memory.
  *
  * @param files opened files, by number
+ * @param readings how they are read, by folder of the checkpoint
  * @param numbers the number of each file
  * @param kv what its KV caches hold
  */
@@ -31,6 +36,7 @@ record Weights(
         Checkpoint checkpoint,
         Program program,
         List<DataFile> files,
+        List<DriveProbe.Choice> readings,
         Map<Path, Integer> numbers,
         Schedule schedule,
         ActivationPlan plan,
@@ -39,6 +45,9 @@ record Weights(
         DType embeddingType,
         KvLayout kv) implements AutoCloseable {
 
+    /** A probe of the drive may take this share of the memory, which nothing else has yet. */
+    private static final int PROBE_IN_MEMORY = 2;
+
     /**
      * Opens the files that a model's program uses, and reads its vectors.
      *
@@ -46,11 +55,12 @@ record Weights(
      * @param askedPanel most bytes of a panel as the user asked; 0: chosen
      * @param halfKv whether KV caches are f16
      */
-    static Weights open(Checkpoint checkpoint, ModelConfig config, Device device, Queue queue, IoMode mode, long memory,
-            long askedPanel, boolean halfKv) throws IOException {
+    static Weights open(Checkpoint checkpoint, ModelConfig config, Device device, Queue queue, ModelOptions.Io io,
+            long memory, long askedPanel, boolean halfKv) throws IOException {
         var program = Architectures.program(config, checkpoint);
         var opened = new LinkedHashMap<Path, DataFile>();
         try {
+            var readings = readings(checkpoint, io, device, memory);
             var numbers = new LinkedHashMap<Path, Integer>();
             for (var stage : program.stages()) {
                 for (var name : stage.tensors()) {
@@ -58,7 +68,9 @@ record Weights(
                         var path = part.file();
                         if (!opened.containsKey(path)) {
                             numbers.put(path, numbers.size());
-                            opened.put(path, DataFile.open(path, mode, checkpoint.checksums(path)));
+                            int folder = checkpoint.folder(path);
+                            opened.put(path, DataFile.open(path, readings.get(folder).method().mode(), folder,
+                                    checkpoint.checksums(path)));
                         }
                     }
                 }
@@ -72,7 +84,7 @@ record Weights(
             var plan = ActivationPlan.of(program, schedule.logitsColumns());
             var files = List.copyOf(opened.values());
             var vectors = Vectors.load(device, queue, program, checkpoint, files, numbers);
-            return new Weights(checkpoint, program, files, Map.copyOf(numbers), schedule, plan, vectors, table,
+            return new Weights(checkpoint, program, files, readings, Map.copyOf(numbers), schedule, plan, vectors, table,
                     embedding.dtype(), kvLayout(program, halfKv));
         } catch (IOException | RuntimeException e) {
             closeAll(opened);
@@ -92,6 +104,22 @@ record Weights(
         return new RowTable(rowBytes, parts);
     }
 
+    private static List<DriveProbe.Choice> readings(Checkpoint checkpoint, ModelOptions.Io io, Device device,
+            long memory) throws IOException {
+        var answers = Device.cacheFolder().resolve(DriveProbe.FILE_NAME);
+        var probe = new DriveProbe(device, memory / PROBE_IN_MEMORY, answers);
+        try {
+            var readings = new ArrayList<DriveProbe.Choice>();
+            for (int folder = 0; folder < checkpoint.folders().size(); folder++) {
+                readings.add(probe.choose(checkpoint.files(folder), io, false));
+            }
+            return List.copyOf(readings);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw new LaminaException("Interrupted while the drive of " + checkpoint.directory() + " was measured.", e);
+        }
+    }
+
     private static KvLayout kvLayout(Program program, boolean half) {
         var layers = new ArrayList<KvLayout.Layer>();
         for (var shape : program.kv()) {
@@ -104,6 +132,23 @@ record Weights(
         for (var file : files.values()) {
             file.close();
         }
+    }
+
+    /** How to read: as many and as large requests to each drive as the one takes that takes the most. */
+    StreamOptions streamOptions() {
+        var options = StreamOptions.of(readings.getFirst().method());
+        for (var reading : readings) {
+            var method = reading.method();
+            options = new StreamOptions(options.prefetch(), Math.max(options.readers(), method.readers()),
+                    Math.max(options.depth(), method.depth()), Math.max(options.requestBytes(), method.requestBytes()),
+                    options.rowCacheBytes(), options.bytesPerSecond());
+        }
+        return options;
+    }
+
+    /** How the files are read, for people. */
+    String reading() {
+        return readings.stream().map(DriveProbe.Choice::summary).distinct().collect(Collectors.joining("; "));
     }
 
     /** Numbers in all tensors that the program uses. */

@@ -8,11 +8,14 @@ import dev.lamina.bindings.lm_device_info;
 import dev.lamina.bindings.lm_device_options;
 import dev.lamina.bindings.lm_kv_layer;
 import dev.lamina.bindings.lm_op;
+import dev.lamina.bindings.lm_read;
+import dev.lamina.bindings.lm_read_result;
 import dev.lamina.bindings.lm_step;
 import dev.lamina.bindings.lm_view;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -54,7 +57,6 @@ public final class Device implements HostMemory, AutoCloseable {
      */
     public static Device openCpu(int threads) {
         loadLibrary();
-        checkAbi();
         try (var arena = Arena.ofConfined()) {
             var options = lm_device_options.allocate(arena);
             lm_device_options.backend(options, lamina_h.LM_BACKEND_CPU());
@@ -66,9 +68,11 @@ public final class Device implements HostMemory, AutoCloseable {
         }
     }
 
-    private static void loadLibrary() {
+    /** Loads the native library, if it is not, and makes sure that it fits the bindings. */
+    static void loadLibrary() {
         try {
             NativeLibrary.load();
+            checkAbi();
         } catch (UnsatisfiedLinkError e) {
             throw new LaminaException("Cannot load the native library: " + e.getMessage(), e);
         }
@@ -88,7 +92,9 @@ public final class Device implements HostMemory, AutoCloseable {
                     && lm_abi.size_kv_layer(abi) == lm_kv_layer.sizeof()
                     && lm_abi.size_view(abi) == lm_view.sizeof()
                     && lm_abi.size_op(abi) == lm_op.sizeof()
-                    && lm_abi.size_step(abi) == lm_step.sizeof();
+                    && lm_abi.size_step(abi) == lm_step.sizeof()
+                    && lm_abi.size_read(abi) == lm_read.sizeof()
+                    && lm_abi.size_read_result(abi) == lm_read_result.sizeof();
             if (!fits) {
                 throw new LaminaException("The native library has interface version " + lm_abi.version(abi)
                         + " or other struct sizes than the bindings (version " + lamina_h.LM_ABI_VERSION()
@@ -110,6 +116,11 @@ public final class Device implements HostMemory, AutoCloseable {
             return new Info(lm_device_info.name(info).getString(0), "cpu", lm_device_info.threads(info),
                     SIMD_NAMES[lm_device_info.simd(info)], List.copyOf(supported));
         }
+    }
+
+    /** Lamina's folder for what can be made again. */
+    public static Path cacheFolder() {
+        return NativeLibrary.cacheFolder();
     }
 
     /** What this device is. */

@@ -15,10 +15,15 @@ final class Status {
         if (status == lamina_h.LM_OK()) {
             return;
         }
+        throw new LaminaException(lastError());
+    }
+
+    /** The message that the runtime left for this thread. */
+    static String lastError() {
         try (var arena = Arena.ofConfined()) {
             var message = arena.allocate(MESSAGE_BYTES);
             lamina_h.lm_last_error(message, MESSAGE_BYTES);
-            throw new LaminaException(message.getString(0));
+            return message.getString(0);
         }
     }
 }

@@ -1,24 +1,31 @@
 package dev.lamina.internal.stream;
 
 import com.sun.nio.file.ExtendedOpenOption;
+import dev.lamina.internal.runtime.NativeFile;
+import dev.lamina.internal.runtime.ReadRing;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.channels.FileChannel;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.BasicFileAttributes;
+import java.nio.file.attribute.FileTime;
 import java.util.concurrent.atomic.AtomicLongArray;
+import java.util.function.UnaryOperator;
 import java.util.zip.CRC32C;
 import org.jspecify.annotations.Nullable;
 
 /**
  * One file of a checkpoint, opened for reading. It may be shared by threads, but an interrupt of a thread that reads
- * closes it for all: only the threads of a {@link Streamer} read, and nobody interrupts those.
+ * with {@link IoMode#CHANNEL} closes it for all: only the threads of a {@link Streamer} read, and nobody interrupts
+ * those.
  *
  * <p>A file with checksums is verified in units of one MiB, each at its first read and before its bytes are handed
- * out.
+ * out. A file without is read as it is.
  */
 public final class DataFile implements AutoCloseable {
     /** Bytes that one checksum covers: file bytes [i * UNIT, (i + 1) * UNIT), the last one short. */
@@ -26,33 +33,97 @@ public final class DataFile implements AutoCloseable {
 
     private static final int MIN_ALIGNMENT = 4096;
 
+    /** What reads the bytes. */
+    interface Source {
+        /** Reads bytes from a position on into a segment, some of them; 0 or less at the end of the file. */
+        int read(MemorySegment to, long position) throws IOException;
+
+        void close() throws IOException;
+    }
+
+    private record Channel(FileChannel channel) implements Source {
+        @Override
+        public int read(MemorySegment to, long position) throws IOException {
+            return channel.read(to.asByteBuffer(), position);
+        }
+
+        @Override
+        public void close() throws IOException {
+            channel.close();
+        }
+    }
+
+    private record Native(NativeFile file, boolean direct) implements Source {
+        @Override
+        public int read(MemorySegment to, long position) throws IOException {
+            int bytes = file.read(to, position);
+            if (!direct) { // whole pages, or the ones at the borders would stay
+                long start = position - position % MIN_ALIGNMENT;
+                file.forget(start, HostBlock.roundUp(position + Math.max(1, bytes), MIN_ALIGNMENT) - start);
+            }
+            return bytes;
+        }
+
+        @Override
+        public void close() throws IOException {
+            try {
+                if (!direct) { // what the system read ahead
+                    file.forget(0, 0);
+                }
+            } finally {
+                file.close();
+            }
+        }
+    }
+
+    /** What tells a file from another one that took its place, or from itself after it was written to. */
+    private record Identity(@Nullable Object key, long size, FileTime modified) {
+        static Identity of(BasicFileAttributes attributes) {
+            return new Identity(attributes.fileKey(), attributes.size(), attributes.lastModifiedTime());
+        }
+    }
+
     private final Path path;
-    private final FileChannel channel;
+    private final Source source;
+    private final IoMode mode;
+    private final int drive;
+    private final Identity identity;
     private final long size;
     private final int alignment;
     private final int @Nullable [] checksums;
     private final AtomicLongArray verified; // one bit a unit
 
-    private DataFile(Path path, FileChannel channel, long size, int alignment, int @Nullable [] checksums) {
+    private DataFile(Path path, Source source, IoMode mode, int drive, Identity identity, int alignment,
+            int @Nullable [] checksums) {
         this.path = path;
-        this.channel = channel;
-        this.size = size;
+        this.source = source;
+        this.mode = mode;
+        this.drive = drive;
+        this.identity = identity;
+        this.size = identity.size;
         this.alignment = alignment;
         this.checksums = checksums == null ? null : checksums.clone();
         this.verified = new AtomicLongArray(checksums == null ? 0 : Math.ceilDiv(checksums.length, Long.SIZE));
     }
 
     /**
-     * Opens a file and finds out, with one small read, whether direct reads work.
+     * Opens a file and makes sure, with one small read, that it can be read in this way.
      *
      * @param path a regular file
-     * @param mode how to read; AUTO falls back to buffered reads where the file system refuses direct ones
+     * @param mode how to read
+     * @param drive number of its drive, from 0: a {@link Streamer} reads each drive with threads of its own
      * @param checksums CRC32C of each {@link #UNIT} of the file, or null when there are none
      * @return the open file
-     * @throws IOException the file cannot be opened or read, its size does not fit the checksums, or mode is DIRECT and
-     *     the file system refuses
+     * @throws NoDirectReadsException the file system refuses direct reads
+     * @throws IOException the file cannot be opened or read, or its size does not fit the checksums
      */
-    public static DataFile open(Path path, IoMode mode, int @Nullable [] checksums) throws IOException {
+    public static DataFile open(Path path, IoMode mode, int drive, int @Nullable [] checksums) throws IOException {
+        return open(path, mode, drive, checksums, source -> source);
+    }
+
+    /** {@link #open} with something between the file and its reader, for tests of faults. */
+    static DataFile open(Path path, IoMode mode, int drive, int @Nullable [] checksums, UnaryOperator<Source> wrapper)
+            throws IOException {
         BasicFileAttributes attributes = Files.readAttributes(path, BasicFileAttributes.class);
         if (!attributes.isRegularFile()) {
             throw new IOException(path + " is not a regular file");
@@ -62,37 +133,37 @@ public final class DataFile implements AutoCloseable {
             throw new IOException(path + " has " + size + " bytes, but checksums for " + checksums.length
                     + " MiB: it was truncated or replaced. Split the model again");
         }
-        if (mode != IoMode.BUFFERED) {
-            try {
-                long block = Math.max(MIN_ALIGNMENT, Files.getFileStore(path).getBlockSize());
-                if (block > UNIT || UNIT % block != 0) {
-                    throw new IOException("its block size is " + block);
-                }
-                return open(path, size, (int) block, checksums);
-            } catch (IOException | UnsupportedOperationException e) {
-                if (mode == IoMode.DIRECT && Files.isReadable(path)) {
-                    throw new IOException(path + ": the file system refuses direct reads (" + e.getMessage()
-                            + "). Use --io auto or --io buffered", e);
-                }
+        Source source = null;
+        try (Arena arena = Arena.ofConfined()) {
+            int alignment = mode.direct() ? alignment(path) : 1;
+            source = wrapper.apply(source(path, mode));
+            if (size > 0) {
+                source.read(arena.allocate(alignment, alignment), 0);
             }
+            return new DataFile(path, source, mode, drive, Identity.of(attributes), alignment, checksums);
+        } catch (IOException | UnsupportedOperationException e) {
+            if (source != null) {
+                source.close();
+            }
+            if (mode.direct() && Files.isReadable(path)) {
+                throw new NoDirectReadsException(path, String.valueOf(e.getMessage()), e);
+            }
+            throw e instanceof FileSystemException named ? named : new IOException(path + ": " + e.getMessage(), e);
         }
-        return open(path, size, 1, checksums);
     }
 
-    private static DataFile open(Path path, long size, int alignment, int @Nullable [] checksums) throws IOException {
-        FileChannel channel = alignment > 1
-                ? FileChannel.open(path, StandardOpenOption.READ, ExtendedOpenOption.DIRECT)
-                : FileChannel.open(path, StandardOpenOption.READ);
-        try (Arena arena = Arena.ofConfined()) {
-            var file = new DataFile(path, channel, size, alignment, checksums);
-            if (size > 0) {
-                file.readPlain(0, alignment, arena.allocate(alignment, alignment), 0, new Tally());
-            }
-            return file;
-        } catch (Throwable e) {
-            channel.close();
-            throw e;
+    private static int alignment(Path path) throws IOException {
+        long block = Math.max(MIN_ALIGNMENT, Files.getFileStore(path).getBlockSize());
+        if (block > UNIT || UNIT % block != 0) {
+            throw new IOException("its block size is " + block);
         }
+        return (int) block;
+    }
+
+    private static Source source(Path path, IoMode mode) throws IOException {
+        return mode == IoMode.CHANNEL
+                ? new Channel(FileChannel.open(path, StandardOpenOption.READ, ExtendedOpenOption.DIRECT))
+                : new Native(NativeFile.open(path, mode.direct()), mode.direct());
     }
 
     /** The path it was opened with. */
@@ -105,9 +176,19 @@ public final class DataFile implements AutoCloseable {
         return size;
     }
 
+    /** How it is read. */
+    public IoMode mode() {
+        return mode;
+    }
+
+    /** Number of its drive. */
+    public int drive() {
+        return drive;
+    }
+
     /** Whether reads go past the page cache. */
     public boolean direct() {
-        return alignment > 1;
+        return mode.direct();
     }
 
     /** What offsets, addresses and lengths of reads must be multiples of: 1 when reads are buffered. */
@@ -149,11 +230,7 @@ public final class DataFile implements AutoCloseable {
         }
         if (start < end) {
             readPlain(start, end, target, at + start - from, tally);
-            for (long unit = start / UNIT; unit <= (Math.min(end, size) - 1) / UNIT; unit++) {
-                if (!isVerified(unit)) {
-                    verify(unit, target, at + unit * UNIT - from, tally);
-                }
-            }
+            verifyUnits(start, end, target, at + start - from, tally);
         }
     }
 
@@ -171,6 +248,76 @@ public final class DataFile implements AutoCloseable {
         long start = from - from % alignment;
         readPlain(start, HostBlock.roundUp(to, alignment), scratch, 0, tally);
         return start;
+    }
+
+    /**
+     * Whether {@link #submit} and {@link #complete} can do what {@link #read} of these bytes does: it is one read of
+     * the file, for no unit that is to be verified lies in it by a part only.
+     */
+    boolean canSubmit(long from, long to) {
+        if (mode != IoMode.URING || !(source instanceof Native)) {
+            return false;
+        }
+        long head = from / UNIT;
+        long tail = (Math.min(to, size) - 1) / UNIT;
+        return (isVerified(head) || covers(from, to, head)) && (isVerified(tail) || covers(from, to, tail));
+    }
+
+    /** Begins to read file bytes [from, to) to a place in memory, as {@link #read} has them. */
+    void submit(ReadRing ring, long from, long to, MemorySegment target, long at, long tag) throws IOException {
+        if (!(source instanceof Native(NativeFile file, boolean direct))) {
+            throw new IllegalStateException(path + " is not read with " + IoMode.URING);
+        }
+        ring.submit(file, target.asSlice(at, to - from), from, tag);
+    }
+
+    /**
+     * Ends what {@link #submit} began: reads what is missing, and verifies.
+     *
+     * @param bytes what the ring has read; -1: it failed
+     */
+    void complete(long from, long to, MemorySegment target, long at, int bytes, Tally tally) throws IOException {
+        long end = Math.min(to, size);
+        long there = from + Math.max(0, bytes);
+        there = there >= end ? end : there - there % alignment;
+        tally.read += there - from;
+        if (there < end) { // reading again tells why, or brings the rest
+            readPlain(there, to, target, at + there - from, tally);
+        }
+        verifyUnits(from, to, target, at, tally);
+    }
+
+    private void verifyUnits(long from, long to, MemorySegment target, long at, Tally tally) throws IOException {
+        for (long unit = from / UNIT; unit <= (Math.min(to, size) - 1) / UNIT; unit++) {
+            if (!isVerified(unit)) {
+                verify(unit, target, at + unit * UNIT - from, tally);
+            }
+        }
+    }
+
+    /**
+     * Makes sure that the file still is the one that was opened.
+     *
+     * @param offset where it was read, for the message
+     * @throws IOException it was written to, replaced or removed
+     */
+    void checkUnchanged(long offset) throws IOException {
+        String what;
+        try {
+            Identity now = Identity.of(Files.readAttributes(path, BasicFileAttributes.class));
+            if (now.equals(identity)) {
+                return;
+            }
+            what = now.size != identity.size
+                    ? "its size changed from " + identity.size + " to " + now.size + " bytes"
+                    : "it was written to or replaced";
+        } catch (NoSuchFileException e) {
+            what = "it, or its folder, is gone";
+        } catch (IOException e) {
+            what = "it cannot be looked at any more (" + e.getMessage() + ")";
+        }
+        throw new IOException(path + ": " + what + " while it was read at offset " + offset
+                + ". Put the file back, and open the model again");
     }
 
     private void readUnit(long unit, MemorySegment scratch, Tally tally) throws IOException {
@@ -197,7 +344,7 @@ public final class DataFile implements AutoCloseable {
             int n;
             try {
                 // The length stays aligned at the end of the file too; what is missing there comes back short.
-                n = channel.read(target.asSlice(at + position - from, to - position).asByteBuffer(), position);
+                n = source.read(target.asSlice(at + position - from, to - position), position);
             } catch (IOException e) {
                 throw new IOException(path + ": reading " + (to - position) + " bytes at offset " + position
                         + " failed: " + (e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage()), e);
@@ -225,7 +372,7 @@ public final class DataFile implements AutoCloseable {
 
     @Override
     public void close() throws IOException {
-        channel.close();
+        source.close();
     }
 
     /** What the reads of one thread came to. */

@@ -1,50 +1,59 @@
 package dev.lamina.internal.stream;
 
 import dev.lamina.internal.runtime.HostMemory;
+import dev.lamina.internal.runtime.ReadRing;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
+import java.lang.management.ManagementFactory;
+import java.lang.management.ThreadMXBean;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
+import org.jspecify.annotations.Nullable;
 
 /**
- * How fast files can be read: by plain threads, with nothing done to the bytes.
+ * How fast files can be read, with nothing done to the bytes.
  *
  * @param bytes bytes read
  * @param seconds time that took
- * @param direct whether the reads went past the page cache; if not, the rate may be that of memory
+ * @param cpuSeconds time of processors that the reading threads took, 0 where the system does not tell
  */
-public record DiskRate(long bytes, double seconds, boolean direct) {
-    private static final int REQUEST = 8 << 20;
+public record DiskRate(long bytes, double seconds, double cpuSeconds) {
+    private static final double NANOS = 1e9;
 
     /** Bytes per second. */
     public double bytesPerSecond() {
         return bytes / Math.max(seconds, 1e-9);
     }
 
+    /** Seconds of a processor for each 10^9 bytes. */
+    public double cpuSecondsPerGigabyte() {
+        return cpuSeconds * 1e9 / Math.max(bytes, 1);
+    }
+
     /**
-     * Reads files from their beginning, in order, until a bound is met.
+     * Reads files in order, from a position in all of them joined on and around again, until a bound is met.
      *
      * @param paths the files
-     * @param mode how to read
-     * @param threads reader threads, each with 9 MiB of memory
+     * @param method how to read
+     * @param from position of the first byte, rounded down to whole requests
      * @param maxBytes stop after about so many bytes
      * @param maxSeconds stop after about so many seconds
      * @param memory where to allocate; the kind of memory makes a difference
      * @return what was measured
-     * @throws IOException a file cannot be read
+     * @throws IOException a file cannot be read, or not in this way
      * @throws InterruptedException the caller was interrupted
      */
-    public static DiskRate measure(List<Path> paths, IoMode mode, int threads, long maxBytes, double maxSeconds,
+    public static DiskRate measure(List<Path> paths, ReadMethod method, long from, long maxBytes, double maxSeconds,
             HostMemory memory) throws IOException, InterruptedException {
         var files = new ArrayList<DataFile>();
         try {
             for (Path path : paths) {
-                files.add(DataFile.open(path, mode, null));
+                files.add(DataFile.open(path, method.mode(), 0, null));
             }
-            return measure(files, threads, maxBytes, maxSeconds, memory);
+            return new Run(files, method, from, maxBytes, maxSeconds, memory).measure();
         } finally {
             for (DataFile file : files) {
                 file.close();
@@ -52,66 +61,127 @@ public record DiskRate(long bytes, double seconds, boolean direct) {
         }
     }
 
-    private static DiskRate measure(List<DataFile> files, int threads, long maxBytes, double maxSeconds,
-            HostMemory memory) throws IOException, InterruptedException {
-        var next = new AtomicLong(); // request number over all files
-        var total = new AtomicLong();
-        var failure = new AtomicReference<Throwable>();
-        long start = System.nanoTime();
-        Runnable reader = () -> {
+    /** One measurement. */
+    private static final class Run {
+        private final List<DataFile> files;
+        private final ReadMethod method;
+        private final HostMemory memory;
+        private final long requests; // of all files
+        private final long first;
+        private final long most;
+        private final double maxSeconds;
+        private final long start = System.nanoTime();
+        private final AtomicLong next = new AtomicLong();
+        private final AtomicLong bytes = new AtomicLong();
+        private final AtomicLong cpuNanos = new AtomicLong();
+        private final AtomicReference<Throwable> failure = new AtomicReference<>();
+
+        Run(List<DataFile> files, ReadMethod method, long from, long maxBytes, double maxSeconds, HostMemory memory) {
+            this.files = files;
+            this.method = method;
+            this.memory = memory;
+            this.maxSeconds = maxSeconds;
+            this.requests = files.stream().mapToLong(this::requests).sum();
+            this.first = from / method.requestBytes();
+            this.most = Math.min(requests, Math.ceilDiv(maxBytes, (long) method.requestBytes()));
+        }
+
+        private long requests(DataFile file) {
+            return Math.ceilDiv(file.size(), (long) method.requestBytes());
+        }
+
+        DiskRate measure() throws IOException, InterruptedException {
+            var threads = new ArrayList<Thread>();
+            for (int i = 0; i < method.readers(); i++) {
+                threads.add(Thread.ofPlatform().daemon().name("lamina-disk-rate-" + i).start(this::readAll));
+            }
+            InterruptedException interrupted = null;
+            for (Thread thread : threads) {
+                while (thread.isAlive()) {
+                    try {
+                        thread.join();
+                    } catch (InterruptedException e) { // the readers use memory and files of ours: they end first
+                        interrupted = e;
+                        failure.compareAndSet(null, e);
+                    }
+                }
+            }
+            double seconds = (System.nanoTime() - start) / NANOS;
+            if (interrupted != null) {
+                throw interrupted;
+            }
+            if (failure.get() != null) {
+                throw new IOException(failure.get().getMessage(), failure.get());
+            }
+            return new DiskRate(bytes.get(), seconds, cpuNanos.get() / NANOS);
+        }
+
+        private void readAll() {
+            ThreadMXBean clock = ManagementFactory.getThreadMXBean();
+            long cpuStart = clock.isCurrentThreadCpuTimeSupported() ? clock.getCurrentThreadCpuTime() : 0;
             var tally = new DataFile.Tally();
-            try (HostBlock block = HostBlock.allocate(memory, REQUEST, DataFile.UNIT)) {
-                MemorySegment buffer = block.memory();
-                boolean more = true;
-                while (more && failure.get() == null) {
-                    long request = next.getAndIncrement();
-                    more = request * REQUEST < maxBytes && (System.nanoTime() - start) * 1e-9 < maxSeconds
-                            && read(files, request, buffer, tally);
+            try (HostBlock block = HostBlock.allocate(memory, (long) method.depth() * method.requestBytes(),
+                    DataFile.UNIT)) {
+                if (method.mode() == IoMode.URING) {
+                    readTogether(block.memory(), tally);
+                } else {
+                    for (Request request = claim(); request != null; request = claim()) {
+                        request.file.read(request.from, request.to, block.memory(), 0, block.memory(), tally);
+                    }
                 }
             } catch (Throwable e) {
                 failure.compareAndSet(null, e);
             }
-            total.addAndGet(tally.read);
-        };
-        var running = new ArrayList<Thread>();
-        InterruptedException interrupted = null;
-        for (int i = 0; i < threads; i++) {
-            running.add(Thread.ofPlatform().daemon().name("lamina-disk-rate-" + i).start(reader));
+            bytes.addAndGet(tally.read);
+            cpuNanos.addAndGet(cpuStart == 0 ? 0 : clock.getCurrentThreadCpuTime() - cpuStart);
         }
-        for (Thread thread : running) {
-            while (thread.isAlive()) {
-                try {
-                    thread.join();
-                } catch (InterruptedException e) { // the readers use memory and files of ours: they end first
-                    interrupted = e;
-                    failure.compareAndSet(null, e);
+
+        private record Request(DataFile file, long from, long to) {}
+
+        private void readTogether(MemorySegment buffers, DataFile.Tally tally) throws IOException {
+            var underWay = new Request[method.depth()];
+            try (ReadRing ring = ReadRing.open(underWay.length)) {
+                int count = 0;
+                for (int i = 0; i < underWay.length; i++) {
+                    count += begin(ring, underWay, i, buffers) ? 1 : 0;
+                }
+                int[] left = {count};
+                while (left[0] > 0) {
+                    ring.await((tag, read) -> {
+                        Request ended = underWay[(int) tag];
+                        ended.file.complete(ended.from, ended.to, buffers, tag * method.requestBytes(), read, tally);
+                        left[0] -= begin(ring, underWay, (int) tag, buffers) ? 0 : 1;
+                    });
                 }
             }
         }
-        if (interrupted != null) {
-            throw interrupted;
-        }
-        if (failure.get() != null) {
-            throw new IOException(failure.get().getMessage(), failure.get());
-        }
-        return new DiskRate(total.get(), (System.nanoTime() - start) * 1e-9,
-                files.stream().allMatch(DataFile::direct));
-    }
 
-    /** Reads the n-th request of all files taken together; false when there is none. */
-    private static boolean read(List<DataFile> files, long n, MemorySegment buffer, DataFile.Tally tally)
-            throws IOException {
-        long rest = n;
-        for (DataFile file : files) {
-            long requests = Math.ceilDiv(file.size(), (long) REQUEST);
-            if (rest < requests) {
-                long from = rest * REQUEST;
-                long to = Math.min(from + REQUEST, HostBlock.roundUp(file.size(), file.alignment()));
-                file.read(from, to, buffer, 0, buffer, tally);
-                return true;
+        private boolean begin(ReadRing ring, Request[] underWay, int place, MemorySegment buffers)
+                throws IOException {
+            Request request = claim();
+            if (request == null) {
+                return false;
             }
-            rest -= requests;
+            underWay[place] = request;
+            request.file.submit(ring, request.from, request.to, buffers, (long) place * method.requestBytes(), place);
+            return true;
         }
-        return false;
+
+        private @Nullable Request claim() {
+            long number = next.getAndIncrement();
+            if (number >= most || failure.get() != null || (System.nanoTime() - start) / NANOS >= maxSeconds) {
+                return null;
+            }
+            long rest = (first + number) % requests;
+            for (DataFile file : files) {
+                if (rest < requests(file)) {
+                    long from = rest * method.requestBytes();
+                    long to = Math.min(from + method.requestBytes(), HostBlock.roundUp(file.size(), file.alignment()));
+                    return new Request(file, from, to);
+                }
+                rest -= requests(file);
+            }
+            return null;
+        }
     }
 }

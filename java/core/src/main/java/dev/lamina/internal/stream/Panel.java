@@ -19,7 +19,7 @@ public final class Panel {
     final long windowEnd;
     final MemorySegment window; // file bytes [windowStart, windowEnd): a slot, or memory for good
     final boolean resident;
-    long claimed; // file offset up to which readers took over
+    long claimed; // file offset up to which it was asked of readers
     int reading; // requests under way
     long wantedBytes; // of the extent, that came from disk
     boolean released;

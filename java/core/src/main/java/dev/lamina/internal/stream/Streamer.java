@@ -1,12 +1,16 @@
 package dev.lamina.internal.stream;
 
 import dev.lamina.internal.runtime.HostMemory;
+import dev.lamina.internal.runtime.ReadRing;
+import dev.lamina.internal.telemetry.Telemetry;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
+import java.util.Objects;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
@@ -14,15 +18,18 @@ import org.jspecify.annotations.Nullable;
 /**
  * Reads the panels of a cycle ahead of the thread that uses them, over and over, and rows of tables in between.
  *
- * <p>Reader threads take requests (pieces of a panel) strictly in schedule order, so that several of them work on the
- * oldest panel, and go on past the end of the cycle into the next sweep without being asked; the only thing that stops
- * them is the ring: a panel is begun when fewer than prefetch + 1 panels are read, waiting or held. Lookups go first.
+ * <p>Each drive has reader threads of its own. They take requests (pieces of a panel) strictly in schedule order, so
+ * that several of them work on the oldest panel of their drive, and go on past the end of the cycle into the next sweep
+ * without being asked; the only thing that stops them is the ring: a panel is begun when fewer than prefetch + 1 panels
+ * are read, waiting or held. Lookups go first.
  *
  * <p>{@link #next} and {@link #restart} are for one consumer thread; {@link #lookup} may be called by any thread, one
  * call at a time goes on; {@link #close} by any thread. Interrupting any caller is safe: only the
  * reader threads touch the files, and nobody interrupts those.
  */
 public final class Streamer implements AutoCloseable {
+    private static final System.Logger LOG = System.getLogger(Streamer.class.getName());
+
     private static final long COALESCED_GAP = 64 << 10; // reading over it costs less than another request
 
     private final List<DataFile> files;
@@ -30,6 +37,9 @@ public final class Streamer implements AutoCloseable {
     private final ResidentPanels residents;
     private final int limit; // panels read, waiting or held
     private final int requestBytes;
+    private final int drives;
+    private final Telemetry telemetry;
+    private final @Nullable RateLimiter limiter; // guarded by lock
     private final List<HostBlock> blocks = new ArrayList<>();
     private final List<Thread> threads = new ArrayList<>();
     private final long ownBytes;
@@ -41,11 +51,12 @@ public final class Streamer implements AutoCloseable {
     private final Condition work = lock.newCondition(); // for readers: there may be something to read
     private final Condition ready = lock.newCondition(); // for the consumer: the next panel may be there
     private final Condition idle = lock.newCondition(); // for restart and lookups: a request has ended
+    private final Condition paced = lock.newCondition(); // for readers that wait for their turn under a limit
 
     // All of the rest is guarded by lock.
     private final ArrayDeque<MemorySegment> freeSlots = new ArrayDeque<>(); // a stack: the last used is in cache
     private final ArrayDeque<Panel> planned = new ArrayDeque<>(); // begun and not consumed, in schedule order
-    private @Nullable Panel current; // the panel of which requests are taken
+    private final List<ArrayDeque<Panel>> unclaimed = new ArrayList<>(); // by drive: planned, and not wholly asked for
     private @Nullable Demand demand;
     private long planPosition; // next position of the endless schedule to look at for reading
     private long position; // next position to consume
@@ -72,9 +83,10 @@ public final class Streamer implements AutoCloseable {
      * @param residents memory for good for some of them, over the same files and cycle; stays the caller's
      * @param options with a prefetch that {@link Placement#plan} or the caller chose
      * @param memory where to allocate
+     * @param telemetry hears of reads and waits
      */
     public Streamer(List<DataFile> files, List<Extent> cycle, ResidentPanels residents, StreamOptions options,
-            HostMemory memory) {
+            HostMemory memory, Telemetry telemetry) {
         if (options.prefetch() == StreamOptions.AUTO_PREFETCH || cycle.isEmpty()) {
             throw new IllegalArgumentException("a streamer needs panels and a prefetch");
         }
@@ -88,6 +100,12 @@ public final class Streamer implements AutoCloseable {
         this.residents = residents;
         this.limit = options.prefetch() + 1;
         this.requestBytes = options.requestBytes();
+        this.drives = drives(files);
+        this.telemetry = telemetry;
+        this.limiter = options.bytesPerSecond() > 0 ? new RateLimiter(options.bytesPerSecond()) : null;
+        for (int i = 0; i < drives; i++) {
+            unclaimed.add(new ArrayDeque<>());
+        }
         residents.attach(this.files, this.cycle);
         try {
             int alignment = alignment(files);
@@ -105,14 +123,14 @@ public final class Streamer implements AutoCloseable {
                 rowCache = null;
             }
             var scratches = new ArrayList<MemorySegment>();
-            for (int i = 0; i < options.readers(); i++) {
+            for (int i = 0; i < options.readers() * drives; i++) {
                 scratches.add(allocate(memory, scratchBytes(files), alignment));
-                bytes += scratchFootprint(files);
             }
+            bytes += options.readers() * scratchFootprint(files);
             ownBytes = bytes;
-            for (MemorySegment scratch : scratches) {
-                threads.add(Thread.ofPlatform().daemon().name("lamina-reader-" + threads.size())
-                        .start(new Reader(scratch)));
+            for (int i = 0; i < scratches.size(); i++) {
+                threads.add(Thread.ofPlatform().daemon().name("lamina-reader-" + i)
+                        .start(new Reader(i, i % drives, options.depth(), scratches.get(i))));
             }
         } catch (Throwable e) {
             close();
@@ -131,9 +149,13 @@ public final class Streamer implements AutoCloseable {
         return HostBlock.footprint(slotBytes(files, cycle), alignment(files));
     }
 
-    /** Memory that the scratch of one reader takes. */
+    /** Memory that the scratch of one reader of each drive takes. */
     static long scratchFootprint(List<DataFile> files) {
-        return HostBlock.footprint(scratchBytes(files), alignment(files));
+        return drives(files) * HostBlock.footprint(scratchBytes(files), alignment(files));
+    }
+
+    private static int drives(List<DataFile> files) {
+        return files.stream().mapToInt(DataFile::drive).max().orElseThrow() + 1;
     }
 
     private static long slotBytes(List<DataFile> files, List<Extent> cycle) {
@@ -200,7 +222,7 @@ public final class Streamer implements AutoCloseable {
                 } else if (held == limit) {
                     throw new IllegalStateException("all " + limit + " panels of the ring are held");
                 }
-                awaitTimed(ready);
+                awaitTimed(ready, index);
             }
         } finally {
             lock.unlock();
@@ -244,10 +266,19 @@ public final class Streamer implements AutoCloseable {
             if (panel.position >= 0) { // it was read, and not found in memory
                 held--;
                 giveBack(panel);
-                work.signal();
+                wakeReader();
             }
         } finally {
             lock.unlock();
+        }
+    }
+
+    /** Wakes a reader that can do what there is to do now: readers of another drive cannot. */
+    private void wakeReader() {
+        if (drives == 1) {
+            work.signal();
+        } else {
+            work.signalAll();
         }
     }
 
@@ -269,7 +300,7 @@ public final class Streamer implements AutoCloseable {
                 return;
             }
             restarting = true;
-            current = null;
+            unclaimed.forEach(ArrayDeque::clear);
             while (panelReads > 0) {
                 idle.awaitUninterruptibly();
             }
@@ -297,12 +328,14 @@ public final class Streamer implements AutoCloseable {
         planned.clear();
     }
 
-    private void awaitTimed(Condition condition) throws InterruptedException {
+    private void awaitTimed(Condition condition, int panel) throws InterruptedException {
         long start = System.nanoTime();
         try {
             condition.await();
         } finally {
-            waitNanos += System.nanoTime() - start;
+            long end = System.nanoTime();
+            waitNanos += end - start;
+            telemetry.waited(panel, start, end);
         }
     }
 
@@ -406,11 +439,11 @@ public final class Streamer implements AutoCloseable {
         try {
             checkRunning();
             demand = served;
-            work.signal();
+            wakeReader();
             try {
                 while (!served.isComplete()) {
                     checkRunning();
-                    awaitTimed(idle);
+                    awaitTimed(idle, Telemetry.LOOKUP);
                 }
                 checkRunning(); // a request that fails ends too
             } finally {
@@ -493,109 +526,222 @@ public final class Streamer implements AutoCloseable {
 
     // ---- the readers
 
-    /** One reader thread, and the request it is at. */
-    private final class Reader implements Runnable {
-        private final MemorySegment scratch;
-        private @Nullable Panel panel; // of which it reads file bytes [from, to)
-        private @Nullable Demand rows; // of which it reads pieces [from, to)
-        private long from;
-        private long to;
+    /**
+     * Bytes that a reader is asked for: file bytes [from, to) of a panel, or pieces [from, to) of a lookup. One of the
+     * two is null.
+     */
+    private static final class Request {
+        final @Nullable Panel panel;
+        final @Nullable Demand rows;
+        final long from;
+        final long to;
+        final long bytes;
+        final DataFile.Tally tally = new DataFile.Tally();
+        long startNanos;
 
-        Reader(MemorySegment scratch) {
+        Request(@Nullable Panel panel, @Nullable Demand rows, long from, long to, long bytes) {
+            this.panel = panel;
+            this.rows = rows;
+            this.from = from;
+            this.to = to;
+            this.bytes = bytes;
+        }
+    }
+
+    /** One reader thread, and the requests it is at. */
+    private final class Reader implements Runnable {
+        private final int number;
+        private final int drive;
+        private final MemorySegment scratch;
+        private final @Nullable Request[] underWay; // by the tag of the ring
+
+        Reader(int number, int drive, int depth, MemorySegment scratch) {
+            this.number = number;
+            this.drive = drive;
             this.scratch = scratch;
+            this.underWay = new Request[depth];
         }
 
         @Override
         public void run() {
-            var tally = new DataFile.Tally();
-            try {
-                while (claim()) {
-                    Thread.interrupted(); // whoever interrupted this thread must not close the file by that
-                    tally.read = 0;
-                    tally.verified = 0;
-                    long wanted = panel != null ? readPanel(panel, tally) : readRows(rows, tally);
-                    finish(tally, wanted);
+            try (ReadRing ring = openRing()) { // closed before what follows: until then the kernel writes to our memory
+                while (true) {
+                    int place = freePlace();
+                    boolean idle = Arrays.stream(underWay).allMatch(Objects::isNull);
+                    Request request = place < 0 ? null : claim(idle);
+                    if (request != null) {
+                        underWay[place] = request;
+                        start(request, place, ring);
+                    } else if (idle) {
+                        return;
+                    } else if (ring != null) {
+                        ring.await(this::complete);
+                    }
                 }
             } catch (Throwable e) { // whatever it is, the consumer must not wait for ever
                 fail(e);
             }
         }
 
-        /** Waits for a request; false when this thread should end. */
-        private boolean claim() {
+        /** Null where this reader has one read under way at a time. */
+        private @Nullable ReadRing openRing() {
+            boolean wanted = files.stream().anyMatch(file -> file.drive() == drive && file.mode() == IoMode.URING);
+            try {
+                return wanted ? ReadRing.open(underWay.length) : null;
+            } catch (IOException e) { // too many in this process, say: the same files can be read without
+                LOG.log(System.Logger.Level.WARNING, "{0}: one read at a time instead", e.getMessage());
+                return null;
+            }
+        }
+
+        private int freePlace() {
+            for (int i = 0; i < underWay.length; i++) {
+                if (underWay[i] == null) {
+                    return i;
+                }
+            }
+            return -1;
+        }
+
+        /** A request, or null when there is none, and no reason to wait for one; then this thread may end. */
+        private @Nullable Request claim(boolean wait) {
             lock.lock();
             try {
                 while (failure == null && !closed) {
-                    if (claimRows() || claimPanel()) {
-                        work.signal(); // there may be one more for the next reader
-                        return true;
+                    Request request = claimRows();
+                    if (request == null) {
+                        request = claimPanel();
+                    }
+                    if (request != null) {
+                        wakeReader(); // there may be one more for the next reader
+                        pace(request);
+                        return request;
+                    }
+                    if (!wait) {
+                        return null;
                     }
                     work.awaitUninterruptibly();
                 }
-                return false;
+                return null;
             } finally {
                 lock.unlock();
             }
         }
 
-        private boolean claimRows() {
+        /** Waits for the turn of a request under a limit. */
+        private void pace(Request request) {
+            if (limiter == null) {
+                return;
+            }
+            long turn = limiter.reserve(request.bytes, System.nanoTime());
+            long left = turn - System.nanoTime();
+            while (left > 0 && failure == null && !closed) {
+                try {
+                    left = paced.awaitNanos(left);
+                } catch (InterruptedException e) { // nobody may interrupt readers; the flag is cleared by that
+                    left = turn - System.nanoTime();
+                }
+            }
+        }
+
+        private @Nullable Request claimRows() {
             if (demand == null || demand.isClaimed()) {
-                return false;
+                return null;
             }
-            rows = demand;
-            from = demand.claimed;
-            to = demand.pieces.groupEnd(demand.claimed);
-            demand.claimed = (int) to;
+            int first = demand.claimed;
+            int next = demand.pieces.groupEnd(first);
+            demand.claimed = next;
             demand.reading++;
-            return true;
+            long bytes = demand.pieces.list.get(next - 1).end() - demand.pieces.list.get(first).source;
+            return new Request(null, demand, first, next, bytes);
         }
 
-        private boolean claimPanel() {
-            if (current == null || current.isClaimed()) {
-                current = restarting ? null : begin();
+        private @Nullable Request claimPanel() {
+            ArrayDeque<Panel> mine = unclaimed.get(drive);
+            while (mine.isEmpty() && !restarting) {
+                Panel begun = begin();
+                if (begun == null) {
+                    return null;
+                }
+                unclaimed.get(begun.file.drive()).add(begun);
+                if (begun.file.drive() != drive) {
+                    work.signalAll(); // its readers may sleep, and this one may find nothing for itself
+                }
             }
-            if (current == null) {
-                return false;
+            Panel panel = mine.peek();
+            if (panel == null) {
+                return null;
             }
-            panel = current;
-            from = current.claimed;
-            to = Math.min(current.windowEnd, (from + requestBytes) / DataFile.UNIT * DataFile.UNIT);
-            if (current.windowEnd - to < DataFile.UNIT) { // no crumbs
-                to = current.windowEnd;
+            long from = panel.claimed;
+            long to = Math.min(panel.windowEnd, (from + requestBytes) / DataFile.UNIT * DataFile.UNIT);
+            if (panel.windowEnd - to < DataFile.UNIT) { // no crumbs
+                to = panel.windowEnd;
             }
-            current.claimed = to;
-            current.reading++;
+            panel.claimed = to;
+            panel.reading++;
             panelReads++;
-            return true;
+            if (panel.isClaimed()) {
+                mine.remove();
+            }
+            return new Request(panel, null, from, to, to - from);
         }
 
-        private long readPanel(Panel panel, DataFile.Tally tally) throws IOException {
-            panel.file.read(from, to, panel.window, from - panel.windowStart, scratch, tally);
-            return panel.wanted(from, to);
+        /** Begins a request; without a ring, or where it takes more than one read of the file, it ends here too. */
+        private void start(Request request, int place, @Nullable ReadRing ring) throws IOException {
+            Thread.interrupted(); // whoever interrupted this thread must not close the file by that
+            request.startNanos = System.nanoTime();
+            Panel panel = request.panel;
+            if (panel == null) {
+                finish(place, readRows(request));
+            } else if (ring != null && panel.file.canSubmit(request.from, request.to)) {
+                panel.file.submit(ring, request.from, request.to, panel.window, request.from - panel.windowStart,
+                        place);
+            } else {
+                panel.file.read(request.from, request.to, panel.window, request.from - panel.windowStart, scratch,
+                        request.tally);
+                finish(place, panel.wanted(request.from, request.to));
+            }
         }
 
-        private long readRows(Demand rows, DataFile.Tally tally) throws IOException {
-            List<Piece> group = rows.pieces.list.subList((int) from, (int) to);
+        private void complete(long place, int bytes) throws IOException {
+            Request request = Objects.requireNonNull(underWay[(int) place]);
+            Panel panel = Objects.requireNonNull(request.panel);
+            panel.file.complete(request.from, request.to, panel.window, request.from - panel.windowStart, bytes,
+                    request.tally);
+            finish((int) place, panel.wanted(request.from, request.to));
+        }
+
+        private long readRows(Request request) throws IOException {
+            Pieces pieces = Objects.requireNonNull(request.rows).pieces;
+            List<Piece> group = pieces.list.subList((int) request.from, (int) request.to);
             DataFile file = group.getFirst().file;
-            long start = file.readInto(scratch, group.getFirst().source, group.getLast().end(), tally);
+            long start = file.readInto(scratch, group.getFirst().source, group.getLast().end(), request.tally);
+            file.checkUnchanged(group.getFirst().source);
             long wanted = 0;
             for (Piece piece : group) {
-                MemorySegment.copy(scratch, piece.source - start, rows.pieces.destination, piece.target, piece.length);
+                MemorySegment.copy(scratch, piece.source - start, pieces.destination, piece.target, piece.length);
                 wanted += piece.length;
             }
             return wanted;
         }
 
-        private void finish(DataFile.Tally tally, long wanted) {
+        private void finish(int place, long wanted) throws IOException {
+            Request request = Objects.requireNonNull(underWay[place]);
+            long end = System.nanoTime();
+            if (request.panel != null && request.to == request.panel.windowEnd) { // once a panel: it costs a call
+                request.panel.file.checkUnchanged(request.from);
+            }
+            telemetry.read(request.panel == null ? Telemetry.LOOKUP : request.panel.index(), number,
+                    request.tally.read, request.startNanos, end);
             lock.lock();
             try {
-                readBytes += tally.read;
-                verifiedBytes += tally.verified;
-                paddingBytes += tally.read - wanted;
-                if (rows != null) {
+                readBytes += request.tally.read;
+                verifiedBytes += request.tally.verified;
+                paddingBytes += request.tally.read - wanted;
+                if (request.rows != null) {
                     rowBytes += wanted;
                 }
-                endRequest(wanted);
+                endRequest(place, wanted);
             } finally {
                 lock.unlock();
             }
@@ -607,15 +753,24 @@ public final class Streamer implements AutoCloseable {
                 if (failure == null) {
                     failure = e;
                 }
-                endRequest(0);
+                for (int i = 0; i < underWay.length; i++) {
+                    endRequest(i, 0);
+                }
                 work.signalAll();
                 ready.signalAll();
+                paced.signalAll();
             } finally {
                 lock.unlock();
             }
         }
 
-        private void endRequest(long wanted) {
+        private void endRequest(int place, long wanted) {
+            Request request = underWay[place];
+            underWay[place] = null;
+            if (request == null) {
+                return;
+            }
+            Panel panel = request.panel;
             if (panel != null) {
                 panel.wantedBytes += wanted;
                 panel.reading--;
@@ -629,11 +784,9 @@ public final class Streamer implements AutoCloseable {
                     }
                 }
             }
-            if (rows != null) {
-                rows.reading--;
+            if (request.rows != null) {
+                request.rows.reading--;
             }
-            panel = null;
-            rows = null;
             idle.signalAll();
         }
     }
@@ -674,6 +827,7 @@ public final class Streamer implements AutoCloseable {
             work.signalAll();
             ready.signalAll();
             idle.signalAll();
+            paced.signalAll();
         } finally {
             lock.unlock();
         }

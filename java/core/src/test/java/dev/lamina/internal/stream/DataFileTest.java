@@ -18,6 +18,7 @@ import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 class DataFileTest {
@@ -70,52 +71,90 @@ class DataFileTest {
         }
     }
 
+    /** What a ring may bring: all of it, a part, or a failure, after which the same bytes are read again. */
+    @Test
+    void completesWhatARingHasRead() throws Exception {
+        var random = new Random(6);
+        files.write(random, 3 * MIB + 700);
+        byte[] content = files.contents.getFirst();
+        DataFile file = files.open(IoMode.URING, 1, true).getFirst();
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment window = arena.allocate(4L * MIB, MIB);
+            for (int bytes : new int[] {-1, 0, 1, 4095, 4096, 5000, 2 * MIB + 9, 3 * MIB + 699, 3 * MIB + 700}) {
+                var tally = new DataFile.Tally();
+                long to = HostBlock.roundUp(content.length, file.alignment());
+                assertTrue(file.canSubmit(0, to));
+                window.fill((byte) 7);
+                MemorySegment.copy(MemorySegment.ofArray(content), 0, window, 0, Math.max(0, bytes));
+                file.complete(0, to, window, 0, bytes, tally);
+                assertEquals(-1, MemorySegment.mismatch(window, 0, content.length, MemorySegment.ofArray(content), 0,
+                        content.length));
+                assertEquals(content.length, tally.read);
+            }
+            Files.write(files.paths.getFirst(), new byte[MIB]);
+            var error = assertThrows(IOException.class,
+                    () -> file.complete(2 * MIB, 3 * MIB, window, 0, -1, new DataFile.Tally()));
+            assertTrue(error.getMessage().contains(": the file ends at offset " + 2 * MIB), error.getMessage());
+        }
+    }
+
     @Test
     void refusesWhatIsNoFileOrDoesNotFitItsChecksums() throws IOException {
         Path path = files.write(new Random(1), MIB + 1);
-        assertTrue(assertThrows(IOException.class, () -> DataFile.open(path, IoMode.AUTO, new int[1])).getMessage()
+        assertTrue(assertThrows(IOException.class,
+                () -> DataFile.open(path, IoMode.CHANNEL, 0, new int[1])).getMessage()
                 .startsWith(path + " has 1048577 bytes, but checksums for 1 MiB"));
         assertThrows(NoSuchFileException.class,
-                () -> DataFile.open(files.folder.resolve("none"), IoMode.AUTO, null));
-        assertTrue(assertThrows(IOException.class, () -> DataFile.open(files.folder, IoMode.AUTO, null)).getMessage()
+                () -> DataFile.open(files.folder.resolve("none"), IoMode.CHANNEL, 0, null));
+        assertTrue(assertThrows(IOException.class,
+                () -> DataFile.open(files.folder, IoMode.CHANNEL, 0, null)).getMessage()
                 .endsWith("is not a regular file"));
     }
 
     @Test
     void opensAnEmptyFile() throws IOException {
         Path path = files.write(new Random(1), 0);
-        for (IoMode mode : List.of(IoMode.AUTO, IoMode.BUFFERED)) {
-            try (DataFile file = DataFile.open(path, mode, new int[0])) {
+        for (IoMode mode : IoMode.values()) {
+            try (DataFile file = DataFile.open(path, mode, 0, new int[0])) {
                 assertEquals(0, file.size());
             }
         }
     }
 
     @Test
-    void fallsBackWhereTheFileSystemRefuses() throws IOException {
+    void saysWhenTheFileSystemRefusesDirectReads() throws IOException {
         Path path = Path.of("/proc/version");
         Assumptions.assumeTrue(Files.isReadable(path), "there is no file that cannot be read directly");
-        try (DataFile file = DataFile.open(path, IoMode.AUTO, null)) {
+        try (DataFile file = DataFile.open(path, IoMode.BUFFERED, 0, null)) {
             assertFalse(file.direct());
             assertEquals(1, file.alignment());
         }
-        String message = assertThrows(IOException.class, () -> DataFile.open(path, IoMode.DIRECT, null)).getMessage();
-        assertTrue(message.startsWith(path + ": the file system refuses direct reads ("), message);
-        assertTrue(message.endsWith("). Use --io auto or --io buffered"), message);
+        for (IoMode mode : List.of(IoMode.CHANNEL, IoMode.PREAD, IoMode.URING)) {
+            String message = assertThrows(NoDirectReadsException.class, () -> DataFile.open(path, mode, 0, null))
+                    .getMessage();
+            assertTrue(message.startsWith(path + ": the file system refuses direct reads ("), message);
+            assertTrue(message.endsWith("). Use --io auto or --io buffered"), message);
+        }
     }
 
-    @Test
-    void measuresTheRateOfFiles() throws Exception {
+    @ParameterizedTest
+    @EnumSource(IoMode.class)
+    void measuresTheRateOfFiles(IoMode mode) throws Exception {
         var memory = new TestMemory();
         files.write(new Random(1), 9 * MIB + 5);
         files.write(new Random(2), 77);
-        DiskRate rate = DiskRate.measure(files.paths, IoMode.BUFFERED, 3, Long.MAX_VALUE, 60, memory);
-        assertEquals(9 * MIB + 5 + 77, rate.bytes());
-        assertFalse(rate.direct());
-        assertTrue(rate.bytesPerSecond() > 0);
-        assertEquals(8 * MIB, DiskRate.measure(files.paths, IoMode.AUTO, 2, 1, 60, memory).bytes());
+        var method = new ReadMethod(mode, 3, mode == IoMode.URING ? 4 : 1, 4 * MIB);
+        try {
+            DiskRate rate = DiskRate.measure(files.paths, method, 0, Long.MAX_VALUE, 60, memory);
+            assertEquals(9 * MIB + 5 + 77, rate.bytes());
+            assertTrue(rate.bytesPerSecond() > 0);
+            assertEquals(4 * MIB, DiskRate.measure(files.paths, method, 0, 1, 60, memory).bytes());
+            assertEquals(5 + MIB, DiskRate.measure(files.paths, method, 8 * MIB, 1, 60, memory).bytes());
+        } catch (NoDirectReadsException e) {
+            Assumptions.abort(e.getMessage());
+        }
         assertThrows(NoSuchFileException.class, () -> DiskRate.measure(List.of(files.folder.resolve("none")),
-                IoMode.AUTO, 2, 1, 60, memory));
+                method, 0, 1, 60, memory));
         assertEquals(0, memory.live());
     }
 }

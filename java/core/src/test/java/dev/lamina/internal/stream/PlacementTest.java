@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lamina.LaminaException;
+import dev.lamina.internal.telemetry.Telemetry;
 import java.util.Arrays;
 import java.util.BitSet;
 import java.util.List;
@@ -122,7 +123,7 @@ class PlacementTest {
                 Placement plan = Placement.plan(budget, fixed, open, cycle, asked);
                 var memory = new TestMemory();
                 try (var residents = new ResidentPanels(open, cycle, plan.resident(), memory);
-                        var streamer = new Streamer(open, cycle, residents, plan.options(), memory)) {
+                        var streamer = new Streamer(open, cycle, residents, plan.options(), memory, Telemetry.NONE)) {
                     for (int i = 0; i < 2 * cycle.size(); i++) {
                         streamer.next().release();
                     }

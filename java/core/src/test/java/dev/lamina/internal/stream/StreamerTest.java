@@ -9,22 +9,31 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lamina.internal.runtime.HostMemory;
+import dev.lamina.internal.telemetry.Telemetry;
 import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.FileTime;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.List;
 import java.util.Random;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.UnaryOperator;
 import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 class StreamerTest {
@@ -47,8 +56,9 @@ class StreamerTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"true, true", "true, false", "false, true", "false, false"})
-    void deliversEveryPanelWhateverTheOptions(boolean direct, boolean checksums) throws Exception {
+    @CsvSource({"CHANNEL, true", "CHANNEL, false", "PREAD, true", "PREAD, false", "URING, true", "URING, false",
+        "BUFFERED, true", "BUFFERED, false"})
+    void deliversEveryPanelWhateverTheOptions(IoMode mode, boolean checksums) throws Exception {
         for (int seed = 0; seed < 16; seed++) {
             try (TestFiles some = new TestFiles()) {
                 var random = new Random(seed);
@@ -56,8 +66,9 @@ class StreamerTest {
                     some.write(random, 1 + random.nextInt(random.nextBoolean() ? 4 * MIB : 100_000));
                 }
                 List<Extent> cycle = some.cut(random, new int[] {3 * MIB, 400_000, 60_000}[random.nextInt(3)]);
-                var options = new StreamOptions(seed % 6, 1 + random.nextInt(4), (1 + random.nextInt(3)) * MIB,
-                        random.nextInt(3) * 5000);
+                var options = new StreamOptions(seed % 6, 1 + random.nextInt(4), 1 + random.nextInt(8),
+                        (1 + random.nextInt(3)) * MIB, random.nextInt(3) * 5000,
+                        random.nextInt(4) == 0 ? 2_000_000_000 : 0);
                 var chosen = new BitSet();
                 cycle.forEach(extent -> chosen.set(chosen.length() + random.nextInt(4)));
                 if (chosen.length() > cycle.size()) {
@@ -66,7 +77,7 @@ class StreamerTest {
                 if (seed % 8 == 7) {
                     chosen.set(0, cycle.size());
                 }
-                run(some, some.open(direct, checksums), cycle, chosen, options, random);
+                run(some, some.open(mode, 1 + random.nextInt(3), checksums), cycle, chosen, options, random);
             }
         }
     }
@@ -75,7 +86,7 @@ class StreamerTest {
     private void run(TestFiles some, List<DataFile> open, List<Extent> cycle, BitSet chosen, StreamOptions options,
             Random random) throws Exception {
         try (Arena arena = Arena.ofShared(); var residents = new ResidentPanels(open, cycle, chosen, memory)) {
-            var streamer = new Streamer(open, cycle, residents, options, memory);
+            var streamer = new Streamer(open, cycle, residents, options, memory, Telemetry.NONE);
             assertEquals(memory.live(), streamer.hostBytes());
             long consumed = 0;
             var reported = new BitSet();
@@ -164,15 +175,17 @@ class StreamerTest {
                 Extent last = cycle.getLast();
                 List<DataFile> open = some.open(direct, true);
                 int flipped = Math.min(unit * MIB + random.nextInt(MIB), (int) last.end() - 1);
+                FileTime modified = Files.getLastModifiedTime(some.paths.getFirst());
                 try (var file = new RandomAccessFile(some.paths.getFirst().toFile(), "rw")) {
                     file.seek(flipped);
                     file.write(some.contents.getFirst()[flipped] ^ 4);
                 }
+                Files.setLastModifiedTime(some.paths.getFirst(), modified); // the drive did it, and not a program
                 String message = some.paths.getFirst() + ": the MiB at offset " + flipped / MIB * MIB
                         + " is damaged (its checksum differs). Run lamina inspect --verify to see the whole damage,"
                         + " or split the model again";
                 try (var residents = new ResidentPanels(open, cycle, BitSet.valueOf(new long[] {1}), memory);
-                        var streamer = new Streamer(open, cycle, residents, options(2, 2), memory)) {
+                        var streamer = new Streamer(open, cycle, residents, options(2, 2), memory, Telemetry.NONE)) {
                     var error = assertThrows(IOException.class, () -> {
                         for (int i = 0; i < cycle.size(); i++) {
                             Panel panel = streamer.next();
@@ -203,7 +216,7 @@ class StreamerTest {
     }
 
     private Streamer streamer(List<DataFile> open, List<Extent> cycle, StreamOptions options) {
-        return new Streamer(open, cycle, residents(open, cycle), options, memory);
+        return new Streamer(open, cycle, residents(open, cycle), options, memory, Telemetry.NONE);
     }
 
     @ParameterizedTest
@@ -222,24 +235,102 @@ class StreamerTest {
                     streamer.next().release();
                 }
             });
-            assertTrue(error.getMessage().startsWith(files.paths.getFirst() + ": the file ends at offset "),
-                    error.getMessage());
-            assertTrue(error.getMessage().endsWith(", it had " + 5 * MIB
-                    + " bytes when it was opened: something truncated it"), error.getMessage());
+            // reading finds its end, or looking at the file finds its new size, whichever comes first
+            assertTrue(error.getMessage().matches("\\Q" + files.paths.getFirst() + "\\E: (the file ends at offset "
+                    + "\\d+, it had 5242880 bytes when it was opened: something truncated it|its size changed from "
+                    + "5242880 to 3146505 bytes while it was read at offset \\d+. Put the file back, and open the model "
+                    + "again)"), error.getMessage());
         }
     }
 
-    @Test
-    void goesOnWhenTheFileIsDeleted() throws Exception {
-        files.write(new Random(1), 2 * MIB);
-        List<Extent> cycle = files.cut(new Random(2), 300_000);
-        List<DataFile> open = files.open(false, true);
-        try (Streamer streamer = streamer(open, cycle, options(1, 2))) {
-            Files.delete(files.paths.getFirst());
-            for (int i = 0; i < 2 * cycle.size(); i++) {
-                Panel panel = streamer.next();
-                check(files, cycle, panel);
-                panel.release();
+    @ParameterizedTest
+    @EnumSource(IoMode.class)
+    void namesTheFileThatWasReplacedOrWrittenToOrIsGone(IoMode mode) throws Exception {
+        for (int fault = 0; fault < 4; fault++) {
+            try (TestFiles some = new TestFiles()) {
+                Path path = some.write(new Random(1), 2 * MIB);
+                List<Extent> cycle = some.cut(new Random(2), 300_000);
+                List<DataFile> open = some.open(mode, 1, false);
+                try (Streamer streamer = streamer(open, cycle, options(1, 2))) {
+                    streamer.next().release();
+                    Path other = some.folder.resolve("other");
+                    switch (fault) {
+                        case 0 -> Files.move(Files.copy(path, other), path, StandardCopyOption.REPLACE_EXISTING);
+                        case 1 -> {
+                            Files.write(path, some.contents.getFirst(), StandardOpenOption.WRITE);
+                            Files.setLastModifiedTime(path, FileTime.from(Instant.EPOCH));
+                        }
+                        case 2 -> Files.delete(path);
+                        default -> Files.move(some.folder, some.folder.resolveSibling("gone"));
+                    }
+                    var error = assertThrows(IOException.class, () -> {
+                        while (true) {
+                            streamer.next().release();
+                        }
+                    });
+                    assertTrue(error.getMessage().matches("\\Q" + path + "\\E: it.* "
+                            + (fault < 2 ? "was written to or replaced" : "is gone") + " while it was read at offset "
+                            + "\\d+. Put the file back, and open the model again"), error.getMessage());
+                    assertSame(error, assertThrows(IOException.class, streamer::next));
+                } finally {
+                    if (fault == 3) {
+                        Files.move(some.folder.resolveSibling("gone"), some.folder);
+                    }
+                }
+            }
+        }
+    }
+
+    /** A drive that returns less than asked for, or fails, in the middle of a sweep. */
+    @ParameterizedTest
+    @EnumSource(IoMode.class)
+    void readsOnAfterShortReadsAndNamesTheOffsetOfAFailedOne(IoMode mode) throws Exception {
+        files.write(new Random(1), 3 * MIB + 5);
+        List<Extent> cycle = files.cut(new Random(2), 700_000);
+        var reads = new AtomicInteger();
+        var failing = new AtomicInteger(Integer.MAX_VALUE);
+        UnaryOperator<DataFile.Source> faulty = source -> new DataFile.Source() {
+            @Override
+            public int read(MemorySegment to, long position) throws IOException {
+                int number = reads.getAndIncrement();
+                if (number >= failing.get()) {
+                    throw new IOException("Input/output error");
+                }
+                return source.read(number % 2 == 0 ? to : to.asSlice(0, Math.min(to.byteSize(), 8192)), position);
+            }
+
+            @Override
+            public void close() throws IOException {
+                source.close();
+            }
+        };
+        Path path = files.paths.getFirst();
+        try (DataFile file = DataFile.open(path, mode, 0, TestFiles.checksums(files.contents.getFirst()), faulty)) {
+            List<DataFile> open = List.of(file);
+            try (var residents = residents(open, cycle);
+                    var streamer = new Streamer(open, cycle, residents, options(2, 3), memory, Telemetry.NONE)) {
+                for (int i = 0; i < 2 * cycle.size(); i++) {
+                    Panel panel = streamer.next();
+                    check(files, cycle, panel);
+                    panel.release();
+                }
+                failing.set(reads.get() + 20);
+                var error = assertThrows(IOException.class, () -> {
+                    while (true) {
+                        Panel panel = streamer.next();
+                        check(files, cycle, panel);
+                        panel.release();
+                    }
+                });
+                assertTrue(error.getMessage().matches("\\Q" + path + "\\E: reading \\d+ bytes at offset \\d+ failed: "
+                        + "Input/output error"), error.getMessage());
+            }
+            failing.set(Integer.MAX_VALUE); // the drive is back: the same files can be streamed again
+            try (var residents = residents(open, cycle);
+                    var streamer = new Streamer(open, cycle, residents, options(2, 3), memory, Telemetry.NONE)) {
+                for (int i = 0; i < cycle.size(); i++) {
+                    streamer.next().release();
+                }
             }
         }
     }
@@ -254,11 +345,12 @@ class StreamerTest {
         var all = new BitSet();
         all.set(0, 8);
         List<DataFile> open = files.open(false, false);
+        FileTime modified = Files.getLastModifiedTime(files.paths.getFirst());
         try (var residents = new ResidentPanels(open, cycle, all, memory)) {
             try (var file = new RandomAccessFile(files.paths.getFirst().toFile(), "rw")) {
                 file.setLength(MIB);
             }
-            try (var streamer = new Streamer(open, cycle, residents, options(3, 3), memory)) {
+            try (var streamer = new Streamer(open, cycle, residents, options(3, 3), memory, Telemetry.NONE)) {
                 assertThrows(IOException.class, () -> {
                     for (int i = 0; i < 8; i++) {
                         streamer.next().release();
@@ -266,7 +358,8 @@ class StreamerTest {
                 });
             }
             Files.write(files.paths.getFirst(), files.contents.getFirst());
-            try (var streamer = new Streamer(open, cycle, residents, options(3, 3), memory)) {
+            Files.setLastModifiedTime(files.paths.getFirst(), modified);
+            try (var streamer = new Streamer(open, cycle, residents, options(3, 3), memory, Telemetry.NONE)) {
                 for (int i = 0; i < 16; i++) {
                     Panel panel = streamer.next();
                     check(files, cycle, panel);
@@ -292,7 +385,8 @@ class StreamerTest {
                 memory.free(MemorySegment.ofAddress(segment.address()).reinterpret(segment.byteSize()));
             }
         };
-        try (var streamer = new Streamer(open, cycle, residents(open, cycle), options(1, 2), readOnly)) {
+        try (var residents = residents(open, cycle);
+                var streamer = new Streamer(open, cycle, residents, options(1, 2), readOnly, Telemetry.NONE)) {
             assertThrows(IllegalArgumentException.class, streamer::next);
             assertThrows(IllegalArgumentException.class,
                     () -> streamer.lookup(table(open, 0, 0, 1), new int[] {0}, Arena.ofAuto().allocate(1)));
@@ -308,7 +402,7 @@ class StreamerTest {
             memory.limit(limit);
             try (var residents = new ResidentPanels(open, cycle, BitSet.valueOf(new long[] {1}), memory)) {
                 for (int again = 0; again < 2; again++) { // the resident panels are free again
-                    new Streamer(open, cycle, residents, options(3, 2), memory).close();
+                    new Streamer(open, cycle, residents, options(3, 2), memory, Telemetry.NONE).close();
                 }
             } catch (OutOfMemoryError expected) {
                 assertEquals(0, memory.live());
@@ -468,11 +562,11 @@ class StreamerTest {
         try (Arena arena = Arena.ofShared(); var residents = new ResidentPanels(open, cycle, all, memory)) {
             long weights = cycle.stream().mapToLong(Extent::bytes).sum();
             for (int life = 0; life < 2; life++) {
-                try (var streamer = new Streamer(open, cycle, residents, options(3, 2), memory)) {
+                try (var streamer = new Streamer(open, cycle, residents, options(3, 2), memory, Telemetry.NONE)) {
                     assertThrows(IllegalStateException.class, () -> residents.evict(0));
                     assertThrows(IllegalStateException.class, residents::close);
                     assertThrows(IllegalStateException.class,
-                            () -> new Streamer(open, cycle, residents, options(0, 1), memory));
+                            () -> new Streamer(open, cycle, residents, options(0, 1), memory, Telemetry.NONE));
                     sweeps(streamer, cycle, 3);
                     assertEquals(life == 0 ? weights : 0, streamer.counters().weightBytes());
                     // rows of a table in memory do not come from disk
@@ -489,17 +583,17 @@ class StreamerTest {
             residents.evict(3);
             assertTrue(residents.bytes() <= before - cycle.get(3).bytes());
             assertEquals(residents.bytes(), memory.live());
-            try (var streamer = new Streamer(open, cycle, residents, options(0, 2), memory)) {
+            try (var streamer = new Streamer(open, cycle, residents, options(0, 2), memory, Telemetry.NONE)) {
                 sweeps(streamer, cycle, 3);
                 assertEquals(3 * cycle.get(3).bytes(), streamer.counters().weightBytes());
             }
             residents.choose(BitSet.valueOf(new long[] {0b1010}));
-            try (var streamer = new Streamer(open, cycle, residents, options(1, 2), memory)) {
+            try (var streamer = new Streamer(open, cycle, residents, options(1, 2), memory, Telemetry.NONE)) {
                 sweeps(streamer, cycle, 1);
                 assertEquals(weights - cycle.get(1).bytes(), streamer.counters().weightBytes());
             }
             assertThrows(IllegalArgumentException.class,
-                    () -> new Streamer(open, cycle.subList(0, 2), residents, options(0, 1), memory));
+                    () -> new Streamer(open, cycle.subList(0, 2), residents, options(0, 1), memory, Telemetry.NONE));
         }
     }
 
@@ -560,7 +654,8 @@ class StreamerTest {
                 chosen.set(i, random.nextInt(3) == 0);
             }
             try (var residents = new ResidentPanels(open, cycle, chosen, memory);
-                    var streamer = new Streamer(open, cycle, residents, options(round % 6, 1 + round % 4), memory)) {
+                    var streamer = new Streamer(open, cycle, residents, options(round % 6, 1 + round % 4), memory,
+                            Telemetry.NONE)) {
                 sweeps(streamer, cycle, random.nextInt(30));
             }
         }

@@ -190,7 +190,7 @@ public final class SyntheticCheckpoint {
 
     /** Splits a model as the command line does; a set that is complete stays as it is. */
     static void split(Path model, Path shards) {
-        Splitter.split(model, shards,
+        Splitter.split(model, List.of(shards),
                 checkpoint -> Architectures.program(ModelConfig.load(model), checkpoint).stages().stream()
                         .map(stage -> new StageTensors(stage.name(), stage.tensors()))
                         .toList(),

@@ -17,8 +17,9 @@ import java.util.Locale;
  * @param kv element type of KV caches
  * @param io how files are read
  * @param ioLimit most bytes a second that are read from files, to stand in for a slower drive; 0: no limit
- * @param shards folders of a shard set that was split over several drives, in any order, the model's own among them or
- *     not; empty: the model's folder holds all of it
+ * @param shards all folders of a shard set, in any order: the weights are read from them, from drives that they are on
+ *     at the same time, and configuration and tokenizer too. The model's folder may be one of them, or the folder that
+ *     they were split from, or what is left of it. Empty: the model's folder holds all of it
  * @param profile whether to note what is read, waited for and computed
  */
 public record ModelOptions(long memory, int threads, int prefetch, long panel, int context, KvType kv, Io io,

@@ -58,10 +58,9 @@ final class ChatCommand implements Callable<Integer> {
     public Integer call() throws IOException, InterruptedException {
         var options = sampling.options(MAX_TOKENS);
         var modelOptions = engine.options().toBuilder().profile(profile).build();
-        var directory = folder.directory();
         var terminal = main.terminal();
         var in = new BufferedReader(new InputStreamReader(terminal.in(), StandardCharsets.UTF_8));
-        try (var model = LanguageModel.open(directory.toString(), modelOptions)) {
+        try (var model = folder.open(modelOptions)) {
             if (profile) {
                 probe = model.measureRates().diskBytesPerSecond();
             }

@@ -8,6 +8,7 @@ import dev.lamina.Message;
 import dev.lamina.ModelOptions;
 import dev.lamina.Prompt;
 import dev.lamina.internal.checkpoint.FileErrors;
+import dev.lamina.internal.shard.SplitOptions;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -74,7 +75,7 @@ final class DemoCommand implements Callable<Integer> {
     private void run(Path original, Path shards) {
         var terminal = main.terminal();
         long start = System.nanoTime();
-        SplitCommand.split(terminal, original, shards, false);
+        SplitCommand.split(terminal, original, List.of(shards), new SplitOptions(false));
         terminal.status().clear();
         double splitSeconds = (System.nanoTime() - start) / 1e9;
         try (var model = LanguageModel.open(shards.toString(), ModelOptions.builder().memory(MEMORY).build())) {

@@ -37,7 +37,8 @@ import picocli.CommandLine.ParentCommand;
             "",
             "Examples:",
             "  lamina doctor",
-            "  lamina doctor --model models/Llama-3.1-70B-Instruct"
+            "  lamina doctor --model models/Llama-3.1-70B-Instruct",
+            "  lamina doctor --shards /nvme0/llama,/nvme1/llama"
         })
 final class DoctorCommand implements Callable<Integer> {
     private static final long PROBE_MEMORY = 64L << 20;
@@ -72,7 +73,7 @@ final class DoctorCommand implements Callable<Integer> {
         try (var device = Device.openCpu(0)) {
             machine(device.info(), library);
             if (folder.given()) {
-                model(ModelFiles.open(folder.directory()), device, options);
+                model(ModelFiles.open(folder.folders()), device, options);
             } else {
                 directReads(Path.of("").toAbsolutePath());
             }
@@ -163,25 +164,14 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
         object.addProperty("checksums", checksums);
         int positions = PlanView.positions(options, program.contextLimit());
-        var files = model.checkpoint().files();
-        var probe = new DriveProbe(host, PROBE_MEMORY, Device.cacheFolder().resolve(DriveProbe.FILE_NAME));
-        var reading = probe.choose(files, options.io(), true);
-        line("reading", reading.method() + " (" + reading.reason() + ")");
-        object.addProperty("direct_io", reading.method().mode().direct());
-        var way = new JsonObject();
-        way.addProperty("mode", reading.method().mode().toString());
-        way.addProperty("readers", reading.method().readers());
-        way.addProperty("depth", reading.method().depth());
-        way.addProperty("request_bytes", reading.method().requestBytes());
-        way.addProperty("cpu_seconds_per_gb", reading.cpuSecondsPerGigabyte());
-        way.addProperty("reason", reading.reason());
-        object.add("reading", way);
-        var anyMemory = options.toBuilder().memory(ANY_MEMORY).build();
+        boolean direct = readings(model, options.io(), host, object);
+        var folders = model.checkpoint().folders();
+        var anyMemory = options.toBuilder().memory(ANY_MEMORY).shards(folders).build();
         try (var opened = LanguageModel.open(model.directory().toString(), anyMemory)) {
             var rates = opened.measureRates();
             line("disk", Units.bytes(rates.diskBytesPerSecond()) + "/s"
                     + (rates.disk() == Rates.Origin.LIMIT ? ", by --io-limit" : "")
-                    + (reading.method().mode().direct() ? "" : ", through the page cache: the disk may be slower")
+                    + (direct ? "" : ", through the page cache: the disk may be slower")
                     + (model.weightBytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure" : ""));
             line("computing", Units.bytes(rates.computeBytesPerSecond()) + "/s in sweeps of one row");
             object.addProperty("disk_bytes_per_second", Math.round(rates.diskBytesPerSecond()));
@@ -189,6 +179,38 @@ final class DoctorCommand implements Callable<Integer> {
             budgets(opened, options.memory(), positions, rates, object);
         }
         fields.add("model", object);
+    }
+
+    /** Tells how each folder is best read. Returns whether all of them are read past the page cache. */
+    private boolean readings(ModelFiles model, ModelOptions.Io io, HostMemory host, JsonObject object)
+            throws IOException, InterruptedException {
+        var probe = new DriveProbe(host, PROBE_MEMORY, Device.cacheFolder().resolve(DriveProbe.FILE_NAME));
+        var folders = model.checkpoint().folders();
+        boolean allDirect = true;
+        var list = new JsonArray();
+        for (int i = 0; i < folders.size(); i++) {
+            var reading = probe.choose(model.checkpoint().files(i), io, true);
+            boolean direct = reading.method().mode().direct();
+            allDirect &= direct;
+            line("reading", (folders.size() == 1 ? "" : folders.get(i) + " (" + Units.bytes(model.folderBytes(i)) + "): ")
+                    + reading.method() + " (" + reading.reason() + ")");
+            var way = new JsonObject();
+            way.addProperty("mode", reading.method().mode().toString());
+            way.addProperty("readers", reading.method().readers());
+            way.addProperty("depth", reading.method().depth());
+            way.addProperty("request_bytes", reading.method().requestBytes());
+            way.addProperty("bytes_per_second", Math.round(reading.bytesPerSecond()));
+            way.addProperty("cpu_seconds_per_gb", reading.cpuSecondsPerGigabyte());
+            way.addProperty("reason", reading.reason());
+            var entry = new JsonObject();
+            entry.addProperty("folder", folders.get(i).toString());
+            entry.addProperty("bytes", model.folderBytes(i));
+            entry.addProperty("direct_io", direct);
+            entry.add("reading", way);
+            list.add(entry);
+        }
+        object.add("folders", list);
+        return allDirect;
     }
 
     private void budgets(LanguageModel model, long asked, int positions, Rates rates, JsonObject object) {

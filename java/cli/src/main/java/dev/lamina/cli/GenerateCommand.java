@@ -3,7 +3,6 @@ package dev.lamina.cli;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import dev.lamina.Generation;
-import dev.lamina.LanguageModel;
 import dev.lamina.Message;
 import dev.lamina.Prompt;
 import java.util.ArrayList;
@@ -80,10 +79,9 @@ final class GenerateCommand implements Callable<Integer> {
         var options = sampling.options(MAX_TOKENS);
         var modelOptions = engine.options().toBuilder().profile(profile).build();
         checkChat();
-        var directory = folder.directory();
         var prompt = prompt();
         var terminal = main.terminal();
-        try (var model = LanguageModel.open(directory.toString(), modelOptions)) {
+        try (var model = folder.open(modelOptions)) {
             terminal.interrupts().onSignal(model::cancel);
             var view = new AnswerView(terminal, model, !json);
             var answer = model.generate(prompt, options, view);

@@ -31,7 +31,8 @@ import picocli.CommandLine.Spec;
             "Examples:",
             "  lamina inspect --model models/Qwen2.5-7B-Instruct",
             "  lamina inspect --model shards/Qwen2.5-7B-Instruct --verify",
-            "  lamina inspect --model models/Qwen2.5-7B-Instruct --plan --memory 4GiB --context 2048"
+            "  lamina inspect --model models/Qwen2.5-7B-Instruct --plan --memory 4GiB --context 2048",
+            "  lamina inspect --shards /nvme0/qwen,/nvme1/qwen --verify"
         })
 final class InspectCommand implements Callable<Integer> {
     @ParentCommand
@@ -66,7 +67,7 @@ final class InspectCommand implements Callable<Integer> {
         if (!plan && engine.given()) {
             throw new ParameterException(spec.commandLine(), "--memory, --context and their like need --plan");
         }
-        var model = ModelFiles.open(folder.directory());
+        var model = ModelFiles.open(folder.folders());
         var memoryPlan = plan ? plan(model, options) : null;
         var damage = verify ? verify(model) : null;
         main.terminal().print(json ? toJson(model, damage, memoryPlan) + "\n" : toText(model, damage, memoryPlan));
@@ -77,8 +78,8 @@ final class InspectCommand implements Callable<Integer> {
         return main.terminal().interrupts().exitStatus();
     }
 
-    private static MemoryPlan plan(ModelFiles model, ModelOptions options) {
-        try (var opened = LanguageModel.open(model.directory().toString(), options)) {
+    private MemoryPlan plan(ModelFiles model, ModelOptions options) {
+        try (var opened = folder.open(options)) {
             return opened.plan(0, PlanView.positions(options, model.program().contextLimit()), opened.measureRates());
         }
     }
@@ -101,7 +102,7 @@ final class InspectCommand implements Callable<Integer> {
         return damage.isEmpty()
                 ? "all bytes of " + model.checkpoint().files().size() + " files are as they were written"
                 : damage.stream()
-                        .map(each -> each.file().getFileName() + ": " + each.chunks() + " damaged MiB from offset "
+                        .map(each -> model.name(each.file()) + ": " + each.chunks() + " damaged MiB from offset "
                                 + each.offset() + " on")
                         .collect(Collectors.joining("; "));
     }
@@ -123,9 +124,14 @@ final class InspectCommand implements Callable<Integer> {
         add(lines, "split", manifest == null
                 ? "no; carries no checksums"
                 : "yes, from " + manifest.source().name() + " by " + manifest.tool());
-        for (var file : model.checkpoint().files()) {
-            add(lines, lines.getLast().startsWith("file") || lines.getLast().startsWith(" ") ? "" : "files",
-                    file.getFileName() + "  " + Units.bytes(ModelFiles.size(file)));
+        var folders = model.checkpoint().folders();
+        for (int i = 0; i < folders.size() && folders.size() > 1; i++) {
+            add(lines, i == 0 ? "folders" : "", folders.get(i) + "  " + Units.bytes(model.folderBytes(i)));
+        }
+        var files = model.checkpoint().files();
+        for (int i = 0; i < files.size(); i++) {
+            add(lines, i == 0 ? "files" : "",
+                    model.name(files.get(i)) + "  " + Units.bytes(ModelFiles.size(files.get(i))));
         }
         add(lines, "stages", stages(model));
         add(lines, "tokenizer", model.hasTokenizer() ? "yes" : "none (tokenizer.json is missing)");
@@ -141,7 +147,9 @@ final class InspectCommand implements Callable<Integer> {
         if (tensors) {
             for (var tensor : model.checkpoint().tensors()) {
                 lines.add(tensor.name() + "  " + tensor.dtype() + " " + tensor.shape() + "  "
-                        + Units.bytes(tensor.bytes()) + "  " + tensor.file().getFileName() + " at " + tensor.offset());
+                        + Units.bytes(tensor.bytes()) + "  " + tensor.parts().stream()
+                                .map(part -> model.name(part.file()) + " at " + part.offset())
+                                .collect(Collectors.joining(", ")));
             }
         }
         return String.join("\n", lines) + "\n";
@@ -193,10 +201,18 @@ final class InspectCommand implements Callable<Integer> {
         object.addProperty("split", manifest != null);
         object.addProperty("checksums", manifest != null);
         object.addProperty("split_from", manifest == null ? null : manifest.source().name());
+        var folders = new JsonArray();
+        for (int i = 0; i < model.checkpoint().folders().size(); i++) {
+            var entry = new JsonObject();
+            entry.addProperty("folder", model.checkpoint().folders().get(i).toString());
+            entry.addProperty("bytes", model.folderBytes(i));
+            folders.add(entry);
+        }
+        object.add("folders", folders);
         var files = new JsonArray();
         model.checkpoint().files().forEach(file -> {
             var entry = new JsonObject();
-            entry.addProperty("name", file.getFileName().toString());
+            entry.addProperty("name", model.name(file));
             entry.addProperty("bytes", ModelFiles.size(file));
             files.add(entry);
         });
@@ -236,9 +252,16 @@ final class InspectCommand implements Callable<Integer> {
             entry.addProperty("name", tensor.name());
             entry.addProperty("dtype", tensor.dtype().name());
             entry.add("shape", shape);
-            entry.addProperty("file", tensor.file().getFileName().toString());
-            entry.addProperty("offset", tensor.offset());
             entry.addProperty("bytes", tensor.bytes());
+            var parts = new JsonArray();
+            tensor.parts().forEach(part -> {
+                var place = new JsonObject();
+                place.addProperty("file", model.name(part.file()));
+                place.addProperty("offset", part.offset());
+                place.addProperty("bytes", part.bytes());
+                parts.add(place);
+            });
+            entry.add("parts", parts);
             list.add(entry);
         }
         return list;

@@ -56,7 +56,7 @@ final class LogitsCommand implements Callable<Integer> {
         if (parent == null || !Files.isDirectory(parent)) {
             throw new LaminaException("cannot write " + out + ": there is no folder " + parent);
         }
-        try (var model = LanguageModel.open(folder.directory().toString(), modelOptions)) {
+        try (var model = folder.open(modelOptions)) {
             main.terminal().interrupts().check();
             main.terminal().interrupts().onSignal(model::cancel);
             write(model);

@@ -20,14 +20,15 @@ import java.util.Map;
 
 /** What can be said of a model without computing: headers and configuration are read and checked, weights are not. */
 record ModelFiles(Path directory, ModelConfig config, Checkpoint checkpoint, Program program) {
-    /** Opens a model's folder. */
-    static ModelFiles open(Path directory) {
+    /** Opens a model's folder, or all folders of a shard set. */
+    static ModelFiles open(List<Path> folders) {
+        var directory = folders.getFirst();
         if (!Files.isDirectory(directory)) {
             throw new LaminaException("there is no model folder " + directory
                     + ": give the folder of a Hugging Face model in safetensors format, or of a shard set");
         }
         var config = ModelConfig.load(directory);
-        var checkpoint = Checkpoint.open(directory);
+        var checkpoint = Checkpoint.open(folders);
         return new ModelFiles(directory, config, checkpoint, Architectures.program(config, checkpoint));
     }
 
@@ -99,6 +100,16 @@ record ModelFiles(Path directory, ModelConfig config, Checkpoint checkpoint, Pro
         } catch (LaminaException e) {
             return String.valueOf(e.getMessage());
         }
+    }
+
+    /** Bytes of the weight files in a folder of the checkpoint. */
+    long folderBytes(int folder) {
+        return checkpoint.files(folder).stream().mapToLong(ModelFiles::size).sum();
+    }
+
+    /** What to call a weight file: where there are several folders, its name alone would not do. */
+    String name(Path file) {
+        return checkpoint.folders().size() == 1 ? file.getFileName().toString() : file.toString();
     }
 
     /** Size of a weight file. */

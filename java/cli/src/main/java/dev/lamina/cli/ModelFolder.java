@@ -1,11 +1,15 @@
 package dev.lamina.cli;
 
 import dev.lamina.LaminaException;
+import dev.lamina.LanguageModel;
+import dev.lamina.ModelOptions;
 import dev.lamina.internal.checkpoint.ShardManifest;
 import dev.lamina.internal.shard.SplitOptions;
 import dev.lamina.internal.shard.Splitter;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
@@ -18,9 +22,10 @@ final class ModelFolder {
             description = "Folder of a Hugging Face model in safetensors format, or of a shard set.")
     private @Nullable Path model;
 
-    @Option(names = "--shards", paramLabel = "DIR",
-            description = "Read the weights from this shard set, which 'lamina split' made from --model.")
-    private @Nullable Path shards;
+    @Option(names = "--shards", paramLabel = "DIR,...", split = ",",
+            description = "Read the weights from this shard set, which 'lamina split' made from --model: its folder, "
+                    + "or all its folders, from whose drives they are read at the same time.")
+    private @Nullable List<Path> shards;
 
     @Spec(Spec.Target.MIXEE)
     private CommandSpec spec;
@@ -30,17 +35,20 @@ final class ModelFolder {
         return model != null || shards != null;
     }
 
-    /** The folder to open: the shard set, if one is named. Makes sure that it was made from the model. */
-    Path directory() {
+    /** The folders to open: the shard set, if one is named. Makes sure that it was made from the model. */
+    List<Path> folders() {
         if (shards == null) {
             if (model == null) {
                 throw new ParameterException(spec.commandLine(), "Missing required option: '--model=DIR'");
             }
-            return model;
+            return List.of(model);
         }
-        var command = "'lamina split --model " + (model == null ? "DIR" : model) + " --shards " + shards + "'";
-        if (!Files.exists(shards.resolve(ShardManifest.FILE_NAME))) {
-            throw new LaminaException(shards + " holds no finished shard set: make it with " + command);
+        var command = "'lamina split --model " + (model == null ? "DIR" : model) + " --shards "
+                + shards.stream().map(Path::toString).collect(Collectors.joining(",")) + "'";
+        for (var folder : shards) {
+            if (!Files.exists(folder.resolve(ShardManifest.FILE_NAME))) {
+                throw new LaminaException(folder + " holds no finished shard set: make it with " + command);
+            }
         }
         if (model != null) {
             // Of a finished set, the splitter checks that it is one of this model, and does nothing else.
@@ -49,5 +57,11 @@ final class ModelFolder {
             }, new SplitOptions(false), (phase, done, total) -> { });
         }
         return shards;
+    }
+
+    /** Opens the model. */
+    LanguageModel open(ModelOptions options) {
+        var folders = folders();
+        return LanguageModel.open(folders.getFirst().toString(), options.toBuilder().shards(folders).build());
     }
 }

@@ -2,7 +2,6 @@ package dev.lamina.cli;
 
 import com.google.gson.JsonObject;
 import dev.lamina.LaminaException;
-import dev.lamina.LanguageModel;
 import java.nio.file.Path;
 import java.util.Locale;
 import java.util.concurrent.Callable;
@@ -41,7 +40,7 @@ final class PerplexityCommand implements Callable<Integer> {
         var modelOptions = engine.options();
         var content = Texts.ofFile(text);
         var terminal = main.terminal();
-        try (var model = LanguageModel.open(folder.directory().toString(), modelOptions)) {
+        try (var model = folder.open(modelOptions)) {
             terminal.interrupts().check();
             terminal.interrupts().onSignal(model::cancel);
             var result = model.perplexity(content);

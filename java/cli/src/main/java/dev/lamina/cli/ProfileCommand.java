@@ -71,8 +71,7 @@ final class ProfileCommand implements Callable<Integer> {
             checkFolder(html);
         }
         var terminal = main.terminal();
-        var directory = folder.directory();
-        try (var model = LanguageModel.open(directory.toString(), options)) {
+        try (var model = folder.open(options)) {
             double probe = model.measureRates().diskBytesPerSecond();
             terminal.interrupts().check();
             terminal.interrupts().onSignal(model::cancel);

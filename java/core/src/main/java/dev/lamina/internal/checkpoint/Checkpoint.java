@@ -14,18 +14,19 @@ import java.nio.file.DirectoryIteratorException;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The tensors of a folder by name: one safetensors file, several with an index, or a shard set. Headers, index and
- * manifest are checked when it is opened; the tensors themselves are not read.
+ * The tensors of a folder by name: one safetensors file, several with an index, or a shard set, which may lie in
+ * several folders. Headers, index and manifests are checked when it is opened; the tensors themselves are not read.
  *
  * <p>Immutable; any thread may use it. It holds no open file.
  */
@@ -36,14 +37,14 @@ public final class Checkpoint {
     private static final String SINGLE_FILE_NAME = "model.safetensors";
     private static final long MAX_INDEX_BYTES = 100_000_000;
 
-    private final Path directory;
+    private final List<Path> folders;
+    private final List<ShardManifest> manifests;
     private final Map<String, Tensor> tensors = new LinkedHashMap<>();
-    private final List<Path> files = new ArrayList<>();
-    private final @Nullable ShardManifest manifest;
+    private final Map<Path, Integer> folderOfFile = new LinkedHashMap<>();
 
-    private Checkpoint(Path directory, @Nullable ShardManifest manifest) {
-        this.directory = directory;
-        this.manifest = manifest;
+    private Checkpoint(List<Path> folders, List<ShardManifest> manifests) {
+        this.folders = List.copyOf(folders);
+        this.manifests = List.copyOf(manifests);
     }
 
     /**
@@ -53,30 +54,52 @@ public final class Checkpoint {
      * @throws LaminaException if there is none, it cannot be read, or it is not sound
      */
     public static Checkpoint open(Path directory) {
+        return open(List.of(directory));
+    }
+
+    /**
+     * Opens a checkpoint that may lie in several folders.
+     *
+     * @param folders a model's folder, or all folders of one shard set in any order
+     * @throws LaminaException if there is none, it cannot be read, or it is not sound
+     */
+    public static Checkpoint open(List<Path> folders) {
+        String shown = folders.stream().map(Path::toString).collect(Collectors.joining(", "));
         try {
-            return load(directory.toAbsolutePath());
+            return folders.size() == 1
+                    ? load(folders.getFirst().toAbsolutePath())
+                    : loadStripes(folders.stream().map(Path::toAbsolutePath).toList());
         } catch (IOException e) {
-            throw FileErrors.explain("cannot open the model in " + directory, e);
+            throw FileErrors.explain("cannot open the model in " + shown, e);
         } catch (DirectoryIteratorException e) {
-            throw FileErrors.explain("cannot open the model in " + directory, e.getCause());
+            throw FileErrors.explain("cannot open the model in " + shown, e.getCause());
         }
     }
 
-    private static Checkpoint load(Path directory) throws IOException {
+    private static void checkFolder(Path directory) {
         if (!Files.isDirectory(directory)) {
             throw new LaminaException(directory + (Files.exists(directory)
                     ? " is a file; give the folder of the model"
                     : " does not exist; give the folder of a model"));
         }
+    }
+
+    private static Checkpoint load(Path directory) throws IOException {
+        checkFolder(directory);
         TreeSet<String> names = new TreeSet<>();
         try (DirectoryStream<Path> entries = Files.newDirectoryStream(directory)) {
             entries.forEach(entry -> names.add(entry.getFileName().toString()));
         }
         if (names.contains(ShardManifest.FILE_NAME)) {
-            return loadShardSet(directory);
+            ShardManifest manifest = ShardManifest.read(directory.resolve(ShardManifest.FILE_NAME));
+            if (manifest.stripe() != null) {
+                throw new LaminaException(directory + " is " + manifest.stripe().name()
+                        + " of a shard set; name all its folders: --shards A,B,...");
+            }
+            return loadShardSet(List.of(directory), List.of(manifest));
         }
         if (names.contains(ShardManifest.FILE_NAME + DurableFiles.PARTIAL)) {
-            throw new LaminaException(directory + " holds a split that was not finished; run the same split again");
+            throw unfinished(directory);
         }
         // the order in which other readers look
         if (names.contains(SINGLE_FILE_NAME)) {
@@ -90,6 +113,57 @@ public final class Checkpoint {
             return loadSingle(directory, candidates.getFirst());
         }
         throw new LaminaException(directory + " " + nothingToOpen(names, candidates.size()));
+    }
+
+    private static LaminaException unfinished(Path directory) {
+        return new LaminaException(directory + " holds a split that was not finished; run the same split again");
+    }
+
+    /** Loads a shard set over several folders once it is certain that they belong together. */
+    private static Checkpoint loadStripes(List<Path> given) throws IOException {
+        Map<Integer, Path> folders = new TreeMap<>();
+        Map<Integer, ShardManifest> manifests = new TreeMap<>();
+        ShardManifest.@Nullable Stripe first = null;
+        for (Path folder : given) {
+            checkFolder(folder);
+            Path file = folder.resolve(ShardManifest.FILE_NAME);
+            if (!Files.exists(file)) {
+                throw Files.exists(DurableFiles.partial(file)) ? unfinished(folder) : new LaminaException(folder
+                        + " holds no shard set; name the folders that one split has written, and no others");
+            }
+            ShardManifest manifest = ShardManifest.read(file);
+            ShardManifest.Stripe stripe = manifest.stripe();
+            if (stripe == null) {
+                throw new LaminaException(folder + " holds all of a shard set (of " + manifest.source().name()
+                        + "); name it alone");
+            }
+            if (manifest.shards().isEmpty()) {
+                throw new LaminaException(file + " lists no shards; split the model again");
+            }
+            first = first == null ? stripe : first;
+            if (!stripe.set().equals(first.set()) || stripe.count() != first.count()) {
+                throw new LaminaException(folder + " (from " + manifest.source().name() + ") and " + given.getFirst()
+                        + " are parts of different shard sets; name the folders of one split");
+            }
+            Path other = folders.put(stripe.index(), folder);
+            if (other != null) {
+                throw new LaminaException(other.equals(folder)
+                        ? folder + " is named twice; name each folder once"
+                        : other + " and " + folder + " are both " + stripe.name()
+                                + " of a shard set; name each part once");
+            }
+            manifests.put(stripe.index(), manifest);
+        }
+        if (first == null) {
+            throw new LaminaException("no folder of a shard set was named; name all its folders");
+        }
+        for (int i = 0; i < first.count(); i++) {
+            if (!folders.containsKey(i)) {
+                throw new LaminaException("part " + (i + 1) + " of the shard set in " + given.getFirst()
+                        + " is missing; name all its " + first.count() + " folders: --shards A,B,...");
+            }
+        }
+        return loadShardSet(List.copyOf(folders.values()), List.copyOf(manifests.values()));
     }
 
     private static String nothingToOpen(Collection<String> names, int candidates) {
@@ -108,17 +182,17 @@ public final class Checkpoint {
     }
 
     private static Checkpoint loadSingle(Path directory, String name) throws IOException {
-        Checkpoint checkpoint = new Checkpoint(directory, null);
-        checkpoint.add(SafetensorsHeader.read(directory.resolve(name)));
+        Checkpoint checkpoint = new Checkpoint(List.of(directory), List.of());
+        checkpoint.add(SafetensorsHeader.read(directory.resolve(name)), 0);
         return checkpoint;
     }
 
     private static Checkpoint loadIndexed(Path directory) throws IOException {
         Path index = directory.resolve(INDEX_FILE_NAME);
         Map<String, String> fileOf = readIndex(index);
-        Checkpoint checkpoint = new Checkpoint(directory, null);
+        Checkpoint checkpoint = new Checkpoint(List.of(directory), List.of());
         for (String name : new TreeSet<>(fileOf.values())) {
-            checkpoint.add(SafetensorsHeader.read(directory.resolve(name)));
+            checkpoint.add(SafetensorsHeader.read(directory.resolve(name)), 0);
         }
         fileOf.forEach((name, file) -> {
             Tensor tensor = checkpoint.tensors.get(name);
@@ -199,46 +273,76 @@ public final class Checkpoint {
         }
     }
 
-    private static Checkpoint loadShardSet(Path directory) throws IOException {
-        ShardManifest manifest = ShardManifest.read(directory.resolve(ShardManifest.FILE_NAME));
-        Checkpoint checkpoint = new Checkpoint(directory, manifest);
-        for (ShardManifest.Shard shard : manifest.shards()) {
-            Path file = directory.resolve(shard.file());
-            if (Files.isRegularFile(file) && Files.size(file) != shard.bytes()) {
-                throw new LaminaException(file + " has " + Files.size(file) + " bytes instead of " + shard.bytes()
-                        + ": it is truncated or was changed; split the model again");
+    private static Checkpoint loadShardSet(List<Path> folders, List<ShardManifest> manifests) throws IOException {
+        Checkpoint checkpoint = new Checkpoint(folders, manifests);
+        for (int folder = 0; folder < folders.size(); folder++) {
+            for (ShardManifest.Shard shard : manifests.get(folder).shards()) {
+                checkpoint.add(readShard(folders.get(folder).resolve(shard.file()), shard), folder);
             }
-            SafetensorsHeader header = SafetensorsHeader.read(file);
-            if (header.headerBytes() != shard.headerBytes() || header.checksum() != shard.headerChecksum()) {
-                throw new LaminaException(file + " has a header that differs from what was written: it is damaged; "
-                        + "split the model again");
-            }
-            checkpoint.add(header);
         }
         return checkpoint;
     }
 
-    private void add(SafetensorsHeader header) {
-        files.add(header.file());
+    private static SafetensorsHeader readShard(Path file, ShardManifest.Shard shard) throws IOException {
+        if (Files.isRegularFile(file) && Files.size(file) != shard.bytes()) {
+            throw new LaminaException(file + " has " + Files.size(file) + " bytes instead of " + shard.bytes()
+                    + ": it is truncated or was changed; split the model again");
+        }
+        SafetensorsHeader header = SafetensorsHeader.read(file);
+        if (header.headerBytes() != shard.headerBytes() || header.checksum() != shard.headerChecksum()) {
+            throw new LaminaException(file + " has a header that differs from what was written: it is damaged; "
+                    + "split the model again");
+        }
+        return header;
+    }
+
+    private void add(SafetensorsHeader header, int folder) {
+        folderOfFile.put(header.file(), folder);
         for (Tensor tensor : header.tensors()) {
             if (tensor.name().startsWith(SafetensorsLayout.PADDING_PREFIX)) {
                 continue;
             }
-            Tensor other = tensors.put(tensor.name(), tensor);
-            if (other != null) {
-                throw new LaminaException("tensor " + FileErrors.quote(tensor.name()) + " is in " + other.file()
-                        + " and in " + tensor.file() + "; download the model again");
-            }
+            tensors.merge(tensor.name(), tensor, (before, next) -> join(before, next, folder));
             if (tensors.size() > SafetensorsHeader.MAX_TENSORS) {
-                throw new LaminaException(directory + " holds more than " + SafetensorsHeader.MAX_TENSORS
+                throw new LaminaException(directory() + " holds more than " + SafetensorsHeader.MAX_TENSORS
                         + " tensors; that is no language model");
             }
         }
     }
 
-    /** Returns the absolute path of the folder. */
+    /** Joins the rows of a tensor in the folders so far with those in the next. */
+    private Tensor join(Tensor before, Tensor next, int folder) {
+        Path last = before.parts().getLast().file();
+        if (folder(last) == folder) {
+            throw new LaminaException("tensor " + FileErrors.quote(next.name()) + " is in " + last
+                    + " and in " + next.file() + "; " + (manifests.isEmpty() ? "download" : "split")
+                    + " the model again");
+        }
+        try {
+            return before.append(next);
+        } catch (IllegalArgumentException e) {
+            throw new LaminaException("tensor " + FileErrors.quote(next.name()) + " in " + next.file()
+                    + " does not go on with that in " + last + ": " + e.getMessage() + "; split the model again", e);
+        }
+    }
+
+    /** Returns the absolute path of the folder, of several that of the first part: configuration and tokenizer. */
     public Path directory() {
-        return directory;
+        return folders.getFirst();
+    }
+
+    /** Returns the absolute paths of all folders, in the order of their parts. */
+    public List<Path> folders() {
+        return folders;
+    }
+
+    /** Returns the number of the folder in {@link #folders} that a file of this checkpoint is in. */
+    public int folder(Path file) {
+        Integer folder = folderOfFile.get(file);
+        if (folder == null) {
+            throw new IllegalArgumentException(file + " is not a file of " + folders);
+        }
+        return folder;
     }
 
     /**
@@ -249,7 +353,7 @@ public final class Checkpoint {
     public Tensor tensor(String name) {
         Tensor tensor = tensors.get(name);
         if (tensor == null) {
-            throw new LaminaException(directory + " has no tensor " + FileErrors.quote(name)
+            throw new LaminaException(directory() + " has no tensor " + FileErrors.quote(name)
                     + "; its weights do not fit its config.json or are incomplete: download the model again");
         }
         return tensor;
@@ -260,19 +364,32 @@ public final class Checkpoint {
         return tensors.get(name);
     }
 
-    /** Returns all tensors, file by file in the order of their offsets, fillers left out. */
+    /** Returns all tensors, file by file in the order of their (first) offsets, fillers left out. */
     public Collection<Tensor> tensors() {
         return Collections.unmodifiableCollection(tensors.values());
     }
 
-    /** Returns all weight files. */
+    /** Returns all weight files, folder by folder. */
     public List<Path> files() {
-        return Collections.unmodifiableList(files);
+        return List.copyOf(folderOfFile.keySet());
     }
 
-    /** Returns the manifest of a shard set, or null: an unsplit checkpoint has none, and no checksums. */
+    /** Returns the weight files in one of {@link #folders}. */
+    public List<Path> files(int folder) {
+        return folderOfFile.keySet().stream().filter(file -> folder(file) == folder).toList();
+    }
+
+    /**
+     * Returns the manifest of a shard set, of several folders that of the first: source and tool are those of all.
+     * Null if the checkpoint is unsplit: then there are no checksums.
+     */
     public @Nullable ShardManifest manifest() {
-        return manifest;
+        return manifests.isEmpty() ? null : manifests.getFirst();
+    }
+
+    /** Returns the manifest of each of {@link #folders}; none if the checkpoint is unsplit. */
+    public List<ShardManifest> manifests() {
+        return manifests;
     }
 
     /**
@@ -280,15 +397,13 @@ public final class Checkpoint {
      * header included, the last of what is left. Null if the checkpoint is unsplit. The array must not be changed.
      */
     public int @Nullable [] checksums(Path file) {
-        if (manifest == null) {
+        int folder = folder(file);
+        if (manifests.isEmpty()) {
             return null;
         }
         String name = file.getFileName().toString();
-        for (ShardManifest.Shard shard : manifest.shards()) {
-            if (shard.file().equals(name)) {
-                return shard.checksums();
-            }
-        }
-        throw new IllegalArgumentException(file + " is not a file of " + directory);
+        return manifests.get(folder).shards().stream()
+                .filter(shard -> shard.file().equals(name))
+                .findFirst().orElseThrow().checksums();
     }
 }

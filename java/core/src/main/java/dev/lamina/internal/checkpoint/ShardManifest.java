@@ -20,19 +20,26 @@ import java.util.zip.CRC32C;
 import org.jspecify.annotations.Nullable;
 
 /**
- * What a shard set consists of: the file {@value #FILE_NAME}, JSON in two lines. The second line holds the CRC32C of
- * the first; that rule is the same in every version of the format.
+ * What a folder of a shard set consists of: the file {@value #FILE_NAME}, JSON in two lines. The second line holds the
+ * CRC32C of the first; that rule is the same in every version of the format.
  *
  * @param tool program and version that wrote the set
  * @param source the checkpoint it was made from
- * @param shards its files
+ * @param stripe which part of a set over several folders this is; null if this folder is all of the set
+ * @param shards the files in the folder
  */
-public record ShardManifest(String tool, Source source, List<Shard> shards) {
+public record ShardManifest(String tool, Source source, @Nullable Stripe stripe, List<Shard> shards) {
     /** Name of the manifest in its folder. */
     public static final String FILE_NAME = "lamina.manifest.json";
 
-    /** Version of the format that this code writes, and the newest that it reads. */
-    public static final int VERSION = 1;
+    /** The newest version of the format that this code reads; the one it writes for a folder of several. */
+    static final int VERSION = 2;
+
+    /** A set in one folder is written so that the first version of Lamina reads it. */
+    private static final int SINGLE_FOLDER_VERSION = 1;
+
+    /** More folders than anybody has drives. */
+    public static final int MAX_STRIPES = 256;
 
     /** Bytes of a shard that one checksum covers. */
     public static final int CHUNK_BYTES = 1 << 20;
@@ -61,7 +68,21 @@ public record ShardManifest(String tool, Source source, List<Shard> shards) {
     public record SourceFile(String name, long bytes, String sample) {}
 
     /**
-     * A file of the set.
+     * A place among the folders of a set: each matrix is the rows of the first folder, then those of the second, ...
+     *
+     * @param index number of the folder, from 0
+     * @param count how many folders there are, at least 2
+     * @param set SHA-256 in hex over source and cut, the same in all folders of the set and no others
+     */
+    public record Stripe(int index, int count, String set) {
+        /** Returns what people call it. */
+        public String name() {
+            return "part " + (index + 1) + " of " + count;
+        }
+    }
+
+    /**
+     * A file of the folder.
      *
      * @param file file name in the folder
      * @param bytes size
@@ -75,9 +96,16 @@ public record ShardManifest(String tool, Source source, List<Shard> shards) {
     public byte[] encode() {
         JsonObject json = new JsonObject();
         json.addProperty("format", "lamina shard set");
-        json.addProperty("version", VERSION);
+        json.addProperty("version", stripe == null ? SINGLE_FOLDER_VERSION : VERSION);
         json.addProperty("tool", tool);
         json.add("source", encode(source));
+        if (stripe != null) {
+            JsonObject place = new JsonObject();
+            place.addProperty("index", stripe.index());
+            place.addProperty("count", stripe.count());
+            place.addProperty("set", stripe.set());
+            json.add("stripe", place);
+        }
         json.addProperty("chunk_bytes", CHUNK_BYTES);
         JsonArray files = new JsonArray();
         for (Shard shard : shards) {
@@ -155,16 +183,30 @@ public record ShardManifest(String tool, Source source, List<Shard> shards) {
                 throw new LaminaException(file + " has format version " + number(json, "version")
                         + ", and this Lamina reads up to " + VERSION + "; use a newer Lamina or split the model again");
             }
-            return new ShardManifest(text(json, "tool"), decodeSource(json.getAsJsonObject("source")), shards(json));
+            return new ShardManifest(text(json, "tool"), decodeSource(json.getAsJsonObject("source")), stripe(json),
+                    shards(json));
         } catch (JsonParseException | IllegalStateException | IllegalArgumentException | ClassCastException
                 | NullPointerException | UnsupportedOperationException | ArithmeticException e) {
             throw damaged(file, e);
         }
     }
 
+    private static @Nullable Stripe stripe(JsonObject json) {
+        if (number(json, "version") == SINGLE_FOLDER_VERSION) {
+            return null;
+        }
+        JsonObject place = json.getAsJsonObject("stripe");
+        long index = number(place, "index");
+        long count = number(place, "count");
+        if (number(json, "version") != VERSION || count < 2 || count > MAX_STRIPES || index >= count) {
+            throw new IllegalArgumentException("stripe " + index + " of " + count);
+        }
+        return new Stripe((int) index, (int) count, text(place, "set"));
+    }
+
     private static List<Shard> shards(JsonObject json) {
-        if (number(json, "version") != VERSION || number(json, "chunk_bytes") != CHUNK_BYTES) {
-            throw new IllegalArgumentException("version or chunk_bytes");
+        if (number(json, "chunk_bytes") != CHUNK_BYTES) {
+            throw new IllegalArgumentException("chunk_bytes");
         }
         List<Shard> shards = new ArrayList<>();
         Set<String> names = new HashSet<>();

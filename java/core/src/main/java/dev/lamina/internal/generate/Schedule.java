@@ -8,6 +8,7 @@ import dev.lamina.internal.model.Program;
 import dev.lamina.internal.stream.Extent;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
@@ -15,7 +16,8 @@ import org.jspecify.annotations.Nullable;
 /**
  * A program cut into panels: what is read, in which order, and what each panel lets the device compute. A matrix
  * becomes one panel or several row ranges; small matrices that lie side by side in their file share a panel. Ops
- * without weights hang on the panel before them.
+ * without weights hang on the panel before them. The panels of a matrix that lies on several drives take turns, so that
+ * a few panels anywhere in the cycle keep all drives busy.
  *
  * @param prologue how many of the ops come before the first panel
  * @param ops all ops of a sweep, in order
@@ -73,9 +75,8 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
             for (var op : stage.ops()) {
                 if (op instanceof Op.Linear linear) {
                     var tensor = checkpoint.tensor(linear.weight());
-                    int file = files.get(tensor.file());
                     boolean logits = linear.out() == program.logits();
-                    cut(linear, tensor, file, panelBytes, logits, ops, panels);
+                    cut(linear, tensor, files, panelBytes, logits, ops, panels);
                 } else {
                     ops.add(new PanelOp(op, null));
                     if (panels.isEmpty()) {
@@ -108,30 +109,61 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
                 .sum();
     }
 
-    private static void cut(Op.Linear linear, Tensor tensor, int file, long panelBytes, boolean logits,
+    private static void cut(Op.Linear linear, Tensor tensor, Map<Path, Integer> files, long panelBytes, boolean logits,
             List<PanelOp> ops, List<Panel> panels) {
         int rows = linear.out().width();
         long rowBytes = tensor.bytes() / rows;
-        long parts = Math.ceilDiv(rows, Math.clamp(panelBytes / rowBytes, 1, rows));
-        int rowsEach = Math.toIntExact(Math.ceilDiv(rows, parts));
+        var ranges = ranges(tensor, rowBytes, panelBytes);
         var previous = panels.isEmpty() ? null : panels.getLast();
-        boolean joins = parts == 1 && !logits && previous != null && previous.logits == null
-                && previous.extent.file() == file
-                && previous.extent.offset() + previous.extent.bytes() == tensor.offset()
+        var first = ranges.getFirst();
+        boolean joins = ranges.size() == 1 && !logits && previous != null && previous.logits == null
+                && previous.extent.file() == files.get(first.file)
+                && previous.extent.offset() + previous.extent.bytes() == first.offset
                 && previous.extent.bytes() + tensor.bytes() <= panelBytes;
         if (joins) {
             ops.add(new PanelOp(linear, new Slice(previous.extent.bytes(), 0, rows, rowBytes, tensor.dtype())));
-            var extent = new Extent(file, previous.extent.offset(), previous.extent.bytes() + tensor.bytes());
+            var extent = new Extent(previous.extent.file(), previous.extent.offset(),
+                    previous.extent.bytes() + tensor.bytes());
             panels.set(panels.size() - 1, new Panel(extent, previous.firstOp, previous.opCount + 1, null));
             return;
         }
-        for (int first = 0; first < rows; first += rowsEach) {
-            int count = Math.min(rowsEach, rows - first);
-            var slice = new Slice(0, first, count, rowBytes, tensor.dtype());
+        for (var range : ranges) {
+            var slice = new Slice(0, range.firstRow, range.rows, rowBytes, tensor.dtype());
             ops.add(new PanelOp(linear, slice));
-            var extent = new Extent(file, tensor.offset() + first * rowBytes, count * rowBytes);
+            var extent = new Extent(files.get(range.file), range.offset, range.rows * rowBytes);
             panels.add(new Panel(extent, ops.size() - 1, 1, logits ? slice : null));
         }
+    }
+
+    /**
+     * Rows of a matrix that become a panel.
+     *
+     * @param file the file that holds them
+     * @param offset first byte in that file
+     * @param firstRow number of the first row in the matrix
+     * @param rows how many there are
+     * @param turn how much of its part of the matrix lies before the middle of these rows: from 0 to 1
+     */
+    private record Range(Path file, long offset, int firstRow, int rows, double turn) {}
+
+    /** Cuts each part of a matrix into equal ranges, and lets the parts take turns in proportion to their sizes. */
+    private static List<Range> ranges(Tensor tensor, long rowBytes, long panelBytes) {
+        var ranges = new ArrayList<Range>();
+        int firstOfPart = 0;
+        for (var part : tensor.parts()) {
+            int rows = Math.toIntExact(part.bytes() / rowBytes);
+            long panels = Math.ceilDiv(rows, Math.clamp(panelBytes / rowBytes, 1, rows));
+            int rowsEach = Math.toIntExact(Math.ceilDiv(rows, panels));
+            for (int first = 0; first < rows; first += rowsEach) {
+                int count = Math.min(rowsEach, rows - first);
+                ranges.add(new Range(part.file(), part.offset() + first * rowBytes, firstOfPart + first, count,
+                        (first + count / 2.0) / rows));
+            }
+            firstOfPart += rows;
+        }
+        // a stable sort: of those whose turn is the same, the first part comes first
+        ranges.sort(Comparator.comparingDouble(Range::turn));
+        return ranges;
     }
 
     /** Where the panels lie, in the order of reading. */

@@ -24,9 +24,6 @@ import dev.lamina.internal.runtime.ComputeRate;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.Queue;
-import dev.lamina.internal.stream.DataFile;
-import dev.lamina.internal.stream.DiskRate;
-import dev.lamina.internal.stream.StreamOptions;
 import dev.lamina.internal.telemetry.Both;
 import dev.lamina.internal.telemetry.Recorder;
 import dev.lamina.internal.telemetry.Telemetry;
@@ -86,12 +83,15 @@ final class StreamedModel implements LanguageModel {
             throw new LaminaException("There is no model folder " + directory
                     + ": give the folder of a Hugging Face model in safetensors format, or of a shard set.");
         }
-        var config = ModelConfig.load(directory);
-        var checkpoint = Checkpoint.open(directory);
+        // each folder of a shard set has what a model needs beside its weights
+        var folders = options.shards().isEmpty() ? List.of(directory) : options.shards();
+        var config = ModelConfig.load(folders.getFirst());
+        checkSameModel(directory, folders.getFirst());
+        var checkpoint = Checkpoint.open(folders);
         var free = FreeMemory.now();
         long memory = options.memory() > 0 ? options.memory() : free.budget();
         var name = options.memory() > 0 ? Budget.Name.of(memory) : Budget.Name.of(free);
-        var defaults = GenerationDefaults.load(directory, config);
+        var defaults = GenerationDefaults.load(folders.getFirst(), config);
         // The Java runtime knows the limits of a container, which the native one does not.
         var device = Device.openCpu(
                 options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors());
@@ -105,11 +105,10 @@ final class StreamedModel implements LanguageModel {
             var events = Telemetry.flightEvents(panels);
             var telemetry = recorder == null ? events : new Both(events, recorder);
             var budget = new Budget(weights, device, queue, memory, name, options.panel(),
-                    StreamOptions.of(weights.reading().method()).withPrefetch(options.prefetch())
-                            .withBytesPerSecond(options.ioLimit()),
+                    weights.streamOptions().withPrefetch(options.prefetch()).withBytesPerSecond(options.ioLimit()),
                     telemetry);
-            return new StreamedModel(options, device, queue, weights, budget, defaults, new TextTools(directory),
-                    telemetry, recorder);
+            return new StreamedModel(options, device, queue, weights, budget, defaults,
+                    new TextTools(folders.getFirst()), telemetry, recorder);
         } catch (IOException | RuntimeException e) {
             try {
                 closeAll(weights, device, queue);
@@ -117,6 +116,19 @@ final class StreamedModel implements LanguageModel {
                 e.addSuppressed(closing);
             }
             throw e instanceof RuntimeException unchecked ? unchecked : failure((IOException) e);
+        }
+    }
+
+    private static void checkSameModel(Path model, Path shards) {
+        var config = model.resolve("config.json");
+        var copy = shards.resolve("config.json");
+        try {
+            if (Files.exists(config) && Files.mismatch(config, copy) >= 0) {
+                throw new LaminaException(shards + " holds shards of another model than " + model
+                        + ": their config.json differ. Name the shards of this model, or split it again.");
+            }
+        } catch (IOException e) {
+            throw FileErrors.explain("cannot compare " + config + " with " + copy, e);
         }
     }
 
@@ -140,11 +152,10 @@ final class StreamedModel implements LanguageModel {
     @Override
     public ModelInfo info() {
         var program = weights.program();
-        var reading = weights.reading();
         return new ModelInfo(weights.checkpoint().directory(), program.architecture(),
                 weights.checkpoint().manifest() != null, program.kv().size(), program.vocabulary(),
                 program.contextLimit(), weights.parameters(), weights.schedule().weightBytes(), weights.kv().bytes(1),
-                reading.summary(), device.info().toString());
+                weights.reading(), device.info().toString());
     }
 
     @Override
@@ -169,10 +180,8 @@ final class StreamedModel implements LanguageModel {
     }
 
     private double diskRate() throws IOException {
-        var paths = weights.files().stream().map(DataFile::path).toList();
         try {
-            return DiskRate.measure(paths, weights.reading().method(), 0, DISK_RATE_BYTES, DISK_RATE_SECONDS, device)
-                    .bytesPerSecond();
+            return weights.measureDisk(DISK_RATE_BYTES, DISK_RATE_SECONDS, device);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new InterruptedIOException("interrupted while the rate of the disk was measured");

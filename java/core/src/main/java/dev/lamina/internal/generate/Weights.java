@@ -5,17 +5,21 @@ import dev.lamina.ModelOptions;
 import dev.lamina.Rates;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DType;
+import dev.lamina.internal.checkpoint.Tensor;
 import dev.lamina.internal.model.Architectures;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
 import dev.lamina.internal.model.Stage;
 import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.runtime.KvLayout;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
+import dev.lamina.internal.stream.DiskRate;
 import dev.lamina.internal.stream.DriveProbe;
 import dev.lamina.internal.stream.RowTable;
+import dev.lamina.internal.stream.StreamOptions;
 import dev.lamina.internal.telemetry.PanelMap;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -24,13 +28,16 @@ import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
+import java.util.stream.Collectors;
 
 /**
  * The weights of an opened model: its program, its open files, the panels that it was cut into, and the vectors, which
  * are in memory.
  *
  * @param files opened files, by number
- * @param reading how they are read
+ * @param readings how they are read, by folder of the checkpoint
  * @param numbers the number of each file
  * @param kv what its KV caches hold
  */
@@ -38,7 +45,7 @@ record Weights(
         Checkpoint checkpoint,
         Program program,
         List<DataFile> files,
-        DriveProbe.Choice reading,
+        List<DriveProbe.Choice> readings,
         Map<Path, Integer> numbers,
         Schedule schedule,
         ActivationPlan plan,
@@ -62,14 +69,18 @@ record Weights(
         var program = Architectures.program(config, checkpoint);
         var opened = new LinkedHashMap<Path, DataFile>();
         try {
-            var reading = reading(checkpoint, io, device, memory);
+            var readings = readings(checkpoint, io, device, memory);
             var numbers = new LinkedHashMap<Path, Integer>();
             for (var stage : program.stages()) {
                 for (var name : stage.tensors()) {
-                    var path = checkpoint.tensor(name).file();
-                    if (!opened.containsKey(path)) {
-                        numbers.put(path, numbers.size());
-                        opened.put(path, DataFile.open(path, reading.method().mode(), 0, checkpoint.checksums(path)));
+                    for (var part : checkpoint.tensor(name).parts()) {
+                        var path = part.file();
+                        if (!opened.containsKey(path)) {
+                            numbers.put(path, numbers.size());
+                            int folder = checkpoint.folder(path);
+                            opened.put(path, DataFile.open(path, readings.get(folder).method().mode(), folder,
+                                    checkpoint.checksums(path)));
+                        }
                     }
                 }
             }
@@ -78,12 +89,11 @@ record Weights(
                     : Schedule.defaultPanel(memory, Schedule.weightBytes(program, checkpoint));
             var schedule = Schedule.of(program, checkpoint, numbers, panel);
             var embedding = checkpoint.tensor(program.embedding());
-            var table = RowTable.of(numbers.get(embedding.file()), embedding.offset(),
-                    embedding.bytes() / program.tokens(), program.tokens());
+            var table = table(embedding, program.tokens(), numbers);
             var plan = ActivationPlan.of(program, schedule.logitsColumns());
             var files = List.copyOf(opened.values());
             var vectors = Vectors.load(device, queue, program, checkpoint, files, numbers);
-            return new Weights(checkpoint, program, files, reading, Map.copyOf(numbers), schedule, plan, vectors, table,
+            return new Weights(checkpoint, program, files, readings, Map.copyOf(numbers), schedule, plan, vectors, table,
                     embedding.dtype(), kvLayout(program, halfKv));
         } catch (IOException | RuntimeException e) {
             closeAll(opened);
@@ -91,12 +101,28 @@ record Weights(
         }
     }
 
-    private static DriveProbe.Choice reading(Checkpoint checkpoint, ModelOptions.Io io, Device device, long memory)
-            throws IOException {
+    private static RowTable table(Tensor embedding, int tokens, Map<Path, Integer> numbers) {
+        long rowBytes = embedding.bytes() / tokens;
+        var parts = new ArrayList<RowTable.Part>();
+        long firstRow = 0;
+        for (var part : embedding.parts()) {
+            long rows = part.bytes() / rowBytes;
+            parts.add(new RowTable.Part(numbers.get(part.file()), part.offset(), firstRow, rows));
+            firstRow += rows;
+        }
+        return new RowTable(rowBytes, parts);
+    }
+
+    private static List<DriveProbe.Choice> readings(Checkpoint checkpoint, ModelOptions.Io io, Device device,
+            long memory) throws IOException {
         var answers = Device.cacheFolder().resolve(DriveProbe.FILE_NAME);
         var probe = new DriveProbe(device, memory / PROBE_IN_MEMORY, answers);
         try {
-            return probe.choose(checkpoint.files(), io, false);
+            var readings = new ArrayList<DriveProbe.Choice>();
+            for (int folder = 0; folder < checkpoint.folders().size(); folder++) {
+                readings.add(probe.choose(checkpoint.files(folder), io, false));
+            }
+            return List.copyOf(readings);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new LaminaException("Interrupted while the drive of " + checkpoint.directory() + " was measured.", e);
@@ -117,17 +143,63 @@ record Weights(
         }
     }
 
-    /** What is known of the rates of the drive and the processor. */
+    /** What is known of the rates of the drives and the processor. */
     Rates rates() {
         var assumed = Rates.assumed();
-        var origin = switch (reading.origin()) {
-            case MEASURED -> Rates.Origin.MEASURED;
-            case REMEMBERED -> Rates.Origin.REMEMBERED;
-            case ASSUMED -> Rates.Origin.ASSUMED;
-        };
-        return reading.bytesPerSecond() > 0
-                ? new Rates(reading.bytesPerSecond(), origin, assumed.computeBytesPerSecond(), assumed.compute())
-                : assumed;
+        if (readings.stream().anyMatch(reading -> reading.bytesPerSecond() == 0)) {
+            return assumed;
+        }
+        boolean measured = readings.stream().allMatch(reading -> reading.origin() == DriveProbe.Origin.MEASURED);
+        var each = readings.stream().mapToDouble(DriveProbe.Choice::bytesPerSecond).toArray();
+        return new Rates(together(each), measured ? Rates.Origin.MEASURED : Rates.Origin.REMEMBERED,
+                assumed.computeBytesPerSecond(), assumed.compute());
+    }
+
+    /** The rate of all drives: reading ends when the slowest has read its part. */
+    private double together(double[] bytesPerSecond) {
+        var bytes = new long[bytesPerSecond.length];
+        for (var extent : schedule.cycle()) {
+            bytes[files.get(extent.file()).drive()] += extent.bytes();
+        }
+        double seconds = 0;
+        for (int drive = 0; drive < bytes.length; drive++) {
+            seconds = Math.max(seconds, bytes[drive] / bytesPerSecond[drive]);
+        }
+        return schedule.weightBytes() / seconds;
+    }
+
+    /**
+     * Measures the rate of all drives, at the same time: they may share a bus, or be one drive.
+     *
+     * @param maxBytes most bytes to read from each
+     * @param maxSeconds most seconds to read
+     * @return bytes per second
+     */
+    double measureDisk(long maxBytes, double maxSeconds, HostMemory memory) throws IOException, InterruptedException {
+        var measuring = new ArrayList<FutureTask<DiskRate>>();
+        for (int folder = 0; folder < readings.size(); folder++) {
+            var paths = checkpoint.files(folder);
+            var method = readings.get(folder).method();
+            var task = new FutureTask<>(() -> DiskRate.measure(paths, method, 0, maxBytes, maxSeconds, memory));
+            measuring.add(task);
+            Thread.ofPlatform().daemon().name("lamina-disk-rate").start(task);
+        }
+        var each = new double[measuring.size()];
+        InterruptedException interrupted = null;
+        for (int folder = 0; folder < each.length;) {
+            try {
+                each[folder] = measuring.get(folder).get().bytesPerSecond();
+                folder++;
+            } catch (InterruptedException e) { // they use memory of the caller's, and end by themselves
+                interrupted = e;
+            } catch (ExecutionException e) {
+                throw new IOException(e.getCause().getMessage(), e.getCause());
+            }
+        }
+        if (interrupted != null) {
+            throw interrupted;
+        }
+        return together(each);
     }
 
     /** What each panel belongs to: the stage of the first op that it feeds, and its file. */
@@ -145,7 +217,24 @@ record Weights(
                 panels.stream().mapToInt(panel -> stageOf.get(schedule.ops().get(panel.firstOp()).op())).toArray(),
                 files.stream().map(file -> file.path().toString()).toList(),
                 panels.stream().mapToInt(panel -> panel.extent().file()).toArray(),
-                numbers.get(checkpoint.tensor(program.embedding()).file()));
+                table.parts().getFirst().file());
+    }
+
+    /** How to read: as many and as large requests to each drive as the one takes that takes the most. */
+    StreamOptions streamOptions() {
+        var options = StreamOptions.of(readings.getFirst().method());
+        for (var reading : readings) {
+            var method = reading.method();
+            options = new StreamOptions(options.prefetch(), Math.max(options.readers(), method.readers()),
+                    Math.max(options.depth(), method.depth()), Math.max(options.requestBytes(), method.requestBytes()),
+                    options.rowCacheBytes(), options.bytesPerSecond());
+        }
+        return options;
+    }
+
+    /** How the files are read, for people. */
+    String reading() {
+        return readings.stream().map(DriveProbe.Choice::summary).distinct().collect(Collectors.joining("; "));
     }
 
     /** Numbers in all tensors that the program uses. */

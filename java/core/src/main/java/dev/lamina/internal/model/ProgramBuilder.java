@@ -159,13 +159,14 @@ public final class ProgramBuilder {
         for (long size : shape) {
             expected.add(size);
         }
+        var file = tensor.parts().getFirst().file();
         if (!tensor.shape().equals(expected)) {
-            throw new LaminaException(tensor.file() + ": the tensor " + name + " has shape " + tensor.shape()
+            throw new LaminaException(file + ": the tensor " + name + " has shape " + tensor.shape()
                     + ", but config.json asks for " + expected + ": they belong to different models.");
         }
         switch (tensor.dtype()) {
             case F32, F16, BF16 -> { }
-            default -> throw new LaminaException(tensor.file() + ": the tensor " + name + " is of type "
+            default -> throw new LaminaException(file + ": the tensor " + name + " is of type "
                     + tensor.dtype() + ", which is not supported; F32, F16 and BF16 are.");
         }
         if (used.add(name)) {

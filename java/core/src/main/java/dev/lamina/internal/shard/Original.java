@@ -107,7 +107,7 @@ final class Original {
      *
      * @param recorded what was noted of the source
      * @param tensors its tensors
-     * @param out folder of the shard set
+     * @param out a folder of the shard set
      * @throws LaminaException if it is another one
      */
     void checkSame(ShardManifest.Source recorded, Collection<Tensor> tensors, Path out) throws IOException {
@@ -193,6 +193,13 @@ final class Original {
         } else {
             Files.delete(file);
         }
+    }
+
+    /** Returns the SHA-256 of a text in hex. */
+    static String hash(String text) {
+        MessageDigest digest = sha256();
+        update(digest, text);
+        return hex(digest);
     }
 
     private static MessageDigest sha256() {

@@ -15,6 +15,8 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.NoSuchElementException;
+import java.util.Objects;
 import java.util.zip.CRC32C;
 import org.jspecify.annotations.Nullable;
 
@@ -32,6 +34,7 @@ final class SplitJournal implements AutoCloseable {
     private final FileChannel channel;
     private final Map<SplitPlan.Piece, int[]> finished = new HashMap<>();
     private @Nullable SplitPlan plan;
+    private int folder;
     private long end;
 
     private SplitJournal(Path file, FileChannel channel) {
@@ -102,12 +105,14 @@ final class SplitJournal implements AutoCloseable {
         try {
             if (plan == null) {
                 plan = SplitPlan.decode(json, model);
+                folder = Objects.checkIndex(SplitPlan.decodeFolder(json), plan.folders());
                 return;
             }
             finished.put(new SplitPlan.Piece(json.get("shard").getAsInt(), json.get("file").getAsInt()),
                     ShardManifest.decodeChecksums(json.get("crc32c").getAsString()));
         } catch (IllegalStateException | IllegalArgumentException | ClassCastException | NullPointerException
-                | IndexOutOfBoundsException | UnsupportedOperationException | ArithmeticException e) {
+                | IndexOutOfBoundsException | UnsupportedOperationException | ArithmeticException
+                | NoSuchElementException e) {
             throw damaged(e);
         }
     }
@@ -142,11 +147,12 @@ final class SplitJournal implements AutoCloseable {
         end += line.length;
     }
 
-    /** Stores the plan of a new split. */
-    void begin(SplitPlan newPlan) throws IOException {
-        append(line(newPlan.encode()));
+    /** Stores the plan of a new split, of which this folder gets the shards of a number. */
+    void begin(SplitPlan newPlan, int newFolder) throws IOException {
+        append(line(newPlan.encode(newFolder)));
         DurableFiles.syncDirectory(file.toAbsolutePath().getParent());
         plan = newPlan;
+        folder = newFolder;
     }
 
     /** Notes that a piece is on disk, with the checksums of its tensors. */
@@ -162,6 +168,16 @@ final class SplitJournal implements AutoCloseable {
     /** Returns the plan, or null if none was stored. */
     @Nullable SplitPlan plan() {
         return plan;
+    }
+
+    /** Returns the number of this folder in the plan; 0 if none was stored. */
+    int folder() {
+        return folder;
+    }
+
+    /** Returns the file. */
+    Path file() {
+        return file;
     }
 
     /** Returns the checksums of the finished pieces: of each tensor, cut at multiples of the manifest's chunk size. */

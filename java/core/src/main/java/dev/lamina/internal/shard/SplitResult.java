@@ -6,11 +6,11 @@ import java.util.List;
 /**
  * What a split did.
  *
- * @param directory the shard set
  * @param alreadyComplete the set of the same model was there already; nothing was copied
  * @param copiedBytes bytes of tensors copied in this run
+ * @param rates bytes per second of each folder, if they were measured in this run; else empty
  * @param freed files of the original that were deleted in this run
  * @param kept files of the original that were to be deleted and were not, each with the reason
  */
 public record SplitResult(
-        Path directory, boolean alreadyComplete, long copiedBytes, List<Path> freed, List<String> kept) {}
+        boolean alreadyComplete, long copiedBytes, List<Long> rates, List<Path> freed, List<String> kept) {}

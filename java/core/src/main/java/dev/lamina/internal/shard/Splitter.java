@@ -11,6 +11,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.file.DirectoryNotEmptyException;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
@@ -21,12 +22,16 @@ import java.util.Arrays;
 import java.util.Comparator;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.Iterator;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.function.Function;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import java.util.zip.CRC32C;
@@ -34,14 +39,15 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * Makes a shard set from a checkpoint: one safetensors file a stage, tensors in the order of their use, each at a
- * multiple of 4096 bytes.
+ * multiple of 4096 bytes. A set over several folders, on as many drives, has rows of each matrix in each of them, in
+ * proportion to the rates of the drives.
  *
  * <p>The unit of work is a {@link SplitPlan.Piece}: the tensors that go from one file of the original to one shard.
- * It is copied into a shard under a temporary name, synced, and then noted in the journal ({@code
+ * It is copied into a shard under a temporary name, synced, and then noted in the journal of its folder ({@code
  * lamina.manifest.json.partial}), which also holds the plan. So a split that was killed goes on where it was. If the
  * original is to be deleted, pieces are taken file by file of the original and read back from the disk before they
- * are noted, and a file is deleted as soon as all its pieces are: there is never more than the model and one of its
- * files. The manifest is written last.
+ * are noted, and a file is deleted as soon as all its pieces are, in all folders: there is never more than the model
+ * and one of its files. The manifests are written last, and the journals stay until all of them are there.
  */
 public final class Splitter {
     private static final int BUFFER_BYTES = 8 << 20;
@@ -49,12 +55,19 @@ public final class Splitter {
     /** What the file system itself may take for the new files. */
     private static final long SPACE_MARGIN = 1L << 20;
 
+    private static final String NEW = ".new";
+
     private static final Set<String> COPIED_EXTENSIONS = Set.of("json", "jinja", "model", "tiktoken", "txt", "md");
     private static final List<String> COPIED_PREFIXES = List.of("LICENSE", "LICENCE", "NOTICE", "README", "USE_POLICY");
 
     /** What tests replace: the free space, and a word before each change of the disk. */
     interface Disk {
         long usableBytes(Path existingFolder) throws IOException;
+
+        /** Returns what folders have in common that share their free space. */
+        default Object drive(Path existingFolder) throws IOException {
+            return Files.getFileStore(existingFolder);
+        }
 
         void beforeChange(Path file) throws IOException;
     }
@@ -70,7 +83,8 @@ public final class Splitter {
     };
 
     private final Path model;
-    private final Path out;
+    /** The folders of the set, in the order in which they were named until the plan tells the number of each. */
+    private List<Path> outs;
     private final SplitOptions options;
     private final SplitListener listener;
     private final Disk disk;
@@ -79,10 +93,13 @@ public final class Splitter {
     private final List<Path> freed = new ArrayList<>();
     private final List<String> kept = new ArrayList<>();
     private final List<Path> createdFolders = new ArrayList<>();
+    private List<Long> measured = List.of();
+    /** What was changed last, to say which of several drives is at fault. */
+    private @Nullable Path changing;
 
-    private Splitter(Path model, Path out, SplitOptions options, SplitListener listener, Disk disk) {
+    private Splitter(Path model, List<Path> outs, SplitOptions options, SplitListener listener, Disk disk) {
         this.model = model;
-        this.out = out;
+        this.outs = outs;
         this.options = options;
         this.listener = listener;
         this.disk = disk;
@@ -93,85 +110,162 @@ public final class Splitter {
      * Splits a checkpoint, or goes on with a split that was interrupted, or finds that it was done already.
      *
      * @param model folder of the checkpoint
-     * @param out folder of the shard set: absent, empty, or a set of the same model, finished or not
+     * @param outs folders of the shard set, on a drive each: each absent, empty, or of a set of the same model,
+     *     finished or not
      * @param stages gives the stages of the model's program in the order in which they run; not called if the split was
      *     begun before
      * @param options how to split
      * @param listener hears of the progress
      * @throws LaminaException if it is not possible; what has been finished stays and the same call goes on with it
      */
-    public static SplitResult split(Path model, Path out, Function<Checkpoint, List<StageTensors>> stages,
+    public static SplitResult split(Path model, List<Path> outs, Function<Checkpoint, List<StageTensors>> stages,
             SplitOptions options, SplitListener listener) {
-        return split(model, out, stages, options, listener, REAL_DISK);
+        return split(model, outs, stages, options, listener, REAL_DISK);
     }
 
-    static SplitResult split(Path model, Path out, Function<Checkpoint, List<StageTensors>> stages,
+    static SplitResult split(Path model, List<Path> outs, Function<Checkpoint, List<StageTensors>> stages,
             SplitOptions options, SplitListener listener, Disk disk) {
+        Splitter splitter = new Splitter(model.toAbsolutePath(), outs.stream().map(Path::toAbsolutePath).toList(),
+                options, listener, disk);
         try {
-            return new Splitter(model.toAbsolutePath(), out.toAbsolutePath(), options, listener, disk)
-                    .run(stages);
+            return splitter.run(stages);
         } catch (IOException e) {
-            throw FileErrors.explain("cannot split " + model + " into " + out, e);
+            throw splitter.explain(e);
         } catch (UncheckedIOException e) {
-            throw FileErrors.explain("cannot split " + model + " into " + out, e.getCause());
+            throw splitter.explain(e.getCause());
         }
+    }
+
+    private void beforeChange(Path file) throws IOException {
+        changing = file;
+        disk.beforeChange(file);
+    }
+
+    private LaminaException explain(IOException problem) {
+        String where = changing == null || outs.size() == 1 ? "" : " (at " + changing + ")";
+        return FileErrors.explain("cannot split " + model + " into " + names(outs) + where, problem);
+    }
+
+    private static String names(List<Path> folders) {
+        return folders.stream().map(Path::toString).collect(Collectors.joining(", "));
     }
 
     private SplitResult run(Function<Checkpoint, List<StageTensors>> stages) throws IOException {
         checkFolders();
-        if (Files.exists(manifestFile())) {
+        if (isFinished()) {
             return complete();
         }
-        SplitPlan fresh = null;
-        if (!Files.exists(journalFile())) {
-            checkUnused();
-            fresh = plan(stages);
+        boolean begun = outs.stream().anyMatch(out -> Files.exists(journalFile(out)));
+        for (Path out : outs) {
+            checkUnused(out);
         }
+        SplitPlan fresh = begun ? null : plan(stages);
         createFolders();
-        try (SplitJournal journal = SplitJournal.open(journalFile(), model)) {
-            if (!Files.exists(manifestFile())) {
-                return run(journal, fresh, stages);
+        List<SplitJournal> journals = new ArrayList<>();
+        try {
+            for (Path out : outs) {
+                journals.add(SplitJournal.open(journalFile(out), model));
+            }
+            if (!isFinished()) {
+                return run(journals, fresh, stages);
+            }
+        } catch (IOException | RuntimeException e) {
+            removeEmpty(journals, e);
+            throw e;
+        } finally {
+            for (SplitJournal journal : journals) {
+                journal.close();
             }
         }
         // another split finished between our look and our lock
         return complete();
     }
 
-    private SplitResult run(SplitJournal journal, @Nullable SplitPlan fresh,
+    private SplitResult run(List<SplitJournal> opened, @Nullable SplitPlan fresh,
             Function<Checkpoint, List<StageTensors>> stages) throws IOException {
-        SplitPlan begun = journal.plan();
+        SplitPlan begun = begunPlan(opened);
+        List<SplitJournal> journals = begun == null ? opened : inOrder(opened);
+        outs = journals.stream().map(journal -> journal.file().getParent()).toList();
         Work work;
         if (fresh != null && begun == null) {
-            work = new Work(fresh, journal);
+            work = new Work(fresh, journals);
         } else {
             // an earlier run was interrupted, if only before it could store its plan
             if (begun != null) {
-                original.checkSame(begun.source(), begun.tensors(), out);
+                original.checkSame(begun.source(), begun.tensors(), outs.getFirst());
             }
-            work = new Work(begun == null ? plan(stages) : begun, journal);
+            work = new Work(begun == null ? plan(stages) : begun, journals);
             work.takeUp();
             checkSpace(work.plan, work.done.keySet());
         }
         try {
-            if (begun == null) {
-                disk.beforeChange(journalFile());
-                journal.begin(work.plan);
+            for (int folder = 0; folder < outs.size(); folder++) {
+                if (journals.get(folder).plan() == null) {
+                    beforeChange(journalFile(outs.get(folder)));
+                    journals.get(folder).begin(work.plan, folder);
+                }
             }
             long copied = work.copy();
             finish(work);
-            return new SplitResult(out, false, copied, List.copyOf(freed), List.copyOf(kept));
+            return new SplitResult(false, copied, measured, List.copyOf(freed), List.copyOf(kept));
         } catch (IOException | RuntimeException e) {
             cleanUp(work, e);
             throw e;
         }
     }
 
-    private Path manifestFile() {
+    /** Returns the plan of a split that was begun in some of the folders; null if none was stored. */
+    private @Nullable SplitPlan begunPlan(List<SplitJournal> journals) {
+        SplitJournal first = null;
+        Map<Integer, Path> folders = new HashMap<>();
+        for (SplitJournal journal : journals) {
+            SplitPlan plan = journal.plan();
+            if (plan == null) {
+                continue;
+            }
+            Path out = journal.file().getParent();
+            if (plan.folders() != outs.size()) {
+                throw new LaminaException(out + " holds an unfinished split into " + plan.folders() + " folder"
+                        + (plan.folders() == 1 ? "" : "s") + ", and " + outs.size()
+                        + (outs.size() == 1 ? " is" : " are") + " named; name the same as then");
+            }
+            if (first != null && !Objects.equals(plan.stripe(0), first.plan().stripe(0))) {
+                throw new LaminaException(first.file().getParent() + " and " + out
+                        + " hold parts of different splits; name the folders of one split");
+            }
+            Path other = folders.put(journal.folder(), out);
+            if (other != null) {
+                throw new LaminaException(other + " and " + out + " hold the same part of a split; "
+                        + "name each part once");
+            }
+            first = first == null ? journal : first;
+        }
+        return first == null ? null : first.plan();
+    }
+
+    /** Returns journals by the number of their folder; those without a plan take the numbers that are left. */
+    private static List<SplitJournal> inOrder(List<SplitJournal> journals) {
+        SplitJournal[] order = new SplitJournal[journals.size()];
+        journals.stream().filter(journal -> journal.plan() != null).forEach(known -> order[known.folder()] = known);
+        Iterator<SplitJournal> others = journals.stream().filter(journal -> journal.plan() == null).iterator();
+        for (int folder = 0; folder < order.length; folder++) {
+            if (order[folder] == null) {
+                order[folder] = others.next();
+            }
+        }
+        return List.of(order);
+    }
+
+    private static Path manifestFile(Path out) {
         return out.resolve(ShardManifest.FILE_NAME);
     }
 
-    private Path journalFile() {
-        return DurableFiles.partial(manifestFile());
+    private static Path journalFile(Path out) {
+        return DurableFiles.partial(manifestFile(out));
+    }
+
+    private boolean isFinished() {
+        return outs.stream().allMatch(out -> Files.exists(manifestFile(out)));
     }
 
     // ---- before anything is written
@@ -181,19 +275,42 @@ public final class Splitter {
             throw new LaminaException(model + (Files.exists(model) ? " is not a folder" : " does not exist")
                     + "; give the folder of the model");
         }
-        if (Files.exists(out) && !Files.isDirectory(out)) {
-            throw new LaminaException(out + " is a file; choose a folder for the shards");
+        if (outs.isEmpty() || outs.size() > ShardManifest.MAX_STRIPES) {
+            throw new LaminaException("a shard set goes to between 1 and " + ShardManifest.MAX_STRIPES
+                    + " folders, not " + outs.size() + "; name some");
         }
-        Path existing = existingAncestor();
-        Path realOut = existing.toRealPath().resolve(existing.relativize(out)).normalize();
         Path realModel = model.toRealPath();
-        if (realOut.startsWith(realModel) || realModel.startsWith(realOut)) {
-            throw new LaminaException("the shards cannot go to " + out + ", because that is in the model's folder or "
-                    + "around it; choose another folder");
+        List<Path> real = new ArrayList<>();
+        for (Path out : outs) {
+            if (Files.exists(out) && !Files.isDirectory(out)) {
+                throw new LaminaException(out + " is a file; choose a folder for the shards");
+            }
+            Path existing = existingAncestor(out);
+            Path realOut = existing.toRealPath().resolve(existing.relativize(out)).normalize();
+            if (overlap(realOut, realModel)) {
+                throw new LaminaException("the shards cannot go to " + out + ", because that is in the model's folder "
+                        + "or around it; choose another folder");
+            }
+            for (int i = 0; i < real.size(); i++) {
+                if (overlap(realOut, real.get(i))) {
+                    throw new LaminaException(outs.get(i) + " and " + out + (realOut.equals(real.get(i))
+                            ? " are the same folder" : " lie in each other") + "; name a folder on each drive");
+                }
+            }
+            real.add(realOut);
+        }
+        if (!options.rates().isEmpty()
+                && (options.rates().size() != outs.size() || options.rates().stream().anyMatch(rate -> rate <= 0))) {
+            throw new LaminaException(options.rates().size() + " rates are given for " + outs.size()
+                    + " folders; give one above 0 for each folder, or none");
         }
     }
 
-    private Path existingAncestor() {
+    private static boolean overlap(Path a, Path b) {
+        return a.startsWith(b) || b.startsWith(a);
+    }
+
+    private static Path existingAncestor(Path out) {
         Path folder = out;
         while (!Files.exists(folder)) {
             folder = folder.getParent();
@@ -201,9 +318,14 @@ public final class Splitter {
         return folder;
     }
 
-    private void checkUnused() throws IOException {
-        if (!Files.exists(out)) {
+    /** Refuses a folder that holds neither an unfinished split nor nothing at all. */
+    private void checkUnused(Path out) throws IOException {
+        if (!Files.exists(out) || Files.exists(journalFile(out))) {
             return;
+        }
+        if (Files.exists(manifestFile(out))) {
+            throw new LaminaException(out + " holds a finished shard set or part of one, and not all of "
+                    + names(outs) + " do; name the folders of one split, or choose other folders");
         }
         try (Stream<Path> entries = Files.list(out)) {
             if (entries.findAny().isPresent()) {
@@ -220,10 +342,32 @@ public final class Splitter {
         if (checkpoint.tensors().isEmpty()) {
             throw new LaminaException(model + " holds no tensors; download the model again");
         }
-        SplitPlan plan = SplitPlan.of(checkpoint, original.describe(checkpoint), stages.apply(checkpoint));
+        SplitPlan plan =
+                SplitPlan.of(checkpoint, original.describe(checkpoint), stages.apply(checkpoint), rates());
+        if (plan.shards().stream().mapToInt(SplitPlan.Shard::folder).distinct().count() < outs.size()) {
+            throw new LaminaException(model + " is too small to be shared out over " + outs.size()
+                    + " folders; name fewer");
+        }
         checkDeletable(plan);
         checkSpace(plan, Set.of());
         return plan;
+    }
+
+    private List<Long> rates() throws IOException {
+        if (outs.size() == 1) {
+            return List.of(1L);
+        }
+        if (!options.rates().isEmpty()) {
+            return options.rates();
+        }
+        List<Long> rates = new ArrayList<>();
+        for (Path out : outs) {
+            Path folder = existingAncestor(out);
+            beforeChange(folder);
+            rates.add(DriveRate.measure(folder, disk.usableBytes(folder)));
+        }
+        measured = List.copyOf(rates);
+        return measured;
     }
 
     private void checkDeletable(SplitPlan plan) throws IOException {
@@ -238,16 +382,23 @@ public final class Splitter {
     }
 
     private void checkSpace(SplitPlan plan, Set<SplitPlan.Piece> done) throws IOException {
-        Path folder = existingAncestor();
-        long needed = spaceNeeded(plan, done, options.deleteOriginal(), folder);
-        long usable = disk.usableBytes(folder);
-        if (needed > usable) {
-            long withDeletion = spaceNeeded(plan, done, true, folder);
-            String advice = !options.deleteOriginal() && withDeletion <= usable
-                    ? ", or delete the original on the way (--delete-original), which needs " + gib(withDeletion)
-                    : "";
-            throw new LaminaException("the shards need " + gib(needed) + " of free space in " + folder + ", which has "
-                    + gib(usable) + "; free " + gib(needed - usable) + advice);
+        Map<Object, Set<Integer>> foldersOfDrive = new LinkedHashMap<>();
+        for (int folder = 0; folder < outs.size(); folder++) {
+            foldersOfDrive.computeIfAbsent(disk.drive(existingAncestor(outs.get(folder))), drive -> new TreeSet<>())
+                    .add(folder);
+        }
+        for (Set<Integer> folders : foldersOfDrive.values()) {
+            Path shown = existingAncestor(outs.get(folders.iterator().next()));
+            long needed = spaceNeeded(plan, done, options.deleteOriginal(), folders, shown);
+            long usable = disk.usableBytes(shown);
+            if (needed > usable) {
+                long withDeletion = spaceNeeded(plan, done, true, folders, shown);
+                String advice = !options.deleteOriginal() && withDeletion <= usable
+                        ? ", or delete the original on the way (--delete-original), which needs " + gib(withDeletion)
+                        : "";
+                throw new LaminaException("the shards need " + gib(needed) + " of free space in " + shown
+                        + ", which has " + gib(usable) + "; free " + gib(needed - usable) + advice);
+            }
         }
     }
 
@@ -257,23 +408,28 @@ public final class Splitter {
                 : String.format(Locale.ROOT, "%.2f GiB", Math.ceil(bytes * 100 / (double) (1 << 30)) / 100);
     }
 
-    /** Returns the most that the split will take beyond what is taken now. */
-    private long spaceNeeded(SplitPlan plan, Set<SplitPlan.Piece> done, boolean delete, Path folder)
-            throws IOException {
+    /** Returns the most that the split will take on a drive, with some of the folders, beyond what is taken now. */
+    private long spaceNeeded(SplitPlan plan, Set<SplitPlan.Piece> done, boolean delete, Set<Integer> folders,
+            Path folder) throws IOException {
         long[] bytesOfFile = new long[plan.source().files().size()];
         long chunks = 0;
-        long taken = SPACE_MARGIN + SplitJournal.line(plan.encode()).length;
+        long inEach = SPACE_MARGIN + SplitJournal.line(plan.encode(0)).length;
+        for (Path file : filesToCopy()) {
+            inEach += Files.size(file);
+        }
+        long taken = inEach * folders.size();
         for (SplitPlan.Shard shard : plan.shards()) {
+            if (!folders.contains(shard.folder())) {
+                continue;
+            }
             taken += shard.layout().fileBytes() - shard.tensors().stream().mapToLong(Tensor::bytes).sum();
             chunks += ShardManifest.chunks(shard.layout().fileBytes());
         }
         // the checksums, in hex, in the journal and in the manifest
         taken += 2 * 8 * chunks;
-        for (Path file : filesToCopy()) {
-            taken += Files.size(file);
-        }
         for (var piece : plan.pieces().entrySet()) {
-            if (!done.contains(piece.getKey())) {
+            boolean here = folders.contains(plan.shards().get(piece.getKey().shard()).folder());
+            if (here && !done.contains(piece.getKey())) {
                 bytesOfFile[piece.getKey().file()] += piece.getValue();
             }
         }
@@ -290,11 +446,13 @@ public final class Splitter {
     }
 
     private void createFolders() throws IOException {
-        for (Path folder = out; !Files.exists(folder); folder = folder.getParent()) {
-            createdFolders.add(folder);
+        for (Path out : outs) {
+            for (Path folder = out; !Files.exists(folder); folder = folder.getParent()) {
+                createdFolders.add(folder);
+            }
+            beforeChange(out);
+            Files.createDirectories(out);
         }
-        disk.beforeChange(out);
-        Files.createDirectories(out);
         for (Path folder : createdFolders) { // their names must be on disk before any original is deleted
             DurableFiles.syncDirectory(folder.getParent());
         }
@@ -305,19 +463,25 @@ public final class Splitter {
     /** The pieces of a plan, and how far they are. */
     private final class Work {
         final SplitPlan plan;
-        final SplitJournal journal;
+        final List<SplitJournal> journals;
         final Map<SplitPlan.Piece, Long> pieces;
         /** The checksums of the pieces that are safe on disk. */
         final Map<SplitPlan.Piece, int[]> done = new HashMap<>();
 
-        Work(SplitPlan plan, SplitJournal journal) {
+        Work(SplitPlan plan, List<SplitJournal> journals) {
             this.plan = plan;
-            this.journal = journal;
+            this.journals = journals;
             this.pieces = plan.pieces();
         }
 
         Path target(int shard) {
-            return out.resolve(plan.shards().get(shard).file());
+            SplitPlan.Shard planned = plan.shards().get(shard);
+            return outs.get(planned.folder()).resolve(planned.file());
+        }
+
+        /** Returns the journal that a piece is noted in. */
+        SplitJournal journal(SplitPlan.Piece piece) {
+            return journals.get(plan.shards().get(piece.shard()).folder());
         }
 
         Path sourceFile(int file) {
@@ -337,10 +501,12 @@ public final class Splitter {
             for (int file = 0; file < plan.source().files().size(); file++) {
                 checkUnchanged(file);
             }
-            long total = journal.finished().keySet().stream().mapToLong(piece -> pieces.getOrDefault(piece, 0L)).sum();
+            long total = pieces.entrySet().stream()
+                    .filter(piece -> journal(piece.getKey()).finished().containsKey(piece.getKey()))
+                    .mapToLong(Map.Entry::getValue).sum();
             Progress progress = new Progress(SplitListener.Phase.VERIFY, total);
             for (SplitPlan.Piece piece : pieces.keySet()) {
-                int[] checksums = journal.finished().get(piece);
+                int[] checksums = journal(piece).finished().get(piece);
                 if (checksums != null && isSound(piece, checksums, progress)) {
                     done.put(piece, checksums);
                 } else if (!Files.exists(sourceFile(piece.file()))) {
@@ -353,7 +519,7 @@ public final class Splitter {
                 Path target = target(shard);
                 Path temporary = DurableFiles.partial(target);
                 if (Files.exists(target) && !(isDone(shard) && hasSoundFrame(shard))) {
-                    disk.beforeChange(target);
+                    beforeChange(target);
                     Files.move(target, temporary, StandardCopyOption.ATOMIC_MOVE);
                 }
                 if (Files.exists(temporary)) {
@@ -372,7 +538,7 @@ public final class Splitter {
                     end = planned.layout().offset(i) + tensor.bytes();
                 }
             }
-            disk.beforeChange(temporary);
+            beforeChange(temporary);
             try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE)) {
                 channel.truncate(end);
             }
@@ -383,7 +549,7 @@ public final class Splitter {
             List<Tensor> planned = plan.tensors().stream().filter(tensor -> plan.fileOf(tensor) == file).toList();
             if (Files.exists(source)
                     && !new HashSet<>(SafetensorsHeader.read(source).tensors()).containsAll(planned)) {
-                throw new LaminaException(source + " was changed since the split began; delete " + out
+                throw new LaminaException(source + " was changed since the split began; delete " + names(outs)
                         + " and split again");
             }
         }
@@ -439,30 +605,33 @@ public final class Splitter {
         private void copy(SplitPlan.Piece piece, Progress progress) throws IOException {
             SplitPlan.Shard shard = plan.shards().get(piece.shard());
             Path temporary = DurableFiles.partial(target(piece.shard()));
-            disk.beforeChange(temporary);
+            beforeChange(temporary);
             List<int[]> checksums = new ArrayList<>();
             try (FileChannel source = FileChannel.open(sourceFile(piece.file()), StandardOpenOption.READ);
                     FileChannel target = FileChannel.open(temporary, StandardOpenOption.CREATE,
                             StandardOpenOption.WRITE)) {
                 DurableFiles.writeFully(target, ByteBuffer.wrap(shard.layout().header()), 0);
                 for (int i : tensors(piece)) {
-                    checksums.add(copy(source, shard.tensors().get(i), target, shard.layout().offset(i), progress));
+                    checksums.add(copy(source, target, piece.shard(), i, progress));
                 }
                 target.force(true);
             }
-            DurableFiles.syncDirectory(out);
+            DurableFiles.syncDirectory(temporary.getParent());
             int[] all = checksums.stream().flatMapToInt(Arrays::stream).toArray();
             if (options.deleteOriginal() && !Arrays.equals(all, readBack(piece, temporary, null))) {
                 throw new LaminaException(temporary + " reads differently from what was written to it: the disk may be "
                         + "failing; the original of this part was kept");
             }
-            disk.beforeChange(journalFile());
+            SplitJournal journal = journal(piece);
+            beforeChange(journal.file());
             journal.finish(piece, all);
             done.put(piece, all);
         }
 
-        private int[] copy(FileChannel source, Tensor tensor, FileChannel target, long offset, Progress progress)
+        private int[] copy(FileChannel source, FileChannel target, int shard, int index, Progress progress)
                 throws IOException {
+            Tensor tensor = plan.shards().get(shard).tensors().get(index);
+            long offset = plan.shards().get(shard).layout().offset(index);
             Checksums.Pieces checksums = new Checksums.Pieces(offset, tensor.bytes());
             for (long at = 0; at < tensor.bytes(); at += buffer.limit()) {
                 buffer.clear().limit((int) Math.min(BUFFER_BYTES, tensor.bytes() - at));
@@ -472,7 +641,7 @@ public final class Splitter {
                     }
                 }
                 checksums.update(buffer.flip());
-                disk.beforeChange(out);
+                beforeChange(target(shard));
                 DurableFiles.writeFully(target, buffer, offset + at);
                 progress.add(buffer.limit());
             }
@@ -511,7 +680,7 @@ public final class Splitter {
                 return;
             }
             var layout = plan.shards().get(shard).layout();
-            disk.beforeChange(target);
+            beforeChange(target);
             try (FileChannel channel = FileChannel.open(DurableFiles.partial(target), StandardOpenOption.WRITE)) {
                 DurableFiles.writeFully(channel, ByteBuffer.wrap(layout.header()), 0);
                 channel.truncate(layout.fileBytes());
@@ -535,7 +704,8 @@ public final class Splitter {
         /** Returns whether nothing is in a shard that could not be copied again, and it is not finished. */
         boolean isRemovable(int shard) {
             List<SplitPlan.Piece> noted =
-                    journal.finished().keySet().stream().filter(piece -> piece.shard() == shard).toList();
+                    pieces.keySet().stream().filter(piece -> piece.shard() == shard
+                            && journal(piece).finished().containsKey(piece)).toList();
             boolean copyable = noted.isEmpty() || !options.deleteOriginal()
                     && noted.stream().allMatch(piece -> Files.exists(sourceFile(piece.file())));
             return copyable && !Files.exists(target(shard));
@@ -572,7 +742,7 @@ public final class Splitter {
         // a link whose blob is gone was left by a run that was killed between the two
         String reason = Files.exists(source) ? original.reasonToKeep(source) : null;
         if (reason == null) {
-            disk.beforeChange(source);
+            beforeChange(source);
             Original.delete(source);
             freed.add(source);
         } else {
@@ -601,22 +771,43 @@ public final class Splitter {
     // ---- the end
 
     private void finish(Work work) throws IOException {
-        for (Path file : filesToCopy()) {
-            copySmall(file);
+        List<Path> files = filesToCopy();
+        for (Path out : outs) {
+            for (Path file : files) {
+                copySmall(file, out);
+            }
         }
+        for (int folder = 0; folder < outs.size(); folder++) {
+            Path manifest = manifestFile(outs.get(folder));
+            beforeChange(manifest);
+            // the usual temporary name is that of the journal, which must outlive a kill here
+            Path temporary = manifest.resolveSibling(ShardManifest.FILE_NAME + NEW);
+            DurableFiles.write(temporary, new ShardManifest(tool(), work.plan.source(), work.plan.stripe(folder),
+                    shards(work, folder)).encode());
+            beforeChange(manifest);
+            DurableFiles.publish(temporary, manifest);
+        }
+        // until all manifests are there, the plan is needed
+        for (Path out : outs) {
+            beforeChange(journalFile(out));
+            Files.deleteIfExists(journalFile(out));
+        }
+    }
+
+    private static List<ShardManifest.Shard> shards(Work work, int folder) {
         List<ShardManifest.Shard> shards = new ArrayList<>();
         for (int i = 0; i < work.plan.shards().size(); i++) {
             SplitPlan.Shard shard = work.plan.shards().get(i);
+            if (shard.folder() != folder) {
+                continue;
+            }
             byte[] header = shard.layout().header();
             CRC32C headerChecksum = new CRC32C();
             headerChecksum.update(header);
             shards.add(new ShardManifest.Shard(shard.file(), shard.layout().fileBytes(), header.length,
                     (int) headerChecksum.getValue(), work.checksums(i)));
         }
-        disk.beforeChange(manifestFile());
-        DurableFiles.write(manifestFile(), new ShardManifest(tool(), work.plan.source(), shards).encode());
-        disk.beforeChange(journalFile());
-        Files.deleteIfExists(journalFile());
+        return shards;
     }
 
     private static String tool() {
@@ -642,10 +833,10 @@ public final class Splitter {
         return files;
     }
 
-    private void copySmall(Path file) throws IOException {
+    private void copySmall(Path file, Path out) throws IOException {
         Path target = out.resolve(file.getFileName().toString());
         Path temporary = DurableFiles.partial(target);
-        disk.beforeChange(target);
+        beforeChange(target);
         try (FileChannel from = FileChannel.open(file, StandardOpenOption.READ);
                 FileChannel to = FileChannel.open(temporary, StandardOpenOption.CREATE,
                         StandardOpenOption.TRUNCATE_EXISTING, StandardOpenOption.WRITE)) {
@@ -670,9 +861,8 @@ public final class Splitter {
                 }
             }
             if (!useful) {
-                Files.deleteIfExists(journalFile());
-                for (Path folder : createdFolders) {
-                    Files.deleteIfExists(folder);
+                for (Path out : outs) {
+                    Files.deleteIfExists(journalFile(out));
                 }
             }
         } catch (IOException e) {
@@ -680,13 +870,41 @@ public final class Splitter {
         }
     }
 
+    /** Removes after a failure the journals that no plan was stored in, and the folders that this run made for them. */
+    private void removeEmpty(List<SplitJournal> journals, Exception failure) {
+        // those within others first
+        createdFolders.sort(Comparator.comparingInt(Path::getNameCount).reversed());
+        try {
+            for (SplitJournal journal : journals) {
+                if (journal.plan() == null) {
+                    Files.deleteIfExists(journal.file());
+                }
+            }
+            for (Path folder : createdFolders) {
+                deleteIfEmpty(folder);
+            }
+        } catch (IOException e) {
+            failure.addSuppressed(e);
+        }
+    }
+
+    private static void deleteIfEmpty(Path folder) throws IOException {
+        try {
+            Files.deleteIfExists(folder);
+        } catch (DirectoryNotEmptyException e) {
+            // it holds what the next run goes on with
+        }
+    }
+
     // ---- a set that is complete
 
     private SplitResult complete() throws IOException {
-        Checkpoint set = Checkpoint.open(out);
+        Checkpoint set = Checkpoint.open(outs);
         ShardManifest manifest = Objects.requireNonNull(set.manifest());
-        original.checkSame(manifest.source(), set.tensors(), out);
-        Files.deleteIfExists(journalFile());
+        original.checkSame(manifest.source(), set.tensors(), set.directory());
+        for (Path out : outs) {
+            Files.deleteIfExists(journalFile(out));
+        }
         if (options.deleteOriginal()) {
             for (ShardManifest.SourceFile source : manifest.source().files()) {
                 Path file = model.resolve(source.name());
@@ -698,34 +916,46 @@ public final class Splitter {
                 }
             }
         }
-        return new SplitResult(out, true, 0, List.copyOf(freed), List.copyOf(kept));
+        return new SplitResult(true, 0, List.of(), List.copyOf(freed), List.copyOf(kept));
     }
 
     /** Makes sure that all tensors of a file are in a shard set, bit by bit. */
     private void compare(SafetensorsHeader header, Checkpoint set) throws IOException {
         Progress progress = new Progress(SplitListener.Phase.VERIFY, header.fileBytes() - header.headerBytes());
-        ByteBuffer expected = ByteBuffer.allocateDirect(BUFFER_BYTES);
         try (FileChannel source = FileChannel.open(header.file(), StandardOpenOption.READ)) {
             for (Tensor tensor : header.tensors()) {
                 Tensor copy = set.tensor(tensor.name());
-                try (UncachedFile shard = UncachedFile.open(copy.file())) {
-                    for (long at = 0; at < tensor.bytes(); at += BUFFER_BYTES) {
-                        int wanted = (int) Math.min(BUFFER_BYTES, tensor.bytes() - at);
-                        expected.clear().limit(wanted);
-                        while (expected.hasRemaining()
-                                && source.read(expected, tensor.offset() + at + expected.position()) >= 0) {
-                            continue;
-                        }
-                        shard.read(buffer, copy.offset() + at, wanted);
-                        if (!expected.flip().equals(buffer)) {
-                            throw new LaminaException(copy.file() + " differs from " + tensor.file() + " in tensor "
-                                    + FileErrors.quote(tensor.name()) + "; the original was kept: delete " + out
-                                    + " and split again");
-                        }
-                        progress.add(wanted);
+                boolean same = copy.dtype() == tensor.dtype() && copy.shape().equals(tensor.shape());
+                long at = 0;
+                for (Tensor.Part part : copy.parts()) {
+                    if (!same || !isSame(source, tensor.offset() + at, part, progress)) {
+                        throw new LaminaException(part.file() + " differs from " + tensor.file() + " in tensor "
+                                + FileErrors.quote(tensor.name()) + "; the original was kept: delete " + names(outs)
+                                + " and split again");
                     }
+                    at += part.bytes();
                 }
             }
         }
+    }
+
+    /** Compares bytes of the original with a part of a shard. */
+    private boolean isSame(FileChannel source, long offset, Tensor.Part part, Progress progress) throws IOException {
+        ByteBuffer expected = ByteBuffer.allocateDirect((int) Math.min(BUFFER_BYTES, part.bytes()));
+        try (UncachedFile shard = UncachedFile.open(part.file())) {
+            for (long at = 0; at < part.bytes(); at += BUFFER_BYTES) {
+                int wanted = (int) Math.min(BUFFER_BYTES, part.bytes() - at);
+                expected.clear().limit(wanted);
+                while (expected.hasRemaining() && source.read(expected, offset + at + expected.position()) >= 0) {
+                    continue;
+                }
+                shard.read(buffer, part.offset() + at, wanted);
+                if (!expected.flip().equals(buffer)) {
+                    return false;
+                }
+                progress.add(wanted);
+            }
+        }
+        return true;
     }
 }

@@ -8,7 +8,9 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.zip.CRC32C;
 
 /** Reads all of a shard set from the disk and compares it with its checksums. */
@@ -33,18 +35,23 @@ public final class Verifier {
      * @throws LaminaException if the checkpoint is unsplit and so has no checksums, or cannot be read
      */
     public static List<Damage> verify(Checkpoint set, SplitListener listener) {
-        ShardManifest manifest = set.manifest();
-        if (manifest == null) {
+        if (set.manifest() == null) {
             throw new LaminaException(set.directory() + " is not split and has no checksums to verify; split it first");
         }
-        long total = manifest.shards().stream().mapToLong(ShardManifest.Shard::bytes).sum();
+        Map<Path, ShardManifest.Shard> shards = new LinkedHashMap<>();
+        for (int folder = 0; folder < set.folders().size(); folder++) {
+            Path directory = set.folders().get(folder);
+            set.manifests().get(folder).shards().forEach(shard -> shards.put(directory.resolve(shard.file()), shard));
+        }
+        long total = shards.values().stream().mapToLong(ShardManifest.Shard::bytes).sum();
         long done = 0;
         listener.progress(SplitListener.Phase.VERIFY, done, total);
         List<Damage> damages = new ArrayList<>();
         ByteBuffer buffer = UncachedFile.buffer(ShardManifest.CHUNK_BYTES);
         CRC32C checksum = new CRC32C();
-        for (ShardManifest.Shard shard : manifest.shards()) {
-            Path path = set.directory().resolve(shard.file());
+        for (var entry : shards.entrySet()) {
+            Path path = entry.getKey();
+            ShardManifest.Shard shard = entry.getValue();
             long first = -1;
             int damaged = 0;
             try (UncachedFile file = UncachedFile.open(path)) {

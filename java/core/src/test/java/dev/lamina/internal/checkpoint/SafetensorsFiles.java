@@ -66,13 +66,16 @@ public final class SafetensorsFiles {
 
     /** Reads a tensor. */
     public static byte[] content(Tensor tensor) throws IOException {
-        try (var channel = Files.newByteChannel(tensor.file())) {
-            ByteBuffer content = ByteBuffer.allocate(Math.toIntExact(tensor.bytes()));
-            channel.position(tensor.offset());
-            while (content.hasRemaining() && channel.read(content) >= 0) {
-                continue;
+        ByteBuffer content = ByteBuffer.allocate(Math.toIntExact(tensor.bytes()));
+        for (Tensor.Part part : tensor.parts()) {
+            try (var channel = Files.newByteChannel(part.file())) {
+                content.limit(Math.toIntExact(content.position() + part.bytes()));
+                channel.position(part.offset());
+                while (content.hasRemaining() && channel.read(content) >= 0) {
+                    continue;
+                }
             }
-            return content.array();
         }
+        return content.array();
     }
 }

@@ -2,6 +2,7 @@ package dev.lamina.internal.generate;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lamina.Generation;
@@ -10,6 +11,7 @@ import dev.lamina.LaminaException;
 import dev.lamina.LanguageModel;
 import dev.lamina.ModelOptions;
 import dev.lamina.Prompt;
+import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.model.Architectures;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.shard.SplitOptions;
@@ -24,6 +26,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -77,6 +81,48 @@ class ModesTest {
         assertArrayEquals(reference, logits(shards, ModelOptions.defaults(), prompt), "split");
         assertArrayEquals(reference, logits(shards, ModelOptions.builder().panel(3000).prefetch(0).build(), prompt),
                 "split, small panels");
+    }
+
+    /** A shard set over several drives computes what the others do, whatever the cut and the order of its folders. */
+    @ParameterizedTest
+    @MethodSource("fixtures")
+    void shardsOnSeveralDrivesGiveTheSameBits(Fixture fixture) throws IOException {
+        var prompt = fixture.prompts().getLast().ids();
+        var greedy = GenerationOptions.builder().maxTokens(20).greedy().ignoreEos(true).build();
+        var reference = logits(fixture.directory(), ModelOptions.defaults(), prompt);
+        List<Integer> tokens;
+        try (var model = LanguageModel.open(fixture.directory().toString())) {
+            tokens = model.generate(Prompt.ids(prompt), greedy).ids();
+        }
+        for (var rates : List.of(List.of(1L, 1L), List.of(1L, 3L), List.of(2L, 1L, 1L))) {
+            var folders = split(fixture.directory(), temporary.resolve(fixture.toString() + rates), rates);
+            assertTrue(Checkpoint.open(folders).tensors().stream().anyMatch(tensor -> tensor.parts().size() > 1));
+            for (long panel : new long[] {0, 1000}) {
+                var order = panel == 0 ? folders : folders.reversed();
+                var options = ModelOptions.builder().shards(order).panel(panel).prefetch(panel == 0 ? -1 : 3).build();
+                assertArrayEquals(reference, logits(order.getFirst(), options, prompt), rates + ", panel " + panel);
+            }
+            // the folder of the original may be named for what is not in the shards
+            var options = ModelOptions.builder().shards(folders).memory("1GiB").build();
+            try (var model = LanguageModel.open(fixture.directory().toString(), options)) {
+                assertEquals(tokens, model.generate(Prompt.ids(prompt), greedy).ids());
+                assertTrue(model.info().split());
+            }
+        }
+    }
+
+    @Test
+    void shardsOfAnotherModelAreRefused() throws IOException {
+        var fixtures = fixtures();
+        var folders = split(fixtures.get(0).directory(), temporary.resolve("set"), List.of(1L, 1L));
+        var options = ModelOptions.builder().shards(folders).build();
+        var message = assertThrows(LaminaException.class,
+                () -> LanguageModel.open(fixtures.get(1).directory().toString(), options)).getMessage();
+        assertTrue(message.contains("another model"), message);
+        var half = ModelOptions.builder().shards(folders.subList(0, 1)).build();
+        message = assertThrows(LaminaException.class,
+                () -> LanguageModel.open(folders.getFirst().toString(), half)).getMessage();
+        assertTrue(message.contains("part 1 of 2"), message);
     }
 
     @ParameterizedTest
@@ -154,10 +200,16 @@ class ModesTest {
     }
 
     static Path split(Path source, Path out) throws IOException {
-        Splitter.split(source, out, checkpoint -> Architectures.program(ModelConfig.load(source), checkpoint)
+        return split(source, out, List.of(1L)).getFirst();
+    }
+
+    /** Splits a model over one folder for each rate, and returns them. */
+    static List<Path> split(Path source, Path out, List<Long> rates) throws IOException {
+        var folders = IntStream.range(0, rates.size()).mapToObj(i -> out.resolve("drive" + i)).toList();
+        Splitter.split(source, folders, checkpoint -> Architectures.program(ModelConfig.load(source), checkpoint)
                 .stages().stream()
                 .map(stage -> new StageTensors(stage.name(), stage.tensors()))
-                .toList(), new SplitOptions(false), (phase, done, total) -> { });
-        return out;
+                .toList(), new SplitOptions(false, rates), (phase, done, total) -> { });
+        return folders;
     }
 }

@@ -45,7 +45,7 @@ class SplitFaultTest {
     @BeforeEach
     void splitWithoutFaults() throws IOException {
         expected = folder.resolve("expected");
-        Splitter.split(SplitFixture.write(folder.resolve("whole/tiny"), 1), expected, STAGES, KEEP, SILENT);
+        Splitter.split(SplitFixture.write(folder.resolve("whole/tiny"), 1), List.of(expected), STAGES, KEEP, SILENT);
     }
 
     /** Fails at one of the changes of the disk. */
@@ -77,7 +77,7 @@ class SplitFaultTest {
     /** Returns whether the split ended before the fault came. */
     private boolean run(Path model, Path out, SplitOptions options, FailingDisk disk) {
         try {
-            Splitter.split(model, out, STAGES, options, SILENT, disk);
+            Splitter.split(model, List.of(out), STAGES, options, SILENT, disk);
             return true;
         } catch (Killed e) {
             return false;
@@ -88,7 +88,7 @@ class SplitFaultTest {
     }
 
     private void assertFinishes(Path model, Path out, SplitOptions options) throws IOException {
-        Splitter.split(model, out, STAGES, options, SILENT);
+        Splitter.split(model, List.of(out), STAGES, options, SILENT);
         SplitFixture.assertHolds(out, 1);
         if (!options.deleteOriginal()) {
             SplitFixture.assertSameContents(folder.resolve("whole/tiny"), model);
@@ -158,7 +158,7 @@ class SplitFaultTest {
             assertFalse(run(model, out, KEEP, new FailingDisk(change, false)));
         }
         long[] copied = new long[1];
-        Splitter.split(model, out, STAGES, KEEP, (phase, done, total) ->
+        Splitter.split(model, List.of(out), STAGES, KEEP, (phase, done, total) ->
                 copied[0] = phase == SplitListener.Phase.COPY ? total : 0);
         long all = Files.size(out.resolve("embedding.safetensors"));
         assertTrue(copied[0] < all, "copied " + copied[0]);
@@ -195,7 +195,7 @@ class SplitFaultTest {
         Path begun = out.resolve("layer.001.safetensors.partial");
         byte[] part = Files.readAllBytes(begun);
         String message = assertThrows(LaminaException.class,
-                () -> Splitter.split(model, out, STAGES, DELETE, SILENT)).getMessage();
+                () -> Splitter.split(model, List.of(out), STAGES, DELETE, SILENT)).getMessage();
         assertTrue(message.contains("model-00001.safetensors is missing"), message);
         assertTrue(Files.exists(begun));
         assertEquals(part.length, Files.size(begun));
@@ -226,7 +226,7 @@ class SplitFaultTest {
             }
         };
         String message = assertThrows(LaminaException.class,
-                () -> Splitter.split(model, out, STAGES, DELETE, SILENT, disk)).getMessage();
+                () -> Splitter.split(model, List.of(out), STAGES, DELETE, SILENT, disk)).getMessage();
         assertTrue(message.contains("reads differently"), message);
         assertTrue(Files.exists(model.resolve("model-00001.safetensors")));
         assertFinishes(model, out, DELETE);
@@ -241,7 +241,7 @@ class SplitFaultTest {
         }
         Path tuned = SplitFixture.write(folder.resolve("tuned"), 2);
         String message = assertThrows(LaminaException.class,
-                () -> Splitter.split(tuned, out, STAGES, DELETE, SILENT)).getMessage();
+                () -> Splitter.split(tuned, List.of(out), STAGES, DELETE, SILENT)).getMessage();
         assertTrue(message.contains("another model"), message);
         assertThrows(LaminaException.class, () -> Checkpoint.open(out));
         assertFinishes(model, out, DELETE);
@@ -271,14 +271,14 @@ class SplitFaultTest {
         content[100] ^= 1;
         Files.write(journal, content);
         String message = assertThrows(LaminaException.class,
-                () -> Splitter.split(model, out, STAGES, KEEP, SILENT)).getMessage();
+                () -> Splitter.split(model, List.of(out), STAGES, KEEP, SILENT)).getMessage();
         assertTrue(message.contains("is damaged"), message);
     }
 
     /** Splits in a process of its own, from one byte on its input to the next, until the test kills it. */
     public static final class Child {
         public static void main(String[] arguments) {
-            Splitter.split(Path.of(arguments[0]), Path.of(arguments[1]), STAGES,
+            Splitter.split(Path.of(arguments[0]), List.of(Path.of(arguments[1])), STAGES,
                     new SplitOptions(Boolean.parseBoolean(arguments[2])), (phase, done, total) -> {
                         try {
                             System.in.read();
@@ -328,7 +328,7 @@ class SplitFaultTest {
         Path model = freshModel(0);
         Path out = folder.resolve("out");
         boolean[] tried = new boolean[1];
-        Splitter.split(model, out, STAGES, KEEP, (phase, done, total) -> {
+        Splitter.split(model, List.of(out), STAGES, KEEP, (phase, done, total) -> {
             if (done > 0 && !tried[0]) {
                 tried[0] = true;
                 try {
@@ -366,8 +366,9 @@ class SplitFaultTest {
         Path disk = smallDisk(1_700 << 10);
         try {
             Path out = disk.resolve("out");
-            assertTrue(assertThrows(LaminaException.class,
-                    () -> Splitter.split(model, out, STAGES, KEEP, SILENT)).getMessage().contains("of free space"));
+            String message = assertThrows(LaminaException.class,
+                    () -> Splitter.split(model, List.of(out), STAGES, KEEP, SILENT)).getMessage();
+            assertTrue(message.contains("of free space"), message);
             assertFalse(Files.exists(out));
             // somebody else took the space that was free when the split began
             assertFalse(run(model, out, KEEP, new FailingDisk(Integer.MAX_VALUE, true)));
@@ -413,7 +414,7 @@ class SplitFaultTest {
         try {
             Path copy = SplitFixture.write(disk.resolve("tiny"), 1);
             Path out = disk.resolve("out");
-            assertThrows(LaminaException.class, () -> Splitter.split(copy, out, STAGES, KEEP, SILENT));
+            assertThrows(LaminaException.class, () -> Splitter.split(copy, List.of(out), STAGES, KEEP, SILENT));
             assertFinishes(copy, out, DELETE);
         } finally {
             unmount(disk);

@@ -47,12 +47,12 @@ class SplitterTest {
     }
 
     private SplitResult split(SplitOptions options) {
-        return Splitter.split(model, out, STAGES, options, SILENT);
+        return Splitter.split(model, List.of(out), STAGES, options, SILENT);
     }
 
     private String refusal(Path from, Path to, SplitOptions options) {
         String message = assertThrows(LaminaException.class,
-                () -> Splitter.split(from, to, STAGES, options, SILENT)).getMessage();
+                () -> Splitter.split(from, List.of(to), STAGES, options, SILENT)).getMessage();
         assertEquals(1, message.lines().count(), message);
         return message;
     }
@@ -109,7 +109,7 @@ class SplitterTest {
     @Test
     void reportsProgressUpToTheTotal() {
         List<long[]> copied = new ArrayList<>();
-        SplitResult result = Splitter.split(model, out, STAGES, KEEP, (phase, done, total) -> {
+        SplitResult result = Splitter.split(model, List.of(out), STAGES, KEEP, (phase, done, total) -> {
             assertEquals(SplitListener.Phase.COPY, phase);
             copied.add(new long[] {done, total});
         });
@@ -158,7 +158,7 @@ class SplitterTest {
     void saysThatASetIsComplete() throws IOException {
         split(KEEP);
         Map<String, byte[]> before = SplitFixture.contents(out);
-        assertTrue(Splitter.split(model, out, checkpoint -> {
+        assertTrue(Splitter.split(model, List.of(out), checkpoint -> {
             throw new AssertionError("not needed");
         }, KEEP, SILENT).alreadyComplete());
         SplitFixture.assertSameContents(before, SplitFixture.contents(out));
@@ -206,7 +206,7 @@ class SplitterTest {
     @Test
     void twoSplitsAtOnceAreRefused() throws IOException {
         boolean[] tried = new boolean[1];
-        Splitter.split(model, out, STAGES, KEEP, (phase, done, total) -> {
+        Splitter.split(model, List.of(out), STAGES, KEEP, (phase, done, total) -> {
             if (done > 0 && !tried[0]) {
                 tried[0] = true;
                 assertTrue(refusal(model, out, KEEP).contains("another split is writing"));
@@ -238,12 +238,13 @@ class SplitterTest {
         long all = sizes.stream().mapToLong(size -> size).sum();
         long largest = sizes.stream().mapToLong(size -> size).max().orElseThrow();
         String message = assertThrows(LaminaException.class,
-                () -> Splitter.split(model, out, STAGES, KEEP, SILENT, free(all + (1 << 20)))).getMessage();
+                () -> Splitter.split(model, List.of(out), STAGES, KEEP, SILENT, free(all + (1 << 20)))).getMessage();
         assertTrue(message.contains("MiB of free space"), message);
         assertTrue(message.contains("--delete-original"), message);
-        assertThrows(LaminaException.class, () -> Splitter.split(model, out, STAGES, DELETE, SILENT, free(largest)));
+        assertThrows(LaminaException.class,
+                () -> Splitter.split(model, List.of(out), STAGES, DELETE, SILENT, free(largest)));
         assertFalse(Files.exists(folder.resolve("sets")));
-        Splitter.split(model, out, STAGES, DELETE, SILENT, free(largest + (2 << 20)));
+        Splitter.split(model, List.of(out), STAGES, DELETE, SILENT, free(largest + (2 << 20)));
         SplitFixture.assertHolds(out, 1);
     }
 
@@ -330,7 +331,7 @@ class SplitterTest {
     void splitsARealModelFile() throws IOException {
         Path real = Path.of("src/test/resources/checkpoint/qwen2_tied");
         List<String> names = Checkpoint.open(real).tensors().stream().map(Tensor::name).sorted().toList();
-        Splitter.split(real, out, checkpoint -> List.of(new StageTensors("all", names)), KEEP, SILENT);
+        Splitter.split(real, List.of(out), checkpoint -> List.of(new StageTensors("all", names)), KEEP, SILENT);
         Checkpoint set = Checkpoint.open(out);
         for (Tensor tensor : Checkpoint.open(real).tensors()) {
             Tensor copy = set.tensor(tensor.name());

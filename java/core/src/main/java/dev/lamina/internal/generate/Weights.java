@@ -53,8 +53,8 @@ record Weights(
      * @param askedPanel most bytes of a panel as the user asked; 0: chosen
      * @param halfKv whether KV caches are f16
      */
-    static Weights open(Checkpoint checkpoint, ModelConfig config, Device device, Queue queue, ModelOptions.Io io, long memory,
-            long askedPanel, boolean halfKv) throws IOException {
+    static Weights open(Checkpoint checkpoint, ModelConfig config, Device device, Queue queue, ModelOptions.Io io,
+            long memory, long askedPanel, boolean halfKv) throws IOException {
         var program = Architectures.program(config, checkpoint);
         var opened = new LinkedHashMap<Path, DataFile>();
         try {
@@ -74,8 +74,8 @@ record Weights(
                     : Schedule.defaultPanel(memory, Schedule.weightBytes(program, checkpoint));
             var schedule = Schedule.of(program, checkpoint, numbers, panel);
             var embedding = checkpoint.tensor(program.embedding());
-            var table = RowTable.of(numbers.get(embedding.file()), embedding.offset(), embedding.bytes() / program.tokens(),
-                    program.tokens());
+            var table = RowTable.of(numbers.get(embedding.file()), embedding.offset(),
+                    embedding.bytes() / program.tokens(), program.tokens());
             var plan = ActivationPlan.of(program, schedule.logitsColumns());
             var files = List.copyOf(opened.values());
             var vectors = Vectors.load(device, queue, program, checkpoint, files, numbers);
@@ -89,7 +89,8 @@ record Weights(
 
     private static DriveProbe.Choice reading(Checkpoint checkpoint, ModelOptions.Io io, Device device, long memory)
             throws IOException {
-        var probe = new DriveProbe(device, memory / PROBE_IN_MEMORY, Device.cacheFolder().resolve(DriveProbe.FILE_NAME));
+        var answers = Device.cacheFolder().resolve(DriveProbe.FILE_NAME);
+        var probe = new DriveProbe(device, memory / PROBE_IN_MEMORY, answers);
         try {
             return probe.choose(checkpoint.files(), io, false);
         } catch (InterruptedException e) {

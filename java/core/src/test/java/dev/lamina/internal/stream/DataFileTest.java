@@ -101,11 +101,13 @@ class DataFileTest {
     @Test
     void refusesWhatIsNoFileOrDoesNotFitItsChecksums() throws IOException {
         Path path = files.write(new Random(1), MIB + 1);
-        assertTrue(assertThrows(IOException.class, () -> DataFile.open(path, IoMode.CHANNEL, 0, new int[1])).getMessage()
+        assertTrue(assertThrows(IOException.class,
+                () -> DataFile.open(path, IoMode.CHANNEL, 0, new int[1])).getMessage()
                 .startsWith(path + " has 1048577 bytes, but checksums for 1 MiB"));
         assertThrows(NoSuchFileException.class,
                 () -> DataFile.open(files.folder.resolve("none"), IoMode.CHANNEL, 0, null));
-        assertTrue(assertThrows(IOException.class, () -> DataFile.open(files.folder, IoMode.CHANNEL, 0, null)).getMessage()
+        assertTrue(assertThrows(IOException.class,
+                () -> DataFile.open(files.folder, IoMode.CHANNEL, 0, null)).getMessage()
                 .endsWith("is not a regular file"));
     }
 

@@ -236,10 +236,10 @@ class StreamerTest {
                 }
             });
             // reading finds its end, or looking at the file finds its new size, whichever comes first
-            assertTrue(error.getMessage().matches("\\Q" + files.paths.getFirst() + "\\E: (the file ends at offset \\d+, "
-                    + "it had 5242880 bytes when it was opened: something truncated it|its size changed from 5242880 to "
-                    + "3146505 bytes while it was read at offset \\d+. Put the file back, and open the model again)"),
-                    error.getMessage());
+            assertTrue(error.getMessage().matches("\\Q" + files.paths.getFirst() + "\\E: (the file ends at offset "
+                    + "\\d+, it had 5242880 bytes when it was opened: something truncated it|its size changed from "
+                    + "5242880 to 3146505 bytes while it was read at offset \\d+. Put the file back, and open the model "
+                    + "again)"), error.getMessage());
         }
     }
 
@@ -385,7 +385,8 @@ class StreamerTest {
                 memory.free(MemorySegment.ofAddress(segment.address()).reinterpret(segment.byteSize()));
             }
         };
-        try (var streamer = new Streamer(open, cycle, residents(open, cycle), options(1, 2), readOnly, Telemetry.NONE)) {
+        try (var residents = residents(open, cycle);
+                var streamer = new Streamer(open, cycle, residents, options(1, 2), readOnly, Telemetry.NONE)) {
             assertThrows(IllegalArgumentException.class, streamer::next);
             assertThrows(IllegalArgumentException.class,
                     () -> streamer.lookup(table(open, 0, 0, 1), new int[] {0}, Arena.ofAuto().allocate(1)));

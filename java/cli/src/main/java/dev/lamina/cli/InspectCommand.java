@@ -49,7 +49,7 @@ final class InspectCommand implements Callable<Integer> {
 
     @Option(names = "--plan", description = "Say what of the memory goes where for one sequence of --context positions "
             + "(default: 4096, or the model's limit), how many bytes each sweep reads, and how fast that is here. The "
-            + "options below are for this.")
+            + "options from --memory to --io-limit are for this.")
     private boolean plan;
 
     @Mixin

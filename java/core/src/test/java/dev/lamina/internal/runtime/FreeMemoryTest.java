@@ -16,7 +16,8 @@ class FreeMemoryTest {
     private static final long MIB = 1 << 20;
     private static final long FALLBACK = 123 * MIB;
     private static final long AVAILABLE = 1L << 40;
-    private static final String UNIFIED = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
+    private static final String UNIFIED =
+            "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
     private static final String LEGACY =
             "34 30 0:31 / /sys/fs/cgroup/memory rw,relatime shared:17 master:2 - cgroup cgroup rw,memory";
 
@@ -66,7 +67,7 @@ class FreeMemoryTest {
                 long max = random.nextInt(4) == 0 ? Long.MAX_VALUE : random.nextLong(AVAILABLE);
                 long high = random.nextInt(2) == 0 ? Long.MAX_VALUE : random.nextLong(AVAILABLE);
                 long current = random.nextLong(AVAILABLE);
-                long inactive = random.nextInt(10) == 0 ? random.nextLong(2 * AVAILABLE) : random.nextLong(AVAILABLE / 9);
+                long inactive = random.nextLong(random.nextInt(10) == 0 ? 2 * AVAILABLE : AVAILABLE / 9);
                 long slab = random.nextLong(AVAILABLE / 99);
                 write(folder + "/memory.max", max == Long.MAX_VALUE ? "max" : max);
                 write(folder + "/memory.high", high == Long.MAX_VALUE ? "max" : high);

@@ -17,9 +17,9 @@
 enum {
     CHUNK_BYTES = 256 << 10, /* few rows: weight of a chunk, about 20 us of reading */
     AHEAD = 768,             /* few rows: bytes of each weight row to prefetch */
-    BLOCK_WEIGHTS = 40 / LM_BLOCK_GROUP * LM_BLOCK_GROUP, /* many rows: weight rows, */
-    BLOCK_ROWS = 60,         /* activation rows: whole tiles */
-    BLOCK_K = 512,           /* and elements of a block */
+    BLOCK_WEIGHTS = 40 / LM_BLOCK_GROUP * LM_BLOCK_GROUP,
+    BLOCK_ROWS = 60, /* many rows: activation rows, weight rows (above) */
+    BLOCK_K = 512,   /* and elements of a block */
     THREAD_SCRATCH = BLOCK_WEIGHTS * BLOCK_K + BLOCK_WEIGHTS * BLOCK_ROWS * LM_LANES, /* floats */
 };
 
@@ -29,7 +29,8 @@ typedef struct linear {
     const uint8_t* weight; // (weight_rows, k) in dtype, weight_stride bytes apart
     int32_t rows;
     int32_t k;
-    int32_t row_blocks;    /* many rows: blocks of rows ... */
+    int32_t row_tiles;     /* many rows: tiles of rows, */
+    int32_t row_blocks;    /* blocks of whole tiles of rows ... */
     int32_t weight_blocks; /* ... and of weight rows */
 } linear;
 
@@ -284,8 +285,9 @@ static void many_chunk(const void* work, int32_t index, int32_t thread) {
     const linear* t = work;
     int32_t row_block = index % t->row_blocks; /* rows change fastest: the weight block is still in the cache */
     int32_t weight_block = index / t->row_blocks;
-    int32_t first_row = (int32_t)lm_part(t->rows, row_block, t->row_blocks);
-    int32_t rows = (int32_t)lm_part(t->rows, row_block + 1, t->row_blocks) - first_row;
+    int32_t first_row = (int32_t)lm_part(t->row_tiles, row_block, t->row_blocks) * LM_BLOCK_TILE_ROWS;
+    int32_t end_row = (int32_t)lm_part(t->row_tiles, row_block + 1, t->row_blocks) * LM_BLOCK_TILE_ROWS;
+    int32_t rows = (end_row < t->rows ? end_row : t->rows) - first_row;
     int32_t first_weight = weight_block * BLOCK_WEIGHTS;
     int32_t left = t->op->weight_rows - first_weight;
     float* scratch = t->run->scratch + (int64_t)thread * THREAD_SCRATCH;
@@ -332,6 +334,7 @@ void LM_KERNEL(lm_linear)(const lm_run* run, const lm_op* op) {
         t.weight_blocks = (int32_t)(chunks < op->weight_rows ? chunks : op->weight_rows);
         lm_pool_run(run->pool, few_chunk, &t, t.weight_blocks);
     } else {
+        t.row_tiles = (int32_t)(((int64_t)t.rows + LM_BLOCK_TILE_ROWS - 1) / LM_BLOCK_TILE_ROWS);
         t.row_blocks = (int32_t)(((int64_t)t.rows + BLOCK_ROWS - 1) / BLOCK_ROWS);
         t.weight_blocks = (int32_t)(((int64_t)op->weight_rows + BLOCK_WEIGHTS - 1) / BLOCK_WEIGHTS);
         lm_pool_run(run->pool, many_chunk, &t, t.row_blocks * t.weight_blocks);

@@ -15,7 +15,7 @@ typedef struct v {
 #define LM_BLOCK_TILE_ROWS 4
 #define LM_BLOCK_TILE_WEIGHTS 3
 #define LM_BLOCK_GROUP 6 /* weight rows that meet all rows of a block in turn */
-#define LM_TILE_SUMS 4  /* of attention.c: heads x positions, heads x vectors of values */
+#define LM_TILE_SUMS 4   /* of attention.c: heads x positions, heads x vectors of values */
 
 LM_INLINE v v_set(float x) {
     return (v){_mm256_set1_ps(x), _mm256_set1_ps(x)};

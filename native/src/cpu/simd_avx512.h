@@ -12,7 +12,7 @@ typedef __m512 v;
 #define LM_BLOCK_TILE_ROWS 5
 #define LM_BLOCK_TILE_WEIGHTS 5
 #define LM_BLOCK_GROUP 10 /* weight rows that meet all rows of a block in turn */
-#define LM_TILE_SUMS 16  /* of attention.c: heads x positions, heads x vectors of values */
+#define LM_TILE_SUMS 16   /* of attention.c: heads x positions, heads x vectors of values */
 
 LM_INLINE v v_zero(void) {
     return _mm512_setzero_ps();
@@ -102,7 +102,7 @@ LM_INLINE float v_sum(v a) {
 }
 
 LM_INLINE void v_sum_4(float* out, v a, v b, v c, v d) {
-    v ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));     /* 4 4 of each */
+    v ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee)); /* a a b b, 4 each */
     v cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
     v x4 = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd)); /* a b c d */
     v x2 = _mm512_add_ps(x4, _mm512_permute_ps(x4, 0x4e));

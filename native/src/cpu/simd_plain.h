@@ -14,7 +14,7 @@ typedef struct v {
 #define LM_BLOCK_TILE_ROWS 2
 #define LM_BLOCK_TILE_WEIGHTS 2
 #define LM_BLOCK_GROUP 4 /* weight rows that meet all rows of a block in turn */
-#define LM_TILE_SUMS 4  /* of attention.c: heads x positions, heads x vectors of values */
+#define LM_TILE_SUMS 4   /* of attention.c: heads x positions, heads x vectors of values */
 
 LM_INLINE v v_set(float x) {
     v r;

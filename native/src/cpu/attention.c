@@ -145,7 +145,7 @@ LM_INLINE void value_tile(const attention* t, float* states, const float* factor
     for (int32_t p = b->first; p < b->last; p++) {
         const uint8_t* value = b->values + ((int64_t)p * t->head_dim_v + d) * element;
         if (d == 0) { /* the first of the walks over a block fetches for all of them */
-            for (int64_t i = 0; i < t->head_dim_v * element; i += 64) {
+            for (int64_t i = 0; i < t->head_dim_v * element; i += LM_LINE) {
                 LM_PREFETCH((uintptr_t)value + (uintptr_t)(AHEAD + i));
             }
         }

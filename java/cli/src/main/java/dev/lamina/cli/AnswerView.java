@@ -85,8 +85,8 @@ class AnswerView implements GenerationListener {
     }
 
     /**
-     * Whether a terminal finds back to the end of the text: not where the line is full, for then it has yet to begin the
-     * next one and forgets to.
+     * Whether a terminal finds back to the end of the text: not where the line is full, for then it has yet to begin
+     * the next one and forgets to.
      */
     private boolean staysInPlace(int columns) {
         return columns > 0 && !Columns.endsAtTheEdge(openLine, columns);

@@ -24,7 +24,7 @@ class AnswerView implements GenerationListener {
     private long rateNanos = startNanos; // begin of the sweep before this one
     private long rateBytes; // that the sweep before this one read
     private long sweepBytes;
-    private boolean openLine;
+    private final StringBuilder openLine = new StringBuilder(); // text since the last line break
 
     /**
      * Makes a view for one answer.
@@ -43,7 +43,11 @@ class AnswerView implements GenerationListener {
         if (showText && !piece.isEmpty()) {
             terminal.status().clear();
             terminal.print(piece);
-            openLine = !piece.endsWith("\n");
+            int lineBreak = piece.lastIndexOf('\n');
+            if (lineBreak >= 0) {
+                openLine.setLength(0);
+            }
+            openLine.append(piece, lineBreak + 1, piece.length());
         }
     }
 
@@ -72,12 +76,20 @@ class AnswerView implements GenerationListener {
         // Text that streams to the same terminal is progress enough, unless a token takes long.
         boolean besideText = showText && terminal.outIsTerminal() && tokens > 0;
         if (terminal.status().due(besideText ? tokenNanos : startNanos)) {
-            if (besideText && openLine) {
-                terminal.status().showBelow(describe(progress, now));
-            } else {
+            if (!besideText || openLine.isEmpty()) {
                 terminal.status().show(describe(progress, now));
+            } else if (staysInPlace(terminal.columns())) {
+                terminal.status().showBelow(describe(progress, now));
             }
         }
+    }
+
+    /**
+     * Whether a terminal finds back to the end of the text: not where the line is full, for then it has yet to begin
+     * the next one and forgets to.
+     */
+    private boolean staysInPlace(int columns) {
+        return columns > 0 && !Columns.endsAtTheEdge(openLine, columns);
     }
 
     private String describe(SweepProgress progress, long now) {
@@ -96,8 +108,8 @@ class AnswerView implements GenerationListener {
     /** Ends the line of the text, if it is open. */
     void endLine() {
         terminal.status().clear();
-        if (openLine) {
-            openLine = false;
+        if (!openLine.isEmpty()) {
+            openLine.setLength(0);
             terminal.println("");
         }
     }

@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.io.PrintStream;
+import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
 import java.lang.foreign.ValueLayout;
@@ -36,6 +37,9 @@ final class Terminal implements AutoCloseable {
             }
         }
     }
+
+    private static final long WINDOW_SIZE_LINUX = 0x5413;
+    private static final long WINDOW_SIZE_MAC = 0x40087468;
 
     private final InputStream in;
     private final Noting outFailure;
@@ -81,6 +85,29 @@ final class Terminal implements AutoCloseable {
         try {
             return (int) linker.downcallHandle(isatty.get(),
                     FunctionDescriptor.of(ValueLayout.JAVA_INT, ValueLayout.JAVA_INT)).invokeExact(descriptor) != 0;
+        } catch (Throwable e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    /** Columns of the terminal that the standard output is; 0 where that is not known. */
+    int columns() {
+        if (!outIsTerminal) {
+            return 0;
+        }
+        var linker = Linker.nativeLinker();
+        var ioctl = linker.defaultLookup().find("ioctl");
+        if (ioctl.isEmpty()) {
+            return 0;
+        }
+        long request = System.getProperty("os.name", "").startsWith("Mac") ? WINDOW_SIZE_MAC : WINDOW_SIZE_LINUX;
+        var signature = FunctionDescriptor.of(ValueLayout.JAVA_INT, ValueLayout.JAVA_INT, ValueLayout.JAVA_LONG,
+                ValueLayout.ADDRESS);
+        try (var arena = Arena.ofConfined()) {
+            var size = arena.allocate(ValueLayout.JAVA_SHORT, 4); // rows, columns, and both in pixels
+            int status = (int) linker.downcallHandle(ioctl.get(), signature, Linker.Option.firstVariadicArg(2))
+                    .invokeExact(1, request, size);
+            return status == 0 ? Short.toUnsignedInt(size.getAtIndex(ValueLayout.JAVA_SHORT, 1)) : 0;
         } catch (Throwable e) {
             throw new IllegalStateException(e);
         }

@@ -1,109 +1,65 @@
 package dev.lamina.benchmarks;
 
-import com.sun.nio.file.ExtendedOpenOption;
+import dev.lamina.internal.runtime.HostMemory;
 import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
-import java.nio.file.OpenOption;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
-import java.util.ArrayList;
 import java.util.List;
-import java.util.Set;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
-import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * The yardstick: plain threads that read files piece by piece into buffers of their own and do nothing with the bytes.
- * It shares no code with what it is compared to.
+ * The yardstick: reads files and does nothing with the bytes, as well as one way of reading can. It shares the memory
+ * with what it is compared to, since the kind of memory makes a difference, and no other code.
+ *
+ * <p>For one caller at a time.
  */
-final class RawReader implements AutoCloseable {
-    private static final int ALIGNMENT = 4096;
+interface RawReader extends AutoCloseable {
+    /** The ways of reading. To add one: a name here and a line in {@link #open}. */
+    enum Mode {
+        /** File channels of the Java runtime, past the page cache; as many threads as reads in flight. */
+        CHANNEL,
+        /** The same through the page cache. */
+        BUFFERED,
+        /** Files mapped into memory, of which each page is touched. */
+        MMAP
+    }
 
-    private final List<FileChannel> channels = new ArrayList<>();
-    private final List<ByteBuffer> buffers = new ArrayList<>();
-    private final Arena arena = Arena.ofShared();
-    private final ExecutorService executor;
-    private final int chunk;
+    /**
+     * What was read.
+     *
+     * @param bytes how much
+     * @param seconds how long it took
+     * @param cpuSeconds CPU time of all threads that read; NaN where the system does not tell
+     */
+    record Reading(long bytes, double seconds, double cpuSeconds) {
+        double rate() {
+            return bytes / seconds;
+        }
+    }
 
     /**
      * Opens files.
      *
-     * @param chunk bytes of a read, a multiple of 4096
-     * @param direct whether to read past the page cache
+     * @param chunk most bytes of one read, a multiple of 4096
+     * @param depth reads in flight
+     * @param memory where to take the buffers from
      */
-    RawReader(List<Path> files, int threads, int chunk, boolean direct) throws IOException {
-        this.chunk = chunk;
-        Set<OpenOption> options = direct
-                ? Set.of(StandardOpenOption.READ, ExtendedOpenOption.DIRECT)
-                : Set.of(StandardOpenOption.READ);
-        for (var file : files) {
-            channels.add(FileChannel.open(file, options));
-        }
-        for (int i = 0; i < threads; i++) {
-            buffers.add(arena.allocate(chunk, 2L << 20).fill((byte) 1).asByteBuffer());
-        }
-        this.executor = Executors.newFixedThreadPool(threads);
+    static RawReader open(Mode mode, List<Path> files, int chunk, int depth, Limit limit, HostMemory memory)
+            throws IOException {
+        return switch (mode) {
+            case CHANNEL -> new ThreadedReader("channel", RawFile::direct, files, chunk, depth, limit, memory);
+            case BUFFERED -> new ThreadedReader("buffered", RawFile::buffered, files, chunk, depth, limit, memory);
+            case MMAP -> new ThreadedReader("mmap", RawFile::mapped, files, chunk, depth, limit, memory);
+        };
     }
 
-    /** Reads about that many bytes, from the start of the first file on and around again. Returns the bytes read. */
-    long read(long bytes) throws IOException, InterruptedException {
-        var next = new AtomicLong();
-        var done = new AtomicLong();
-        var tasks = new ArrayList<Future<?>>();
-        for (var buffer : buffers) {
-            tasks.add(executor.submit(() -> {
-                while (true) {
-                    long position = next.getAndAdd(chunk);
-                    if (position >= bytes) {
-                        return null;
-                    }
-                    done.addAndGet(readAt(position, buffer));
-                }
-            }));
-        }
-        for (var task : tasks) {
-            try {
-                task.get();
-            } catch (ExecutionException e) {
-                throw new IOException(e.getCause());
-            }
-        }
-        return done.get();
-    }
+    /** What it is, in a word or two. */
+    String name();
 
-    /** Reads at a position in all files joined; pieces do not cross the end of a file. */
-    private int readAt(long position, ByteBuffer buffer) throws IOException {
-        long left = position % total();
-        for (var channel : channels) {
-            long usable = channel.size() / chunk * chunk;
-            if (left < usable) {
-                buffer.clear();
-                return channel.read(buffer, left / ALIGNMENT * ALIGNMENT);
-            }
-            left -= usable;
-        }
-        throw new IllegalStateException("no such position: " + position);
-    }
-
-    private long total() throws IOException {
-        long total = 0;
-        for (var channel : channels) {
-            total += channel.size() / chunk * chunk;
-        }
-        return total;
-    }
+    /**
+     * Reads so many bytes (rounded up to 4 KiB), from where the last call ended, and from the end of the last file on
+     * to the beginning of the first.
+     */
+    Reading read(long bytes) throws IOException, InterruptedException;
 
     @Override
-    public void close() throws IOException {
-        executor.close();
-        for (var channel : channels) {
-            channel.close();
-        }
-        arena.close();
-    }
+    void close() throws IOException;
 }

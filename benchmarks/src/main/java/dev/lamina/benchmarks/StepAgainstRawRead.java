@@ -1,108 +1,154 @@
 package dev.lamina.benchmarks;
 
-import dev.lamina.GenerationListener;
-import dev.lamina.GenerationOptions;
-import dev.lamina.GenerationStats;
 import dev.lamina.LanguageModel;
 import dev.lamina.ModelOptions;
-import dev.lamina.Prompt;
+import dev.lamina.internal.runtime.Device;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.Arrays;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Locale;
-import java.util.stream.IntStream;
+import java.util.Map;
 
 /**
- * Compares a streamed decode step with a raw read of the same bytes, in turn in one run: after each token the model
- * waits while plain threads read as many bytes of the same files as the step streamed. Prints each pair and the
- * medians.
+ * Compares a decode step that streams with the best raw read of as many bytes of the same files. In each round the step
+ * and several raw readers take turns, in an order that rotates; the others wait meanwhile.
  *
  * <pre>java --enable-native-access=ALL-UNNAMED -cp 'benchmarks/target/lamina-benchmarks.jar:benchmarks/target/lib/*'
  *     dev.lamina.benchmarks.StepAgainstRawRead MODEL [MEMORY [PAIRS]]</pre>
  */
 public final class StepAgainstRawRead {
-    private static final int PROMPT = 16;
-    private static final int THREADS = 4;
     private static final int CHUNK = 8 << 20;
+    private static final List<Integer> DEPTHS = List.of(1, 2, 4);
+    private static final double SHARDS_BAR = 1.05;
+    private static final double UNSPLIT_BAR = 1.15;
+    private static final double CPU_BAR = 1.2;
+    private static final double LEAST_BYTES = 4e9; // of weights, for the bars to mean something
+    private static final double MOST_RESIDENT = 0.1;
 
-    private StepAgainstRawRead() {}
+    /** After a step the model fills its ring; a raw read must not share the drive with that. */
+    private static final int SETTLE_MILLIS = 200;
+
+    /** What the threads that read for Lamina are called, those of the kernel that work for them included. */
+    private static final String[] READERS = {"lamina-reader", "iou-"};
+
+    private final LanguageModel model;
+    private final long bytes;
+    private final Map<String, List<RawReader.Reading>> readings = new LinkedHashMap<>();
+    private final List<Double> steps = new ArrayList<>();
+    private final List<Double> cpuSeconds = new ArrayList<>();
+
+    private StepAgainstRawRead(LanguageModel model, long bytes) {
+        this.model = model;
+        this.bytes = bytes;
+    }
 
     /** Runs the comparison. */
-    public static void main(String[] arguments) throws IOException {
+    public static void main(String[] arguments) throws IOException, InterruptedException {
+        if (arguments.length < 1 || arguments.length > 3) {
+            System.err.println("StepAgainstRawRead MODEL [MEMORY [PAIRS]]");
+            System.exit(2);
+        }
         var directory = Path.of(arguments[0]);
-        var memory = arguments.length > 1 ? arguments[1] : "512MiB";
+        var options = ModelOptions.builder().memory(arguments.length > 1 ? arguments[1] : "512MiB").build();
         int pairs = arguments.length > 2 ? Integer.parseInt(arguments[2]) : 7;
-        var options = ModelOptions.builder().memory(memory).build();
         try (var model = LanguageModel.open(directory.toString(), options)) {
-            var ids = Prompt.ids(IntStream.range(0, PROMPT).map(i -> 3 + i).toArray());
-            var warmUp = GenerationOptions.builder().maxTokens(2).greedy().ignoreEos(true).build();
-            GenerationStats stats = model.generate(ids, warmUp).stats();
-            long bytes = model.info().weightBytes() - stats.residentBytes();
-            System.out.printf(Locale.ROOT, "%s, %s; %.2f GB a step from disk, %.1f %% resident%n",
-                    model.info().device(), model.info().reading(), bytes / 1e9,
-                    100.0 * stats.residentBytes() / model.info().weightBytes());
-            try (var raw = new RawReader(DirectRead.modelFiles(directory), THREADS, CHUNK,
-                    model.info().reading().startsWith("direct"))) {
-                var pairing = new Pairing(raw, bytes, pairs);
-                // The first token ends the prefill and the second the warm-up sweep; the pairs begin after it.
-                var counted = GenerationOptions.builder().maxTokens(pairs + 2).greedy().ignoreEos(true).build();
-                model.generate(ids, counted, pairing);
-                pairing.print();
+            long resident = Stepper.warmUp(model).residentBytes();
+            long weights = model.info().weightBytes();
+            System.out.printf(Locale.ROOT, "%s, %s, %s; a step streams %.2f GB of %.2f GB (%.1f %% resident)%n",
+                    model.info().device(), model.info().reading(), model.info().split() ? "shard set" : "unsplit",
+                    (weights - resident) / 1e9, weights / 1e9, 100.0 * resident / weights);
+            if (resident == weights) {
+                System.out.println("all weights stay in memory: there is nothing to compare");
+                return;
+            }
+            if (weights < LEAST_BYTES || resident > MOST_RESIDENT * weights) {
+                System.out.println("too small for a judgement: take a model of 4 GB or more, and a budget that holds "
+                        + "at most a tenth of it");
+            }
+            var comparison = new StepAgainstRawRead(model, weights - resident);
+            comparison.run(SyntheticCheckpoint.weightFiles(directory), pairs);
+            comparison.print();
+        }
+    }
+
+    private void run(List<Path> files, int pairs) throws IOException, InterruptedException {
+        boolean direct = model.info().reading().startsWith("direct");
+        var readers = new ArrayList<RawReader>();
+        try (var device = Device.openCpu(1); var stepper = new Stepper(model)) {
+            try {
+                for (int depth : DEPTHS) {
+                    readers.add(RawReader.open(direct ? RawReader.Mode.CHANNEL : RawReader.Mode.BUFFERED, files, CHUNK,
+                            depth, Limit.NONE, device));
+                }
+                if (direct && Fio.isThere()) {
+                    readers.add(new Fio(files));
+                }
+                for (int pair = 0; pair < pairs; pair++) {
+                    System.out.printf("%2d:", pair + 1);
+                    for (int i = 0; i <= readers.size(); i++) {
+                        int turn = (pair + i) % (readers.size() + 1);
+                        if (turn == readers.size()) {
+                            step(stepper);
+                        } else {
+                            read(readers.get(turn));
+                        }
+                    }
+                    System.out.println();
+                }
+            } finally {
+                for (var reader : readers) {
+                    reader.close();
+                }
             }
         }
     }
 
-    /** Times the step before each token, then a raw read, which does not count for the next step. */
-    private static final class Pairing implements GenerationListener {
-        private final RawReader raw;
-        private final long bytes;
-        private final double[] step;
-        private final double[] read;
-        private int tokens;
-        private long start;
+    private void step(Stepper stepper) throws InterruptedException {
+        double before = CpuTime.of(READERS);
+        double seconds = stepper.sweeps(1);
+        Thread.sleep(SETTLE_MILLIS);
+        // Two sweeps ran; the ring was full before, and is full again.
+        cpuSeconds.add((CpuTime.of(READERS) - before) / 2);
+        steps.add(seconds);
+        System.out.printf(Locale.ROOT, "  STEP %.3f s (%.2f GB/s)", seconds, bytes / 1e9 / seconds);
+    }
 
-        Pairing(RawReader raw, long bytes, int pairs) {
-            this.raw = raw;
-            this.bytes = bytes;
-            this.step = new double[pairs];
-            this.read = new double[pairs];
-        }
+    private void read(RawReader reader) throws IOException, InterruptedException {
+        var reading = reader.read(bytes);
+        readings.computeIfAbsent(reader.name(), name -> new ArrayList<>()).add(reading);
+        System.out.printf(Locale.ROOT, "  %s %.2f GB/s", reader.name(), reading.rate() / 1e9);
+    }
 
-        @Override
-        public void text(String piece) {}
-
-        @Override
-        public void token(int prompt, int id) {
-            int pair = tokens++ - 2;
-            if (pair >= 0) {
-                step[pair] = (System.nanoTime() - start) / 1e9;
-                long before = System.nanoTime();
-                try {
-                    long got = raw.read(bytes);
-                    read[pair] = (System.nanoTime() - before) / 1e9 * bytes / got;
-                } catch (IOException e) {
-                    throw new IllegalStateException(e);
-                } catch (InterruptedException e) {
-                    Thread.currentThread().interrupt();
-                }
-                System.out.printf(Locale.ROOT, "step %.3f s (%.2f GB/s)   raw read %.3f s (%.2f GB/s)   ratio %.3f%n",
-                        step[pair], bytes / 1e9 / step[pair], read[pair], bytes / 1e9 / read[pair],
-                        step[pair] / read[pair]);
+    private void print() {
+        System.out.println("medians:");
+        double gigabytes = bytes / 1e9;
+        double step = Medians.of(steps);
+        double stepCpu = Medians.of(cpuSeconds) / gigabytes;
+        line("step", step, stepCpu);
+        String best = "";
+        double bestSeconds = Double.POSITIVE_INFINITY;
+        double bestCpu = Double.NaN;
+        for (var reader : readings.entrySet()) {
+            double seconds = Medians.of(reader.getValue().stream().map(reading -> bytes / reading.rate()).toList());
+            double cpu = Medians.of(reader.getValue().stream()
+                    .map(reading -> reading.cpuSeconds() * 1e9 / reading.bytes()).toList());
+            line(reader.getKey(), seconds, cpu);
+            if (seconds < bestSeconds) {
+                best = reader.getKey();
+                bestSeconds = seconds;
+                bestCpu = cpu;
             }
-            start = System.nanoTime();
         }
+        System.out.printf(Locale.ROOT, "step / best raw read (%s): %.3f (bar: %.2f)%n", best, step / bestSeconds,
+                model.info().split() ? SHARDS_BAR : UNSPLIT_BAR);
+        System.out.printf(Locale.ROOT, "CPU of the readers / CPU of that raw read, for each GB: %.2f (bar: %.2f)%n",
+                stepCpu / bestCpu, CPU_BAR);
+    }
 
-        void print() {
-            var ratios = IntStream.range(0, step.length).mapToDouble(i -> step[i] / read[i]).toArray();
-            System.out.printf(Locale.ROOT,
-                    "medians: step %.3f s, raw read %.3f s, ratio of the medians %.3f, of the pairs %.3f%n",
-                    median(step), median(read), median(step) / median(read), median(ratios));
-        }
-
-        private static double median(double[] values) {
-            var sorted = values.clone();
-            Arrays.sort(sorted);
-            return sorted[sorted.length / 2];
-        }
+    private void line(String name, double seconds, double cpuPerGigabyte) {
+        System.out.printf(Locale.ROOT, "  %-12s %.3f s  %.2f GB/s  reading takes %.3f CPU s/GB%n", name, seconds,
+                bytes / 1e9 / seconds, cpuPerGigabyte);
     }
 }

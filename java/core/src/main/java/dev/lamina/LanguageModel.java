@@ -58,12 +58,21 @@ public interface LanguageModel extends AutoCloseable {
     MemoryNeeds memoryNeeds(int positions);
 
     /**
-     * Bytes of weights that would stay in memory under a budget, beside one sequence; a sweep reads all others.
+     * Plans a budget for one sequence, as a call would use it.
      *
-     * @param memory bytes, at least {@link MemoryNeeds#least}
+     * @param memory bytes, at least {@link MemoryNeeds#least}; 0: the budget of this model
      * @param positions of the KV cache
+     * @param rates what the prediction is for, such as those of {@link #measureRates}; they change nothing else
+     * @throws LaminaException if the budget is too small
      */
-    long residentBytes(long memory, int positions);
+    MemoryPlan plan(long memory, int positions, Rates rates);
+
+    /**
+     * How fast this model's files can be read and its weights be computed. The rate of the drive is the one with which
+     * the way to read was chosen, if there was something to choose; all else is measured now, which takes up to two
+     * seconds, and up to 100 MiB beside the budget.
+     */
+    Rates measureRates();
 
     /**
      * Continues a prompt.
@@ -130,6 +139,25 @@ public interface LanguageModel extends AutoCloseable {
 
     /** The text of token ids, without special tokens. */
     String decode(int[] ids);
+
+    /**
+     * What was read, waited for and computed since the model was opened. Does not wait for a turn: during a call it
+     * tells how far that is, and after closing what there was.
+     *
+     * @throws LaminaException if the model was not opened with {@link ModelOptions#profile}
+     */
+    Profile profile();
+
+    /**
+     * Writes a page that shows what was read, waited for and computed at which moment of the last sweeps. Does not wait
+     * for a turn.
+     *
+     * @param file HTML that a browser opens without a network, a few MB at most; an older file is replaced when the new
+     *     one is whole
+     * @throws LaminaException if the model was not opened with {@link ModelOptions#profile}, or the file cannot be
+     *     written
+     */
+    void writeTimeline(Path file);
 
     /**
      * Ends the call that computes now, and no other, within one panel; its result says {@link FinishReason#CANCELLED}.

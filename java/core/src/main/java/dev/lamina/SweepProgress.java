@@ -8,5 +8,8 @@ package dev.lamina;
  * @param prefill whether it works on prompts only, so that no token comes out of it
  * @param bytesDone bytes of weights that it has passed
  * @param bytesTotal bytes of weights of a sweep
+ * @param diskBytes how many of the bytes that it has passed came from disk for it
+ * @param residentBytes bytes of weights that stay in memory
  */
-public record SweepProgress(long sweep, int rows, boolean prefill, long bytesDone, long bytesTotal) {}
+public record SweepProgress(long sweep, int rows, boolean prefill, long bytesDone, long bytesTotal, long diskBytes,
+        long residentBytes) {}

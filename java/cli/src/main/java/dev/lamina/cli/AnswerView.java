@@ -7,8 +7,8 @@ import dev.lamina.LanguageModel;
 import dev.lamina.SweepProgress;
 import java.util.Locale;
 
-/** Shows an answer while it is generated: its text, and on a terminal how far the sweep of the moment is. */
-final class AnswerView implements GenerationListener {
+/** Shows an answer while it is generated: its text, and on a terminal how far and how fast it is. */
+class AnswerView implements GenerationListener {
     private static final double NANOS = 1e9;
 
     private final Terminal terminal;
@@ -19,6 +19,11 @@ final class AnswerView implements GenerationListener {
     private long sweep = -1;
     private long sweepNanos = startNanos;
     private long lastNanos = startNanos;
+    private long firstTokenNanos;
+    private long tokenNanos = startNanos;
+    private long rateNanos = startNanos; // begin of the sweep before this one
+    private long rateBytes; // that the sweep before this one read
+    private long sweepBytes;
     private boolean openLine;
 
     /**
@@ -44,7 +49,10 @@ final class AnswerView implements GenerationListener {
 
     @Override
     public void token(int prompt, int id) {
-        tokens++;
+        tokenNanos = System.nanoTime();
+        if (tokens++ == 0) {
+            firstTokenNanos = tokenNanos;
+        }
     }
 
     @Override
@@ -55,23 +63,34 @@ final class AnswerView implements GenerationListener {
         long now = System.nanoTime();
         if (progress.sweep() != sweep) {
             sweep = progress.sweep();
+            rateNanos = sweepNanos;
+            rateBytes = sweepBytes;
             sweepNanos = lastNanos;
         }
         lastNanos = now;
-        // Text that streams to a terminal is progress enough, and shares its line.
-        boolean textOnTerminal = showText && terminal.outIsTerminal() && tokens > 0;
-        if (terminal.status().due(startNanos) && !textOnTerminal) {
-            terminal.status().show(describe(progress, (now - sweepNanos) / NANOS));
+        sweepBytes = progress.diskBytes();
+        // Text that streams to the same terminal is progress enough, unless a token takes long.
+        boolean besideText = showText && terminal.outIsTerminal() && tokens > 0;
+        if (terminal.status().due(besideText ? tokenNanos : startNanos)) {
+            if (besideText && openLine) {
+                terminal.status().showBelow(describe(progress, now));
+            } else {
+                terminal.status().show(describe(progress, now));
+            }
         }
     }
 
-    private String describe(SweepProgress progress, double seconds) {
+    private String describe(SweepProgress progress, long now) {
         var what = tokens == 0
                 ? "prompt, sweep " + (progress.sweep() + 1) + " of " + progress.rows() + " rows"
                 : "token " + (tokens + 1);
-        double left = seconds * (progress.bytesTotal() - progress.bytesDone()) / Math.max(1, progress.bytesDone());
-        return what + ": " + Units.percent(progress.bytesDone(), progress.bytesTotal()) + ", "
-                + Units.rate(progress.bytesDone(), seconds) + ", " + Units.seconds(left) + " left";
+        double done = (double) progress.bytesDone() / Math.max(1, progress.bytesTotal());
+        double left = (now - sweepNanos) / NANOS * (1 - done) / done;
+        var speed = tokens == 0 ? "" : String.format(Locale.ROOT, "%.2f tokens/s, ",
+                (tokens - 1 + done) / Math.max(1e-9, (now - firstTokenNanos) / NANOS));
+        return what + ": " + Units.percent(progress.bytesDone(), progress.bytesTotal()) + ", " + Units.seconds(left)
+                + " left, " + speed + Units.rate(rateBytes + sweepBytes, (now - rateNanos) / NANOS) + " from disk, "
+                + Units.percent(progress.residentBytes(), progress.bytesTotal()) + " resident";
     }
 
     /** Ends the line of the text, if it is open. */

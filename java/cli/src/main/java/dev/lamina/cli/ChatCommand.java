@@ -46,16 +46,24 @@ final class ChatCommand implements Callable<Integer> {
     @Mixin
     private SamplingOptions sampling;
 
+    @Option(names = "--profile", description = "Say after each answer, on the error stream, what took the time.")
+    private boolean profile;
+
     @Mixin
     private EngineOptions engine;
 
+    private double probe = ProfileReport.UNKNOWN;
+
     @Override
-    public Integer call() throws IOException {
+    public Integer call() throws IOException, InterruptedException {
         var options = sampling.options(MAX_TOKENS);
-        var modelOptions = engine.options();
+        var modelOptions = engine.options().toBuilder().profile(profile).build();
         var terminal = main.terminal();
         var in = new BufferedReader(new InputStreamReader(terminal.in(), StandardCharsets.UTF_8));
         try (var model = folder.open(modelOptions)) {
+            if (profile) {
+                probe = model.measureRates().diskBytesPerSecond();
+            }
             terminal.interrupts().check();
             if (terminal.inIsTerminal()) {
                 terminal.err().println(model.info().architecture() + ", " + Units.bytes(model.info().weightBytes())
@@ -127,12 +135,16 @@ final class ChatCommand implements Callable<Integer> {
         var terminal = main.terminal();
         var view = new AnswerView(terminal, model, true);
         terminal.interrupts().onSignal(model::cancel);
+        var before = profile ? model.profile() : null;
         try {
             var answer = chat.send(message, view);
             view.endLine();
             if (terminal.inIsTerminal() || main.verbose()) {
                 terminal.err().println("[" + AnswerView.figures(answer, model.info().weightBytes()) + "; context "
                         + chat.context().used() + " of " + chat.context().capacity() + "]");
+            }
+            if (before != null) {
+                terminal.err().println(new ProfileReport(model.profile().since(before), probe).text(false));
             }
         } catch (LaminaException e) {
             if (!terminal.inIsTerminal()) {

@@ -6,12 +6,14 @@ import com.google.gson.JsonPrimitive;
 import com.sun.management.OperatingSystemMXBean;
 import dev.lamina.LanguageModel;
 import dev.lamina.ModelOptions;
+import dev.lamina.Rates;
 import dev.lamina.bindings.NativeLibrary;
 import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.stream.DataFile;
+import dev.lamina.internal.stream.DriveProbe;
 import dev.lamina.internal.stream.IoMode;
 import java.io.IOException;
 import java.lang.management.ManagementFactory;
@@ -39,7 +41,8 @@ import picocli.CommandLine.ParentCommand;
             "  lamina doctor --shards /nvme0/llama,/nvme1/llama"
         })
 final class DoctorCommand implements Callable<Integer> {
-    private static final int POSITIONS = 4096;
+    private static final long PROBE_MEMORY = 64L << 20;
+    private static final long ENOUGH_BYTES_TO_READ = 64L << 20;
     private static final int MOST_BUDGETS_TO_TELL = 5;
     private static final long MEMORY_STEP = 1L << 20;
 
@@ -106,11 +109,13 @@ final class DoctorCommand implements Callable<Integer> {
         fields.addProperty("cache", String.valueOf(library.getParent()));
         // the JVM counts the limit of a container as the machine's memory
         long total = ((OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean()).getTotalMemorySize();
-        long free = FreeMemory.bytes();
-        line("memory", Units.memory(free) + " free of " + Units.memory(total) + "; --memory is "
-                + Units.memory(free / 2) + " where it is not given");
+        var free = FreeMemory.now();
+        line("memory", Units.memory(free.bytes()) + " free of " + Units.memory(total) + ", limited by "
+                + free.limitedBy() + "; --memory auto is " + Units.option(free.budget()));
         fields.addProperty("memory_total_bytes", total);
-        fields.addProperty("memory_free_bytes", free);
+        fields.addProperty("memory_free_bytes", free.bytes());
+        fields.addProperty("memory_limited_by", free.limitedBy());
+        fields.addProperty("memory_auto_bytes", free.budget());
     }
 
     private void directReads(Path directory) {
@@ -158,62 +163,62 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("sweep_bytes", model.sweepBytes());
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
         object.addProperty("checksums", checksums);
-        int positions = options.context() > 0 ? options.context() : Math.min(POSITIONS, program.contextLimit());
-        var drives = Drives.measure(model, options.io(), host);
-        double rate = drives(drives, options.ioLimit(), object);
+        int positions = PlanView.positions(options, program.contextLimit());
+        boolean direct = readings(model, options.io(), host, object);
         var folders = model.checkpoint().folders();
         var anyMemory = options.toBuilder().memory(ANY_MEMORY).shards(folders).build();
         try (var opened = LanguageModel.open(model.directory().toString(), anyMemory)) {
-            budgets(opened, options.memory(), model.sweepBytes(), positions, rate, object);
+            var rates = opened.measureRates();
+            line("disk", Units.bytes(rates.diskBytesPerSecond()) + "/s"
+                    + (rates.disk() == Rates.Origin.LIMIT ? ", by --io-limit" : "")
+                    + (direct ? "" : ", through the page cache: the disk may be slower")
+                    + (model.weightBytes() < ENOUGH_BYTES_TO_READ ? ", too little to be sure" : ""));
+            line("computing", Units.bytes(rates.computeBytesPerSecond()) + "/s in sweeps of one row");
+            object.addProperty("disk_bytes_per_second", Math.round(rates.diskBytesPerSecond()));
+            object.addProperty("compute_bytes_per_second", Math.round(rates.computeBytesPerSecond()));
+            budgets(opened, options.memory(), positions, rates, object);
         }
         fields.add("model", object);
     }
 
-    /** Tells how the drives are read, and how fast all together. Returns bytes per second. */
-    private double drives(Drives drives, long limit, JsonObject object) {
-        boolean several = drives.all().size() > 1;
-        double rate = drives.bytesPerSecond();
-        boolean limited = limit > 0 && limit < rate;
-        var limitation = limited ? ", limited to " + Units.bytes(limit) + "/s by --io-limit" : "";
+    /** Tells how each folder is best read. Returns whether all of them are read past the page cache. */
+    private boolean readings(ModelFiles model, ModelOptions.Io io, HostMemory host, JsonObject object)
+            throws IOException, InterruptedException {
+        var probe = new DriveProbe(host, PROBE_MEMORY, Device.cacheFolder().resolve(DriveProbe.FILE_NAME));
+        var folders = model.checkpoint().folders();
+        boolean allDirect = true;
         var list = new JsonArray();
-        for (var drive : drives.all()) {
-            var reading = drive.reading();
+        for (int i = 0; i < folders.size(); i++) {
+            var reading = probe.choose(model.checkpoint().files(i), io, true);
             boolean direct = reading.method().mode().direct();
-            line("reading", reading.method() + " (" + reading.reason() + ")");
-            line("disk", Units.bytes(drive.bytesPerSecond()) + "/s"
-                    + (several ? " from " + drive.folder() + ", which holds " + Units.bytes(drive.bytes()) : limitation)
-                    + (direct ? "" : ", through the page cache: the disk may be slower")
-                    + (drive.certain() ? "" : ", too little to be sure"));
+            allDirect &= direct;
+            line("reading", (folders.size() == 1 ? "" : folders.get(i) + " (" + Units.bytes(model.folderBytes(i)) + "): ")
+                    + reading.method() + " (" + reading.reason() + ")");
             var way = new JsonObject();
             way.addProperty("mode", reading.method().mode().toString());
             way.addProperty("readers", reading.method().readers());
             way.addProperty("depth", reading.method().depth());
             way.addProperty("request_bytes", reading.method().requestBytes());
+            way.addProperty("bytes_per_second", Math.round(reading.bytesPerSecond()));
             way.addProperty("cpu_seconds_per_gb", reading.cpuSecondsPerGigabyte());
             way.addProperty("reason", reading.reason());
             var entry = new JsonObject();
-            entry.addProperty("folder", drive.folder().toString());
-            entry.addProperty("bytes", drive.bytes());
+            entry.addProperty("folder", folders.get(i).toString());
+            entry.addProperty("bytes", model.folderBytes(i));
             entry.addProperty("direct_io", direct);
             entry.add("reading", way);
-            entry.addProperty("disk_bytes_per_second", Math.round(drive.bytesPerSecond()));
             list.add(entry);
         }
-        if (several) {
-            line("together", Units.bytes(rate) + "/s, as the model is cut" + limitation);
-        }
         object.add("folders", list);
-        object.addProperty("disk_bytes_per_second", Math.round(rate));
-        return limited ? limit : rate;
+        return allDirect;
     }
 
-    private void budgets(LanguageModel model, long asked, long sweepBytes, int positions, double rate,
-            JsonObject object) {
-        long free = FreeMemory.bytes();
+    private void budgets(LanguageModel model, long asked, int positions, Rates rates, JsonObject object) {
+        var free = FreeMemory.now();
         var needs = model.memoryNeeds(positions);
         long minimum = needs.least();
         long whole = needs.whole();
-        long usable = asked > 0 ? asked : free / 4 * 3 / MEMORY_STEP * MEMORY_STEP;
+        long usable = asked > 0 ? asked : free.budget();
         long recommended = Math.min(whole, usable);
         boolean fits = minimum <= usable;
         line("fits", fits
@@ -221,7 +226,7 @@ final class DoctorCommand implements Callable<Integer> {
                         + Units.option(whole) + " holds all weights"
                 : "no: at least --memory " + Units.option(minimum) + " is needed for " + positions + " positions, and "
                         + (asked > 0 ? "--memory " + Units.option(asked) + " is given"
-                                : Units.memory(free) + " is free"));
+                                : "--memory auto is " + Units.option(usable)));
         object.addProperty("fits", fits);
         object.addProperty("positions", positions);
         object.addProperty("minimum_memory_bytes", minimum);
@@ -233,20 +238,19 @@ final class DoctorCommand implements Callable<Integer> {
         object.addProperty("recommended_memory_bytes", recommended);
         var list = new JsonArray();
         for (long memory : budgetsToTell(minimum, recommended)) {
-            long resident = model.residentBytes(memory, positions);
-            long read = sweepBytes - resident;
-            double seconds = read / rate;
+            var plan = model.plan(memory, positions, rates);
             line(memory == recommended ? "expect" : "", "--memory " + Units.option(memory) + ": "
-                    + Units.percent(resident, sweepBytes) + " of the weights resident, "
-                    + (read == 0
-                            ? "nothing to read: the processor is the limit"
-                            : Units.bytes(read) + " a token from disk, " + Units.seconds(seconds)
-                            + " a token or more"));
+                    + Units.percent(plan.residentBytes(), plan.weightBytes()) + " of the weights resident, "
+                    + (plan.bytesPerSweep() == 0
+                            ? "nothing to read"
+                            : Units.bytes(plan.bytesPerSweep()) + " a token from disk")
+                    + ", " + Units.seconds(plan.secondsPerSweep()) + " a token, limited by the "
+                    + PlanView.limit(plan));
             var entry = new JsonObject();
             entry.add("memory_bytes", new JsonPrimitive(memory));
-            entry.addProperty("resident_bytes", resident);
-            entry.addProperty("disk_bytes_per_token", read);
-            entry.addProperty("seconds_per_token", seconds);
+            entry.addProperty("resident_bytes", plan.residentBytes());
+            entry.addProperty("disk_bytes_per_token", plan.bytesPerSweep());
+            entry.addProperty("seconds_per_token", plan.secondsPerSweep());
             list.add(entry);
         }
         object.add("budgets", list);

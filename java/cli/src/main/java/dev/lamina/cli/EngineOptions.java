@@ -2,7 +2,9 @@ package dev.lamina.cli;
 
 import dev.lamina.LaminaException;
 import dev.lamina.ModelOptions;
+import java.util.Objects;
 import java.util.function.Supplier;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.Model.CommandSpec;
@@ -80,6 +82,11 @@ final class EngineOptions {
         public Long convert(String text) {
             return new Size().convert(text.strip().replaceFirst("/s$", ""));
         }
+    }
+
+    /** Whether any of them was given. */
+    boolean given() {
+        return Stream.of(memory, threads, prefetch, panel, context, kv, io, ioLimit).anyMatch(Objects::nonNull);
     }
 
     /** The options, checked. */

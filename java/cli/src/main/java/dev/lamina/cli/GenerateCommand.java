@@ -56,6 +56,10 @@ final class GenerateCommand implements Callable<Integer> {
     @Option(names = "--json", description = "Print one JSON object: ids, text, finish_reason, stats.")
     private boolean json;
 
+    @Option(names = "--profile",
+            description = "Say afterwards, on the error stream or in the JSON, what took the time.")
+    private boolean profile;
+
     @Mixin
     private EngineOptions engine;
 
@@ -71,9 +75,9 @@ final class GenerateCommand implements Callable<Integer> {
     }
 
     @Override
-    public Integer call() {
+    public Integer call() throws InterruptedException {
         var options = sampling.options(MAX_TOKENS);
-        var modelOptions = engine.options();
+        var modelOptions = engine.options().toBuilder().profile(profile).build();
         checkChat();
         var prompt = prompt();
         var terminal = main.terminal();
@@ -83,10 +87,17 @@ final class GenerateCommand implements Callable<Integer> {
             var answer = model.generate(prompt, options, view);
             terminal.interrupts().onSignal(null);
             view.endLine();
+            var report = profile
+                    ? new ProfileReport(model.profile(), terminal.interrupts().interrupted()
+                            ? ProfileReport.UNKNOWN : model.measureRates().diskBytesPerSecond())
+                    : null;
             if (json) {
-                terminal.println(toJson(answer).toString());
+                terminal.println(toJson(answer, report).toString());
             } else {
                 terminal.err().println(AnswerView.figures(answer, model.info().weightBytes()));
+                if (report != null) {
+                    terminal.err().println(report.text(false));
+                }
             }
         }
         return terminal.interrupts().exitStatus();
@@ -118,7 +129,7 @@ final class GenerateCommand implements Callable<Integer> {
         return new Prompt.Conversation(messages);
     }
 
-    private static JsonObject toJson(Generation answer) {
+    private static JsonObject toJson(Generation answer, @Nullable ProfileReport report) {
         var ids = new JsonArray();
         answer.ids().forEach(ids::add);
         var figures = answer.stats();
@@ -141,6 +152,9 @@ final class GenerateCommand implements Callable<Integer> {
         json.addProperty("text", answer.text());
         json.addProperty("finish_reason", answer.finishReason().name().toLowerCase(Locale.ROOT));
         json.add("stats", stats);
+        if (report != null) {
+            json.add("profile", report.json());
+        }
         return json;
     }
 }

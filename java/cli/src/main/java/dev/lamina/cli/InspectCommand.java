@@ -3,6 +3,9 @@ package dev.lamina.cli;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import dev.lamina.LaminaException;
+import dev.lamina.LanguageModel;
+import dev.lamina.MemoryPlan;
+import dev.lamina.ModelOptions;
 import dev.lamina.internal.checkpoint.Tensor;
 import dev.lamina.internal.shard.Verifier;
 import java.util.ArrayList;
@@ -13,18 +16,22 @@ import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.ParentCommand;
+import picocli.CommandLine.Spec;
 
 /** {@code lamina inspect}. */
 @Command(
         name = "inspect",
-        description = "Says what a model is, and checks its files.",
+        description = "Says what a model is, checks its files, and plans its memory.",
         footer = {
             "",
             "Examples:",
             "  lamina inspect --model models/Qwen2.5-7B-Instruct",
             "  lamina inspect --model shards/Qwen2.5-7B-Instruct --verify",
+            "  lamina inspect --model models/Qwen2.5-7B-Instruct --plan --memory 4GiB --context 2048",
             "  lamina inspect --shards /nvme0/qwen,/nvme1/qwen --verify"
         })
 final class InspectCommand implements Callable<Integer> {
@@ -40,19 +47,41 @@ final class InspectCommand implements Callable<Integer> {
     @Option(names = "--verify", description = "Read all of a shard set and compare it with its checksums.")
     private boolean verify;
 
+    @Option(names = "--plan", description = "Say what of the memory goes where for one sequence of --context positions "
+            + "(default: 4096, or the model's limit), how many bytes each sweep reads, and how fast that is here. The "
+            + "options from --memory to --io-limit are for this.")
+    private boolean plan;
+
+    @Mixin
+    private EngineOptions engine;
+
     @Option(names = "--json", description = "Print one JSON object.")
     private boolean json;
 
+    @Spec
+    private CommandSpec spec;
+
     @Override
     public Integer call() {
+        var options = engine.options();
+        if (!plan && engine.given()) {
+            throw new ParameterException(spec.commandLine(), "--memory, --context and their like need --plan");
+        }
         var model = ModelFiles.open(folder.folders());
+        var memoryPlan = plan ? plan(model, options) : null;
         var damage = verify ? verify(model) : null;
-        main.terminal().print(json ? toJson(model, damage) + "\n" : toText(model, damage));
+        main.terminal().print(json ? toJson(model, damage, memoryPlan) + "\n" : toText(model, damage, memoryPlan));
         if (damage != null && !damage.isEmpty()) {
             throw new LaminaException(damage.size() + (damage.size() == 1 ? " file is" : " files are")
                     + " damaged: split the model again");
         }
         return main.terminal().interrupts().exitStatus();
+    }
+
+    private MemoryPlan plan(ModelFiles model, ModelOptions options) {
+        try (var opened = folder.open(options)) {
+            return opened.plan(0, PlanView.positions(options, model.program().contextLimit()), opened.measureRates());
+        }
     }
 
     /** The damage of a shard set; null where nothing could be compared. */
@@ -78,7 +107,7 @@ final class InspectCommand implements Callable<Integer> {
                         .collect(Collectors.joining("; "));
     }
 
-    private String toText(ModelFiles model, @Nullable List<Verifier.Damage> damage) {
+    private String toText(ModelFiles model, @Nullable List<Verifier.Damage> damage, @Nullable MemoryPlan memoryPlan) {
         var lines = new ArrayList<String>();
         var program = model.program();
         var manifest = model.checkpoint().manifest();
@@ -110,6 +139,10 @@ final class InspectCommand implements Callable<Integer> {
         add(lines, "end tokens", model.endTokens().isEmpty() ? "none" : model.endTokens().toString());
         if (verify) {
             add(lines, "verified", verified(model, damage));
+        }
+        if (memoryPlan != null) {
+            lines.add("");
+            PlanView.lines(memoryPlan).forEach(line -> add(lines, line.getFirst(), line.getLast()));
         }
         if (tensors) {
             for (var tensor : model.checkpoint().tensors()) {
@@ -147,7 +180,8 @@ final class InspectCommand implements Callable<Integer> {
         return tensors.stream().mapToLong(Tensor::bytes).sum();
     }
 
-    private JsonObject toJson(ModelFiles model, @Nullable List<Verifier.Damage> damage) {
+    private JsonObject toJson(ModelFiles model, @Nullable List<Verifier.Damage> damage,
+            @Nullable MemoryPlan memoryPlan) {
         var program = model.program();
         var manifest = model.checkpoint().manifest();
         var object = new JsonObject();
@@ -199,6 +233,9 @@ final class InspectCommand implements Callable<Integer> {
         if (verify) {
             object.addProperty("verified", damage == null ? null : damage.isEmpty());
             object.addProperty("verification", verified(model, damage));
+        }
+        if (memoryPlan != null) {
+            object.add("plan", PlanView.toJson(memoryPlan));
         }
         if (tensors) {
             object.add("tensors", tensorsToJson(model));

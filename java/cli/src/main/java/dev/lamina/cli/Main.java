@@ -33,6 +33,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
             InspectCommand.class,
             LogitsCommand.class,
             PerplexityCommand.class,
+            ProfileCommand.class,
             DoctorCommand.class
         },
         footer = {

@@ -19,9 +19,12 @@ final class Units {
         return scaled(bytes, 1024, BINARY);
     }
 
-    /** A number of whole MiB as {@code --memory} takes it, such as {@code 2GiB} or {@code 1500MiB}. */
+    /** A size as {@code --memory} takes it, rounded down: such as {@code 2GiB}, {@code 1500MiB} or {@code 700KiB}. */
     static String option(long bytes) {
         long mebibytes = bytes >> 20;
+        if (mebibytes == 0) {
+            return (bytes >> 10) + "KiB";
+        }
         return mebibytes % 1024 == 0 ? mebibytes / 1024 + "GiB" : mebibytes + "MiB";
     }
 
@@ -35,8 +38,11 @@ final class Units {
         return whole <= 0 ? "0 %" : String.format(Locale.ROOT, "%.0f %%", 100 * part / whole);
     }
 
-    /** A time, such as {@code 0.42 s} or {@code 2 min 5 s}. */
+    /** A time, such as {@code 8.1 ms}, {@code 0.42 s} or {@code 2 min 5 s}. */
     static String seconds(double seconds) {
+        if (seconds < 0.0995) {
+            return String.format(Locale.ROOT, seconds < 0.00995 ? "%.2f ms" : "%.1f ms", seconds * 1000);
+        }
         if (seconds < 60) {
             return String.format(Locale.ROOT, seconds < 9.95 ? "%.2f s" : "%.1f s", seconds);
         }
@@ -44,6 +50,15 @@ final class Units {
         return whole < 3600
                 ? whole / 60 + " min " + whole % 60 + " s"
                 : whole / 3600 + " h " + whole % 3600 / 60 + " min";
+    }
+
+    /** A time that may be very short, such as {@code 0.012 ms} or {@code 12.3 ms}, from a second on as above. */
+    static String shortTime(double seconds) {
+        double millis = seconds * 1e3;
+        if (millis >= 999.5) {
+            return seconds(seconds);
+        }
+        return String.format(Locale.ROOT, millis < 0.0995 ? "%.3f ms" : millis < 9.95 ? "%.2f ms" : "%.1f ms", millis);
     }
 
     private static String scaled(double bytes, int step, String[] units) {

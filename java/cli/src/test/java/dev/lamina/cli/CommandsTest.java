@@ -126,6 +126,30 @@ class CommandsTest {
     }
 
     @Test
+    void inspectPlansWhatARunThenDoes() {
+        for (var memory : List.of("1MiB", "64KiB", "auto")) {
+            var planned = Cli.run("inspect", "--model", model, "--plan", "--memory", memory, "--context", 20, "--panel",
+                    "512B", "--prefetch", 1, "--json").json();
+            var plan = planned.getAsJsonObject("plan");
+            var stats = Cli.run("generate", "--model", model, "--prompt", "a", "--memory", memory, "--context", 20,
+                    "--panel", "512B", "--prefetch", 1, "--json").json().getAsJsonObject("stats");
+            long resident = plan.get("resident_bytes").getAsLong();
+            long read = plan.get("disk_bytes_per_sweep").getAsLong();
+            assertEquals(planned.get("sweep_bytes").getAsLong(), resident + read);
+            assertEquals(stats.get("resident_bytes").getAsLong(), resident);
+            assertEquals(stats.get("disk_bytes").getAsLong(), resident + stats.get("sweeps").getAsLong() * read);
+            assertEquals("64KiB".equals(memory), read > 0, plan.toString());
+            assertEquals(memory.equals("auto"), plan.get("memory_origin").getAsString().startsWith("auto"));
+            assertTrue(plan.get("tokens_per_second").getAsDouble() > 0);
+        }
+        var text = Cli.run("inspect", "--model", model, "--plan", "--io-limit", "1kB/s").succeeded().out();
+        assertTrue(text.contains("reads 0 B") && text.contains("1 kB/s, by --io-limit"), text);
+        assertTrue(text.contains("the processor is the limit"), text);
+        Cli.run("inspect", "--model", model, "--plan", "--memory", "1KiB").failedInOneLine("--memory 1KiB", "at least");
+        Cli.run("inspect", "--model", model, "--memory", "1GiB").wrongUsage("--plan");
+    }
+
+    @Test
     void damageOfShardsIsFound() throws IOException {
         var shards = folder.resolve("shards");
         Cli.run("split", "--model", model, "--shards", shards).succeeded();
@@ -167,13 +191,14 @@ class CommandsTest {
     void doctorExaminesTheMachineAndAModel() throws IOException {
         var machine = Cli.run("doctor", "--json").json();
         assertTrue(machine.get("cores").getAsInt() > 0);
-        assertTrue(machine.get("memory_free_bytes").getAsLong() > 0);
+        assertTrue(machine.get("memory_free_bytes").getAsLong() > machine.get("memory_auto_bytes").getAsLong());
         assertTrue(machine.getAsJsonArray("simd_supported").asList().stream()
                 .anyMatch(simd -> simd.getAsString().equals("plain")));
         var examined = Cli.run("doctor", "--model", model, "--json").json().getAsJsonObject("model");
         assertFalse(examined.get("checksums").getAsBoolean());
         assertTrue(examined.get("fits").getAsBoolean());
         assertTrue(examined.get("disk_bytes_per_second").getAsLong() > 0);
+        assertTrue(examined.get("compute_bytes_per_second").getAsLong() > 0);
         var text = Cli.run("doctor", "--model", model).succeeded().out();
         assertTrue(text.contains("checksums    none") && text.contains("recommended"), text);
         // what it says is the least is enough, and what it says holds all weights leaves nothing to be read

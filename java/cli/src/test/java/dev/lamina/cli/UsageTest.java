@@ -16,7 +16,8 @@ class UsageTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"demo", "generate", "chat", "split", "inspect", "logits", "perplexity", "doctor"})
+    @ValueSource(strings = {
+        "demo", "generate", "chat", "split", "inspect", "logits", "perplexity", "profile", "doctor"})
     void everyCommandHasHelp(String command) {
         var help = Cli.run(command, "--help").succeeded();
         assertTrue(help.out().startsWith("Usage: lamina " + command), help.out());

@@ -7,6 +7,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.util.UUID;
 
 /** Files that are whole or absent: written under a temporary name, synced, renamed, their folder synced. */
 public final class DurableFiles {
@@ -24,7 +25,21 @@ public final class DurableFiles {
 
     /** Writes a whole file; after a crash the target has its old content or the new one. */
     public static void write(Path target, byte[] content) throws IOException {
-        Path temporary = partial(target);
+        write(target, partial(target), content);
+    }
+
+    /**
+     * Writes a whole file in a folder of the user's, under a temporary name that nobody else has; replaces what was
+     * there.
+     */
+    public static void replace(Path target, byte[] content) throws IOException {
+        if (Files.isDirectory(target)) {
+            throw new IOException(target + " is a folder; give the name of a file");
+        }
+        write(target, target.resolveSibling(target.getFileName() + "." + UUID.randomUUID() + PARTIAL), content);
+    }
+
+    private static void write(Path target, Path temporary, byte[] content) throws IOException {
         try {
             try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.CREATE,
                     StandardOpenOption.TRUNCATE_EXISTING, StandardOpenOption.WRITE)) {

@@ -56,6 +56,11 @@ final class Answer {
         }
     }
 
+    /** Index of its prompt in the call. */
+    int index() {
+        return index;
+    }
+
     Sequence sequence() {
         return sequence;
     }

@@ -2,10 +2,14 @@ package dev.lamina.internal.generate;
 
 import dev.lamina.LaminaException;
 import dev.lamina.MemoryNeeds;
+import dev.lamina.MemoryPlan;
+import dev.lamina.Rates;
 import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.Extent;
 import dev.lamina.internal.stream.Placement;
+import dev.lamina.internal.stream.Planner;
 import dev.lamina.internal.stream.ResidentPanels;
 import dev.lamina.internal.stream.StreamCounters;
 import dev.lamina.internal.stream.StreamOptions;
@@ -14,6 +18,7 @@ import dev.lamina.internal.telemetry.Telemetry;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.List;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -22,18 +27,7 @@ import org.jspecify.annotations.Nullable;
  * where they must, so that the sum stays below the budget at every moment.
  */
 final class Budget implements AutoCloseable {
-    /** Rows of a sweep that work on prompts, where memory allows: by then the arithmetic outweighs the reading. */
-    private static final int PREFILL_ROWS = 512;
-
-    /** A workspace takes at most this share of the budget, unless one row for each sequence needs more. */
-    private static final int WORKSPACES_IN_BUDGET = 8;
-
     private static final long MEBIBYTE = 1L << 20;
-
-    private static final Workspace.Size ONE_ROW = new Workspace.Size(1, 1, 1);
-
-    /** The budget that holds all weights is searched for in steps of this share. */
-    private static final int WHOLE_STEPS = 128;
 
     /** Reading begins anew only for resident panels that are more than this share of the weights. */
     private static final int WORTH_A_RESTART = 50;
@@ -42,9 +36,12 @@ final class Budget implements AutoCloseable {
     private final Device device;
     private final Queue queue;
     private final long memory;
-    private final String memoryName;
+    private final Name name;
     private final long askedPanel;
     private final StreamOptions streamOptions;
+    private final Rates rates;
+    private final Division division;
+    private final Planner.Order order;
     private final Telemetry telemetry;
     private final List<Extent> cycle;
     private final ResidentPanels residents;
@@ -56,24 +53,46 @@ final class Budget implements AutoCloseable {
     private long peakBytes;
 
     /**
+     * What people are told of a budget.
+     *
+     * @param inErrors how messages name it
+     * @param origin where it comes from
+     */
+    record Name(String inErrors, String origin) {
+        /** Of a budget that was asked for. */
+        static Name of(long memory) {
+            return new Name("--memory " + (memory % (1 << 20) == 0 ? (memory >> 20) + "MiB" : memory % 1024 == 0
+                    ? (memory >> 10) + "KiB" : memory + "B"), "as asked");
+        }
+
+        /** Of a budget that was chosen. */
+        static Name of(FreeMemory free) {
+            return new Name("The default budget, what is free less a reserve (" + (free.budget() >> 20) + "MiB),",
+                    "auto: " + (free.bytes() >> 20) + "MiB that " + free.limitedBy() + " leaves free, less a reserve");
+        }
+    }
+
+    /**
      * Makes a budget. Whether it is large enough, the first call tells: only then its needs are known.
      *
      * @param memory bytes
-     * @param memoryName how messages name that budget
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
      * @param streamOptions how to read ahead
-     * @param telemetry hears of reads and waits
+     * @param telemetry is told what readers and sweeps do
      */
-    Budget(Weights weights, Device device, Queue queue, long memory, String memoryName, long askedPanel,
+    Budget(Weights weights, Device device, Queue queue, long memory, Name name, long askedPanel,
             StreamOptions streamOptions, Telemetry telemetry) {
         this.weights = weights;
         this.device = device;
         this.queue = queue;
         this.memory = memory;
-        this.memoryName = memoryName;
+        this.name = name;
         this.askedPanel = askedPanel;
         this.streamOptions = streamOptions;
         this.telemetry = telemetry;
+        this.rates = weights.rates().limited(streamOptions.bytesPerSecond());
+        this.division = Division.of(weights, memory, streamOptions);
+        this.order = division.order(rates);
         this.cycle = weights.schedule().cycle();
         this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), device);
     }
@@ -82,12 +101,7 @@ final class Budget implements AutoCloseable {
      * Whether a call with so many sequences and bytes fits, with room for a workspace that computes many rows at once.
      */
     boolean fitsWell(int sequences, long otherBytes) {
-        var size = new Workspace.Size(sequences, sequences, sequences);
-        return fits(size, otherBytes + memory / WORKSPACES_IN_BUDGET);
-    }
-
-    private boolean fits(Workspace.Size size, long otherBytes) {
-        return Placement.minimum(fixedBytes(size, otherBytes), weights.files(), cycle, streamOptions) <= memory;
+        return division.fitsWell(sequences, keptBytes() + otherBytes);
     }
 
     /** The most positions, up to {@code limit}, of a conversation that fits beside what is there; at least one. */
@@ -106,26 +120,30 @@ final class Budget implements AutoCloseable {
     }
 
     /**
-     * Makes room for a call.
+     * Makes room for a call. The workspace is made for the rows that the KV caches have room for, not for those of the
+     * prompt: so prompts of any length leave the same panels in memory, and a plan knows which.
      *
-     * @param pendingRows rows that are still to be computed, over all sequences
+     * @param mostRows positions of the KV caches
      * @param outputRows most rows of a sweep whose logits are wanted; at most as many as the sweep has rows
      * @param sequences how many there are
      * @param otherBytes memory that the call is about to take for KV caches and logits
      */
-    Sweep prepare(int pendingRows, int outputRows, int sequences, long otherBytes) {
-        var size = workspaceSize(pendingRows, outputRows, sequences, otherBytes);
+    Sweep prepare(long mostRows, int outputRows, int sequences, long otherBytes) {
+        long others = keptBytes() + otherBytes;
+        var size = division.workspaceSize(mostRows, outputRows, sequences, others);
         if (workspace != null && !workspace.size().equals(size)) {
             workspace.close();
             workspace = null;
         }
-        place(plan(size, otherBytes), fixedBytes(size, otherBytes));
+        long fixedBytes = division.fixedBytes(size, others);
+        place(plan(division, name, order, size, others), fixedBytes);
         if (workspace == null) {
             workspace = new Workspace(device, weights.program(), weights.schedule(), weights.plan(), weights.vectors(),
                     weights.embeddingType(), size);
         }
-        peakBytes = Math.max(peakBytes, fixedBytes(size, otherBytes) + reservedBytes());
-        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), queue, workspace);
+        peakBytes = Math.max(peakBytes, fixedBytes + reservedBytes());
+        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), queue, workspace,
+                telemetry, residentBytes());
     }
 
     /** Rows that a sweep may have, as the last call was prepared. */
@@ -133,56 +151,36 @@ final class Budget implements AutoCloseable {
         return workspace == null ? 0 : workspace.size().rows();
     }
 
-    private Workspace.Size workspaceSize(int pendingRows, int outputRows, int sequences, long otherBytes) {
-        int rows = Math.max(sequences, Math.min(pendingRows, PREFILL_ROWS));
-        while (true) {
-            var size = new Workspace.Size(rows, Math.min(outputRows, rows), sequences);
-            long bytes = workspaceBytes(size);
-            if (rows == sequences || bytes <= memory / WORKSPACES_IN_BUDGET && fits(size, otherBytes)) {
-                return size;
-            }
-            rows = Math.max(sequences, rows - Math.max(1, rows / 8));
-        }
+    private long keptBytes() {
+        return kept.stream().mapToLong(sequence -> sequence.cache().bytes()).sum();
     }
 
-    private long workspaceBytes(Workspace.Size size) {
-        return Workspace.bytes(weights.program(), weights.plan(), weights.embeddingType(), size);
-    }
-
-    /** All but ring and resident panels. */
-    private long fixedBytes(Workspace.Size size, long otherBytes) {
-        long keptBytes = kept.stream().mapToLong(sequence -> sequence.cache().bytes()).sum();
-        return weights.vectors().bytes() + keptBytes + workspaceBytes(size) + otherBytes;
-    }
-
-    private Placement plan(Workspace.Size size, long otherBytes) {
-        if (!fits(size, otherBytes)) {
-            throw new LaminaException(memoryName + " is too small: at least "
-                    + mebibytes(leastMemory(size, otherBytes)) + " are needed, of which "
-                    + mebibytes(fixedBytes(size, otherBytes)) + " for norms, KV cache and activations."
+    private Placement plan(Division chosen, Name called, Planner.Order first, Workspace.Size size, long otherBytes) {
+        long fixedBytes = chosen.fixedBytes(size, otherBytes);
+        if (!chosen.fits(size, otherBytes)) {
+            throw new LaminaException(called.inErrors + " is too small: at least "
+                    + mebibytes(leastMemory(otherBytes, each -> size, Division::minimum)) + " are needed, of which "
+                    + mebibytes(fixedBytes) + " for norms, KV cache and activations."
                     + " Raise --memory, or lower --context, --prefetch or --panel.");
         }
-        return Placement.plan(memory, fixedBytes(size, otherBytes), weights.files(), cycle, streamOptions);
+        return chosen.planner().plan(chosen.memory(), fixedBytes, first);
     }
 
-    /** The panels, and what all but ring and resident panels takes, under some budget. */
-    private record Candidate(List<Extent> cycle, long fixedBytes) {}
-
-    private Candidate candidate(long budget, Workspace.Size size, long otherBytes) {
-        long panel = askedPanel > 0 ? askedPanel : Schedule.defaultPanel(budget, weights.schedule().weightBytes());
-        var schedule = Schedule.of(weights.program(), weights.checkpoint(), weights.numbers(), panel);
-        var plan = ActivationPlan.of(weights.program(), schedule.logitsColumns());
-        long fixed = fixedBytes(size, otherBytes) - workspaceBytes(size)
-                + Workspace.bytes(weights.program(), plan, weights.embeddingType(), size);
-        return new Candidate(schedule.cycle(), fixed);
+    /** What a division needs for a workspace and other bytes. */
+    @FunctionalInterface
+    private interface Need {
+        long bytes(Division division, Workspace.Size size, long otherBytes);
     }
 
-    /** The budget that would do, in whole MiB: with a larger one the default panel grows too, so it is searched for. */
-    private long leastMemory(Workspace.Size size, long otherBytes) {
+    /**
+     * The budget that is enough, in whole MiB: with a larger one the panels and the workspace grow too, so it is
+     * searched for.
+     */
+    private long leastMemory(long otherBytes, Function<Division, Workspace.Size> size, Need need) {
         long budget = MEBIBYTE;
         while (true) {
-            var candidate = candidate(budget, size, otherBytes);
-            long least = Placement.minimum(candidate.fixedBytes, weights.files(), candidate.cycle, streamOptions);
+            var candidate = division(budget);
+            long least = need.bytes(candidate, size.apply(candidate), otherBytes);
             if (least <= budget) {
                 return budget;
             }
@@ -190,25 +188,46 @@ final class Budget implements AutoCloseable {
         }
     }
 
+    private Division division(long budget) {
+        return budget == memory ? division : Division.of(weights, budget, askedPanel, streamOptions);
+    }
+
+    /** What one sequence takes beside a workspace. */
     private long otherBytes(int positions) {
-        return weights.kv().bytes(positions) + LogitsRows.bytes(1, weights.program().vocabulary());
+        return weights.kv().bytes(positions) + logitsBytes();
+    }
+
+    private long logitsBytes() {
+        return LogitsRows.bytes(1, weights.program().vocabulary());
     }
 
     /** What one sequence needs. */
     MemoryNeeds needs(int positions) {
-        long least = leastMemory(ONE_ROW, otherBytes(positions));
-        long whole = least;
-        while (residentBytes(whole, positions) < weights.schedule().weightBytes()) {
-            whole += Math.ceilDiv(whole, WHOLE_STEPS * MEBIBYTE) * MEBIBYTE;
-        }
-        return new MemoryNeeds(least, whole);
+        long others = keptBytes() + otherBytes(positions);
+        long least = leastMemory(others, each -> Division.ONE_ROW, Division::minimum);
+        long whole = leastMemory(others, each -> each.workspaceSize(positions, 1, 1, others), Division::whole);
+        return new MemoryNeeds(least, Math.max(least, whole));
     }
 
-    /** Bytes of weights that would stay in memory under some budget. */
-    long residentBytes(long budget, int positions) {
-        var candidate = candidate(budget, ONE_ROW, otherBytes(positions));
-        return Placement.plan(budget, candidate.fixedBytes, weights.files(), candidate.cycle, streamOptions)
-                .resident().stream().mapToLong(panel -> candidate.cycle.get(panel).bytes()).sum();
+    /**
+     * What {@link #prepare} would do for one sequence.
+     *
+     * @param asked a budget in bytes; 0: this one
+     * @param predicted the rates that the prediction is for; which panels stay does not depend on them
+     */
+    MemoryPlan plan(long asked, int positions, Rates predicted) {
+        var chosen = asked == 0 ? division : division(asked);
+        var called = chosen == division ? name : Name.of(asked);
+        var first = chosen == division ? order : chosen.order(rates);
+        long others = keptBytes() + otherBytes(positions);
+        var size = chosen.workspaceSize(positions, 1, 1, others);
+        var placed = plan(chosen, called, first, size, others);
+        long readerBytes = placed.hostBytes() - placed.slots() * placed.slotBytes() - placed.residentBytes();
+        return new MemoryPlan(chosen.memory(), called.origin, positions, weights.vectors().bytes(),
+                others - logitsBytes(), chosen.workspaceBytes(size) + logitsBytes(), readerBytes, placed.slots(),
+                placed.slotBytes(), placed.residentBytes(), chosen.schedule().weightBytes(),
+                chosen.residentBytes(placed), first == Planner.Order.HEAD_FIRST, chosen.kinds(placed),
+                chosen.stages(placed), predicted, chosen.planner().secondsPerSweep(placed, predicted));
     }
 
     private static String mebibytes(long bytes) {
@@ -277,7 +296,7 @@ final class Budget implements AutoCloseable {
 
     /** Bytes of weights that stay in memory: a sweep reads all others. */
     long residentBytes() {
-        return placement == null ? 0 : placement.resident().stream().mapToLong(panel -> cycle.get(panel).bytes()).sum();
+        return placement == null ? 0 : division.residentBytes(placement);
     }
 
     /** The most bytes that were held. */

@@ -5,6 +5,8 @@ import dev.lamina.Generation;
 import dev.lamina.GenerationListener;
 import dev.lamina.internal.generate.Sweep.Output;
 import dev.lamina.internal.generate.Sweep.Part;
+import dev.lamina.internal.telemetry.Telemetry;
+import dev.lamina.internal.telemetry.Telemetry.Activity;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
@@ -20,18 +22,21 @@ final class Decoding {
     private final int rowsPerSweep;
     private final GenerationListener listener;
     private final BooleanSupplier cancelled;
+    private final Telemetry telemetry;
 
     /**
      * Makes a loop.
      *
      * @param rowsPerSweep most rows of a sweep, at least one for each answer
      */
-    Decoding(Sweep sweep, LogitsRows logits, int rowsPerSweep, GenerationListener listener, BooleanSupplier cancelled) {
+    Decoding(Sweep sweep, LogitsRows logits, int rowsPerSweep, GenerationListener listener, BooleanSupplier cancelled,
+            Telemetry telemetry) {
         this.sweep = sweep;
         this.logits = logits;
         this.rowsPerSweep = rowsPerSweep;
         this.listener = listener;
         this.cancelled = cancelled;
+        this.telemetry = telemetry;
     }
 
     /** Runs to the end and returns one result for each answer. */
@@ -48,7 +53,7 @@ final class Decoding {
             for (var answer : List.copyOf(live)) {
                 if (answer.sequence().pending() == 0) {
                     start.noteToken();
-                    answer.accept(answer.sampler().sample(logits.row(row++)));
+                    answer.accept(sample(answer, row++));
                 }
             }
             live.removeIf(Answer::finished);
@@ -57,6 +62,14 @@ final class Decoding {
                 .map(answer -> new Generation(answer.ids(), answer.text(), answer.finishReason(),
                         start.stats(answer, sweep.done())))
                 .toList();
+    }
+
+    private int sample(Answer answer, int row) {
+        telemetry.begin(Activity.SAMPLE, Telemetry.SWEEP_LANE);
+        long start = System.nanoTime();
+        int token = answer.sampler().sample(logits.row(row));
+        telemetry.sampled(answer.index(), token, start, System.nanoTime());
+        return token;
     }
 
     /** One row for each answer that decodes, then as much of the prompts as there is room for. */

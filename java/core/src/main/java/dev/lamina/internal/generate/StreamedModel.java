@@ -8,21 +8,30 @@ import dev.lamina.LaminaException;
 import dev.lamina.LanguageModel;
 import dev.lamina.LogitsConsumer;
 import dev.lamina.MemoryNeeds;
+import dev.lamina.MemoryPlan;
 import dev.lamina.Message;
 import dev.lamina.ModelInfo;
 import dev.lamina.ModelOptions;
 import dev.lamina.Perplexity;
+import dev.lamina.Profile;
 import dev.lamina.Prompt;
+import dev.lamina.Rates;
 import dev.lamina.internal.checkpoint.Checkpoint;
+import dev.lamina.internal.checkpoint.DurableFiles;
 import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.model.ModelConfig;
+import dev.lamina.internal.runtime.ComputeRate;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.Queue;
+import dev.lamina.internal.telemetry.Both;
+import dev.lamina.internal.telemetry.Recorder;
 import dev.lamina.internal.telemetry.Telemetry;
 import java.io.IOException;
+import java.io.InterruptedIOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -39,6 +48,9 @@ final class StreamedModel implements LanguageModel {
     /** Positions of a conversation's context where nobody says and they fit. */
     private static final int CHAT_CONTEXT = 4096;
 
+    private static final long DISK_RATE_BYTES = 4L << 30;
+    private static final double DISK_RATE_SECONDS = 1.5;
+
     private final ModelOptions options;
     private final Device device;
     private final Queue queue;
@@ -46,13 +58,15 @@ final class StreamedModel implements LanguageModel {
     private final Budget budget;
     private final GenerationDefaults defaults;
     private final TextTools text;
+    private final Telemetry telemetry;
+    private final @Nullable Recorder recorder;
     private final ReentrantLock turn = new ReentrantLock(true);
     private volatile boolean cancelled;
     private volatile boolean closing;
     private boolean closed;
 
     private StreamedModel(ModelOptions options, Device device, Queue queue, Weights weights, Budget budget,
-            GenerationDefaults defaults, TextTools text) {
+            GenerationDefaults defaults, TextTools text, Telemetry telemetry, @Nullable Recorder recorder) {
         this.options = options;
         this.device = device;
         this.queue = queue;
@@ -60,6 +74,8 @@ final class StreamedModel implements LanguageModel {
         this.budget = budget;
         this.defaults = defaults;
         this.text = text;
+        this.telemetry = telemetry;
+        this.recorder = recorder;
     }
 
     static StreamedModel open(Path directory, ModelOptions options) {
@@ -72,7 +88,9 @@ final class StreamedModel implements LanguageModel {
         var config = ModelConfig.load(folders.getFirst());
         checkSameModel(directory, folders.getFirst());
         var checkpoint = Checkpoint.open(folders);
-        long memory = options.memory() > 0 ? options.memory() : FreeMemory.bytes() / 2;
+        var free = FreeMemory.now();
+        long memory = options.memory() > 0 ? options.memory() : free.budget();
+        var name = options.memory() > 0 ? Budget.Name.of(memory) : Budget.Name.of(free);
         var defaults = GenerationDefaults.load(folders.getFirst(), config);
         // The Java runtime knows the limits of a container, which the native one does not.
         var device = Device.openCpu(
@@ -82,12 +100,15 @@ final class StreamedModel implements LanguageModel {
         try {
             weights = Weights.open(checkpoint, config, device, queue, options.io(), memory, options.panel(),
                     options.kv() == ModelOptions.KvType.F16);
-            var budget = new Budget(weights, device, queue, memory, nameOf(options.memory(), memory),
-                    options.panel(), weights.streamOptions().withPrefetch(options.prefetch())
-                            .withBytesPerSecond(options.ioLimit()),
-                    Telemetry.NONE);
+            var panels = weights.panelMap();
+            var recorder = options.profile() ? new Recorder(panels) : null;
+            var events = Telemetry.flightEvents(panels);
+            var telemetry = recorder == null ? events : new Both(events, recorder);
+            var budget = new Budget(weights, device, queue, memory, name, options.panel(),
+                    weights.streamOptions().withPrefetch(options.prefetch()).withBytesPerSecond(options.ioLimit()),
+                    telemetry);
             return new StreamedModel(options, device, queue, weights, budget, defaults,
-                    new TextTools(folders.getFirst()));
+                    new TextTools(folders.getFirst()), telemetry, recorder);
         } catch (IOException | RuntimeException e) {
             try {
                 closeAll(weights, device, queue);
@@ -109,14 +130,6 @@ final class StreamedModel implements LanguageModel {
         } catch (IOException e) {
             throw FileErrors.explain("cannot compare " + config + " with " + copy, e);
         }
-    }
-
-    private static String nameOf(long asked, long memory) {
-        if (asked == 0) {
-            return "The default budget, half of the free memory (" + (memory >> 20) + "MiB),";
-        }
-        return "--memory " + (asked % (1 << 20) == 0 ? (asked >> 20) + "MiB" : asked % 1024 == 0
-                ? (asked >> 10) + "KiB" : asked + "B");
     }
 
     private static LaminaException failure(IOException e) {
@@ -151,8 +164,28 @@ final class StreamedModel implements LanguageModel {
     }
 
     @Override
-    public long residentBytes(long memory, int positions) {
-        return inTurn(() -> budget.residentBytes(memory, positions));
+    public MemoryPlan plan(long memory, int positions, Rates rates) {
+        return inTurn(() -> budget.plan(memory, positions, rates));
+    }
+
+    @Override
+    public Rates measureRates() {
+        return inTurn(() -> {
+            var known = weights.rates();
+            boolean assumed = known.disk() == Rates.Origin.ASSUMED;
+            return new Rates(assumed ? diskRate() : known.diskBytesPerSecond(),
+                    assumed ? Rates.Origin.MEASURED : known.disk(), ComputeRate.measure(device, queue),
+                    Rates.Origin.MEASURED).limited(options.ioLimit());
+        });
+    }
+
+    private double diskRate() throws IOException {
+        try {
+            return weights.measureDisk(DISK_RATE_BYTES, DISK_RATE_SECONDS, device);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw new InterruptedIOException("interrupted while the rate of the disk was measured");
+        }
     }
 
     @Override
@@ -193,7 +226,7 @@ final class StreamedModel implements LanguageModel {
             GenerationOptions options, GenerationListener listener) throws IOException {
         int count = ids.size();
         long kvBytes = capacities.stream().mapToLong(weights.kv()::bytes).sum();
-        int rows = ids.stream().mapToInt(each -> each.length).sum();
+        long rows = capacities.stream().mapToLong(each -> each).sum();
         var start = new RunStart(budget);
         var sweep = budget.prepare(
                 rows, count, count, kvBytes + LogitsRows.bytes(count, weights.program().vocabulary()));
@@ -208,7 +241,8 @@ final class StreamedModel implements LanguageModel {
                 answers.add(new Answer(first + i, sequence, defaults.sampler(options, seed(options)), options,
                         defaults.stopTokens(), text.tokenizerOrNull(), listener));
             }
-            return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled).run(answers, start);
+            return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled, telemetry)
+                    .run(answers, start);
         } finally {
             sequences.forEach(Sequence::close);
         }
@@ -253,11 +287,11 @@ final class StreamedModel implements LanguageModel {
             sequence.setTokens(ids, expectedLength(ids, options, sequence.cache().capacity()));
             var start = new RunStart(budget);
             int vocabulary = weights.program().vocabulary();
-            var sweep = budget.prepare(sequence.pending(), 1, 1, LogitsRows.bytes(1, vocabulary));
+            var sweep = budget.prepare(sequence.cache().capacity(), 1, 1, LogitsRows.bytes(1, vocabulary));
             try (var logits = new LogitsRows(device, 1, vocabulary)) {
                 var answer = new Answer(0, sequence, defaults.sampler(options, seed(options)), options,
                         defaults.stopTokens(), text.tokenizerOrNull(), listener);
-                return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled)
+                return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled, telemetry)
                         .run(List.of(answer), start).getFirst();
             }
         });
@@ -356,6 +390,31 @@ final class StreamedModel implements LanguageModel {
     @Override
     public String decode(int[] ids) {
         return text.tokenizer().decode(ids, true);
+    }
+
+    @Override
+    public Profile profile() {
+        return recorder().profile();
+    }
+
+    @Override
+    public void writeTimeline(Path file) {
+        var directory = weights.checkpoint().directory();
+        var name = directory.getFileName() == null ? directory : directory.getFileName();
+        var page = recorder().timeline(name.toString()).getBytes(StandardCharsets.UTF_8);
+        try {
+            DurableFiles.replace(file, page);
+        } catch (IOException e) {
+            throw FileErrors.explain("cannot write " + file, e);
+        }
+    }
+
+    private Recorder recorder() {
+        if (recorder == null) {
+            throw new LaminaException("There is no profile of " + weights.checkpoint().directory()
+                    + ": open the model with ModelOptions.profile.");
+        }
+        return recorder;
     }
 
     private int[] ids(Prompt prompt) {

@@ -5,6 +5,8 @@ import dev.lamina.internal.model.Program;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.RowTable;
 import dev.lamina.internal.stream.Streamer;
+import dev.lamina.internal.telemetry.Telemetry;
+import dev.lamina.internal.telemetry.Telemetry.Activity;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -38,17 +40,26 @@ final class Sweep {
     private final Streamer streamer;
     private final Queue queue;
     private final Workspace workspace;
+    private final Telemetry telemetry;
     private final long weightBytes;
+    private final long residentBytes;
     private long done;
 
-    Sweep(Program program, Schedule schedule, RowTable table, Streamer streamer, Queue queue,
-            Workspace workspace) {
+    /**
+     * Makes a sweep.
+     *
+     * @param residentBytes bytes of weights that stay in memory
+     */
+    Sweep(Program program, Schedule schedule, RowTable table, Streamer streamer, Queue queue, Workspace workspace,
+            Telemetry telemetry, long residentBytes) {
         this.program = program;
         this.schedule = schedule;
         this.table = table;
         this.streamer = streamer;
         this.queue = queue;
         this.workspace = workspace;
+        this.telemetry = telemetry;
+        this.residentBytes = residentBytes;
         this.weightBytes = schedule.weightBytes();
     }
 
@@ -85,37 +96,54 @@ final class Sweep {
 
     private boolean pass(List<Part> parts, LogitsSink sink, Consumer<SweepProgress> progress, BooleanSupplier cancelled)
             throws IOException, InterruptedException {
+        telemetry.begin(Activity.SWEEP, Telemetry.SWEEP_LANE);
+        long start = System.nanoTime();
         var step = workspace.step();
         var tokens = layRows(parts);
         streamer.lookup(table, tokens, workspace.inputs().asSlice(0, table.rowBytes() * tokens.length));
-        queue.await(queue.submit(workspace.ops(), 0, schedule.prologue(), step));
+        compute(Telemetry.LOOKUP, 0, schedule.prologue(), 0, 0);
         boolean prefill = step.outputRows() == 0;
         long bytesDone = 0;
+        long diskBytes = 0;
         for (var panel : schedule.panels()) {
             if (cancelled.getAsBoolean()) {
                 return false;
             }
+            long diskBytesBefore = streamer.counters().weightBytes();
             var arrived = streamer.next();
             try {
+                long fromDisk = streamer.counters().weightBytes() - diskBytesBefore;
                 step.panel(arrived.memory());
-                long ticket = queue.submit(workspace.ops(), panel.firstOp(), panel.opCount(), step);
-                if (panel.logits() == null || step.outputRows() == 0) {
-                    queue.await(ticket);
-                } else {
-                    deliver(panel.logits(), sink);
+                compute(arrived.index(), panel.firstOp(), panel.opCount(), panel.extent().bytes(), fromDisk);
+                if (panel.logits() != null && step.outputRows() > 0) {
+                    deliver(arrived.index(), panel.logits(), sink);
                 }
+                diskBytes += fromDisk;
             } finally {
                 arrived.release();
             }
             bytesDone += panel.extent().bytes();
-            progress.accept(new SweepProgress(done, step.rows(), prefill, bytesDone, weightBytes));
+            progress.accept(new SweepProgress(done, step.rows(), prefill, bytesDone, weightBytes, diskBytes,
+                    residentBytes));
         }
+        telemetry.swept(done, step.rows(), diskBytes, start, System.nanoTime());
         return true;
     }
 
-    private void deliver(Schedule.Slice columns, LogitsSink sink) {
+    /** Runs ops and waits until they are done. */
+    private void compute(int panel, int firstOp, int opCount, long bytes, long fromDisk) {
+        telemetry.begin(Activity.COMPUTE, Telemetry.SWEEP_LANE);
+        long start = System.nanoTime();
+        queue.await(queue.submit(workspace.ops(), firstOp, opCount, workspace.step()));
+        telemetry.computed(panel, workspace.step().rows(), bytes, fromDisk, start, System.nanoTime());
+    }
+
+    private void deliver(int panel, Schedule.Slice columns, LogitsSink sink) {
         var block = workspace.logits(columns.rows());
+        telemetry.begin(Activity.COPY, Telemetry.SWEEP_LANE);
+        long start = System.nanoTime();
         queue.await(queue.copyToHost(block, workspace.logitsOnDevice(program, columns.rows())));
+        telemetry.copied(panel, block.byteSize(), start, System.nanoTime());
         sink.accept(workspace.step().outputRows(), columns.firstRow(), columns.rows(), block);
     }
 

@@ -2,25 +2,34 @@ package dev.lamina.internal.generate;
 
 import dev.lamina.LaminaException;
 import dev.lamina.ModelOptions;
+import dev.lamina.Rates;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DType;
 import dev.lamina.internal.checkpoint.Tensor;
 import dev.lamina.internal.model.Architectures;
 import dev.lamina.internal.model.ModelConfig;
+import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
+import dev.lamina.internal.model.Stage;
 import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.runtime.KvLayout;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
+import dev.lamina.internal.stream.DiskRate;
 import dev.lamina.internal.stream.DriveProbe;
 import dev.lamina.internal.stream.RowTable;
 import dev.lamina.internal.stream.StreamOptions;
+import dev.lamina.internal.telemetry.PanelMap;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
 import java.util.stream.Collectors;
 
 /**
@@ -132,6 +141,83 @@ record Weights(
         for (var file : files.values()) {
             file.close();
         }
+    }
+
+    /** What is known of the rates of the drives and the processor. */
+    Rates rates() {
+        var assumed = Rates.assumed();
+        if (readings.stream().anyMatch(reading -> reading.bytesPerSecond() == 0)) {
+            return assumed;
+        }
+        boolean measured = readings.stream().allMatch(reading -> reading.origin() == DriveProbe.Origin.MEASURED);
+        var each = readings.stream().mapToDouble(DriveProbe.Choice::bytesPerSecond).toArray();
+        return new Rates(together(each), measured ? Rates.Origin.MEASURED : Rates.Origin.REMEMBERED,
+                assumed.computeBytesPerSecond(), assumed.compute());
+    }
+
+    /** The rate of all drives: reading ends when the slowest has read its part. */
+    private double together(double[] bytesPerSecond) {
+        var bytes = new long[bytesPerSecond.length];
+        for (var extent : schedule.cycle()) {
+            bytes[files.get(extent.file()).drive()] += extent.bytes();
+        }
+        double seconds = 0;
+        for (int drive = 0; drive < bytes.length; drive++) {
+            seconds = Math.max(seconds, bytes[drive] / bytesPerSecond[drive]);
+        }
+        return schedule.weightBytes() / seconds;
+    }
+
+    /**
+     * Measures the rate of all drives, at the same time: they may share a bus, or be one drive.
+     *
+     * @param maxBytes most bytes to read from each
+     * @param maxSeconds most seconds to read
+     * @return bytes per second
+     */
+    double measureDisk(long maxBytes, double maxSeconds, HostMemory memory) throws IOException, InterruptedException {
+        var measuring = new ArrayList<FutureTask<DiskRate>>();
+        for (int folder = 0; folder < readings.size(); folder++) {
+            var paths = checkpoint.files(folder);
+            var method = readings.get(folder).method();
+            var task = new FutureTask<>(() -> DiskRate.measure(paths, method, 0, maxBytes, maxSeconds, memory));
+            measuring.add(task);
+            Thread.ofPlatform().daemon().name("lamina-disk-rate").start(task);
+        }
+        var each = new double[measuring.size()];
+        InterruptedException interrupted = null;
+        for (int folder = 0; folder < each.length;) {
+            try {
+                each[folder] = measuring.get(folder).get().bytesPerSecond();
+                folder++;
+            } catch (InterruptedException e) { // they use memory of the caller's, and end by themselves
+                interrupted = e;
+            } catch (ExecutionException e) {
+                throw new IOException(e.getCause().getMessage(), e.getCause());
+            }
+        }
+        if (interrupted != null) {
+            throw interrupted;
+        }
+        return together(each);
+    }
+
+    /** What each panel belongs to: the stage of the first op that it feeds, and its file. */
+    PanelMap panelMap() {
+        var stages = program.stages();
+        var stageOf = new IdentityHashMap<Op, Integer>();
+        for (int i = 0; i < stages.size(); i++) {
+            for (var op : stages.get(i).ops()) {
+                stageOf.put(op, i);
+            }
+        }
+        var panels = schedule.panels();
+        return new PanelMap(
+                stages.stream().map(Stage::name).toList(),
+                panels.stream().mapToInt(panel -> stageOf.get(schedule.ops().get(panel.firstOp()).op())).toArray(),
+                files.stream().map(file -> file.path().toString()).toList(),
+                panels.stream().mapToInt(panel -> panel.extent().file()).toArray(),
+                table.parts().getFirst().file());
     }
 
     /** How to read: as many and as large requests to each drive as the one takes that takes the most. */

@@ -13,7 +13,7 @@ package dev.lamina.internal.stream;
  */
 public record StreamOptions(int prefetch, int readers, int depth, int requestBytes, long rowCacheBytes,
         long bytesPerSecond) {
-    /** Lets {@link Placement#plan} choose the prefetch, and lower it where memory is short. */
+    /** Lets {@link Planner#plan} choose the prefetch, and lower it where memory is short. */
     public static final int AUTO_PREFETCH = -1;
 
     /** Checks the values. */

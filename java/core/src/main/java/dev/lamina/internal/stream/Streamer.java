@@ -81,7 +81,7 @@ public final class Streamer implements AutoCloseable {
      * @param files open files, which stay the caller's and must stay open until this is closed
      * @param cycle the panels in schedule order
      * @param residents memory for good for some of them, over the same files and cycle; stays the caller's
-     * @param options with a prefetch that {@link Placement#plan} or the caller chose
+     * @param options with a prefetch that {@link Planner#plan} or the caller chose
      * @param memory where to allocate
      * @param telemetry hears of reads and waits
      */

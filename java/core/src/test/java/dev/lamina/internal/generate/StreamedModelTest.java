@@ -12,9 +12,12 @@ import dev.lamina.GenerationListener;
 import dev.lamina.GenerationOptions;
 import dev.lamina.LaminaException;
 import dev.lamina.LanguageModel;
+import dev.lamina.MemoryNeeds;
+import dev.lamina.MemoryPlan;
 import dev.lamina.Message;
 import dev.lamina.ModelOptions;
 import dev.lamina.Prompt;
+import dev.lamina.Rates;
 import dev.lamina.SweepProgress;
 import java.io.IOException;
 import java.io.RandomAccessFile;
@@ -22,6 +25,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Random;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
@@ -270,10 +275,10 @@ class StreamedModelTest {
     @Test
     void memoryNeedsAreWhatTheySay() {
         try (var model = open(); var big = LanguageModel.open("../cli/src/main/resources/dev/lamina/cli/demo")) {
-            assertEquals(model.info().weightBytes(), model.residentBytes(model.memoryNeeds(100).whole(), 100));
+            assertEquals(0, model.plan(model.memoryNeeds(100).whole(), 100, Rates.assumed()).bytesPerSweep());
             var needs = big.memoryNeeds(64);
-            assertTrue(big.residentBytes(needs.least(), 64) < big.info().weightBytes(), needs.toString());
-            assertEquals(big.info().weightBytes(), big.residentBytes(needs.whole(), 64));
+            assertTrue(big.plan(needs.least(), 64, Rates.assumed()).bytesPerSweep() > 0, needs.toString());
+            assertEquals(0, big.plan(needs.whole(), 64, Rates.assumed()).bytesPerSweep());
             var directory = big.info().directory().toString();
             var prompt = Prompt.ids(new int[52]);
             try (var enough = LanguageModel.open(directory, ModelOptions.builder().memory(needs.least()).build());
@@ -282,6 +287,79 @@ class StreamedModelTest {
                 assertEquals(12, enough.generate(prompt, GREEDY).ids().size());
                 assertThrows(LaminaException.class, () -> half.generate(prompt, GREEDY));
             }
+        }
+    }
+
+    @Test
+    void eachSweepReadsWhatIsNotResidentAndThePlanSaysHowMuch() {
+        var random = new Random(12);
+        for (var folder : List.of(MODEL.toString(), "../cli/src/main/resources/dev/lamina/cli/demo")) {
+            for (int round = 0; round < 8; round++) {
+                int context = 14 + random.nextInt(100);
+                var options = ModelOptions.builder().context(context).panel(16384L << random.nextInt(6))
+                        .prefetch(random.nextInt(4) - 1).ioLimit(random.nextInt(2) * 500_000_000L);
+                MemoryNeeds needs;
+                try (var model = LanguageModel.open(folder, options.build())) {
+                    needs = model.memoryNeeds(context);
+                }
+                long memory = round == 0 ? needs.whole()
+                        : random.nextLong(needs.least(), needs.whole() + needs.whole() / 4);
+                try (var model = LanguageModel.open(folder, options.memory(memory).build())) {
+                    var plan = model.plan(0, context, Rates.assumed());
+                    assertEquals(plan, model.plan(memory, context, Rates.assumed()));
+                    assertConsistent(plan, model.info().weightBytes());
+                    assertEquals(memory, plan.memoryBytes());
+                    assertTrue(round > 0 || plan.bytesPerSweep() == 0, plan.toString());
+                    for (int call = 0; call < 2; call++) {
+                        var prompt = Prompt.ids(random.ints(1 + random.nextInt(context - 12), 3, 200).toArray());
+                        var stats = model.generate(prompt, GREEDY).stats();
+                        long firstTime = call == 0 ? plan.residentBytes() : 0;
+                        assertEquals(stats.sweeps() * plan.bytesPerSweep() + firstTime, stats.diskBytes());
+                        assertEquals(plan.residentBytes(), stats.residentBytes());
+                        assertEquals(memory - plan.unusedBytes(), stats.peakHostBytes());
+                    }
+                }
+            }
+        }
+    }
+
+    private static void assertConsistent(MemoryPlan plan, long weightBytes) {
+        assertEquals(weightBytes, plan.weightBytes());
+        for (var shares : List.of(plan.kinds(), plan.stages())) {
+            assertEquals(weightBytes, shares.stream().mapToLong(MemoryPlan.Share::bytes).sum());
+            assertEquals(plan.residentBytes(), shares.stream().mapToLong(MemoryPlan.Share::residentBytes).sum());
+            assertEquals(plan.kinds().stream().mapToInt(MemoryPlan.Share::panels).sum(),
+                    shares.stream().mapToInt(MemoryPlan.Share::panels).sum());
+        }
+        assertEquals("head", plan.stages().getLast().name());
+        assertTrue(plan.unusedBytes() >= 0 && plan.residentMemoryBytes() >= plan.residentBytes(), plan.toString());
+        double disk = plan.bytesPerSweep() / plan.rates().diskBytesPerSecond();
+        double compute = weightBytes / plan.rates().computeBytesPerSecond();
+        assertEquals(disk > compute ? MemoryPlan.Limit.DISK : MemoryPlan.Limit.COMPUTE, plan.limit());
+        assertTrue(plan.secondsPerSweep() >= 0.9999 * Math.max(disk, compute), plan.toString());
+        assertTrue(plan.secondsPerSweep() <= 1.0001 * (disk + compute), plan.toString());
+        assertEquals(1, plan.tokensPerSecond() * plan.secondsPerSweep(), 1e-9);
+    }
+
+    @Test
+    void aPlanOfTooLittleMemorySaysHowMuchWouldDo() {
+        try (var model = open()) {
+            var error = assertThrows(LaminaException.class, () -> model.plan(10 << 10, 64, Rates.assumed()));
+            assertTrue(error.getMessage().startsWith("--memory 10KiB is too small"), error.getMessage());
+            long enough = ModelOptions.parseSize(error.getMessage().replaceAll(".*at least (\\w+) are.*", "$1"));
+            assertEquals("as asked", model.plan(enough, 64, Rates.assumed()).memoryOrigin());
+            assertTrue(model.plan(0, 64, Rates.assumed()).memoryOrigin().startsWith("auto: "));
+        }
+    }
+
+    @Test
+    void ratesAreMeasuredAndLimited() {
+        try (var model = open(); var slow = open(ModelOptions.builder().ioLimit(1000).build())) {
+            var rates = model.measureRates();
+            assertTrue(Set.of(Rates.Origin.MEASURED, Rates.Origin.REMEMBERED).contains(rates.disk()), rates.toString());
+            assertEquals(Rates.Origin.MEASURED, rates.compute());
+            assertEquals(Rates.Origin.LIMIT, slow.measureRates().disk());
+            assertEquals(1000, slow.measureRates().diskBytesPerSecond());
         }
     }
 

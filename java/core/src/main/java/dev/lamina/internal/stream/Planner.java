@@ -1,0 +1,272 @@
+package dev.lamina.internal.stream;
+
+import dev.lamina.LaminaException;
+import dev.lamina.Rates;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.BitSet;
+import java.util.EnumMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Decides what of a budget goes where, for one cycle of panels: the staging ring first, and what is left holds panels
+ * for good. It predicts what that comes to.
+ */
+public final class Planner {
+    /** Which panels get memory before others. */
+    public enum Order {
+        /** Small panels, then the head in one piece, then the rest. */
+        HEAD_FIRST,
+        /** Small panels, then all others. */
+        EVEN
+    }
+
+    /** Kinds of panels. */
+    public enum Kind {
+        /** Those that cost a request of their own and save little: they go to memory first. */
+        SMALL,
+        /** Those that compute logits. */
+        HEAD,
+        /** All others. */
+        LAYER
+    }
+
+    private static final long READ_AHEAD_BYTES = 24L << 20; // keeps any disk busy; a larger ring leaves the caches
+    private static final int MIN_READ_AHEAD = 2; // panels; one arrives while the one before waits for its turn
+
+    /** A panel below this costs about as much time for its request as for its bytes; but see {@link #SMALL_SHARE}. */
+    private static final long SMALL_BYTES = 1L << 20;
+
+    /** Where all panels were cut to little, those are small that are below this share of the largest. */
+    private static final int SMALL_SHARE = 4;
+
+    /** The head goes to memory in one piece unless that makes a sweep longer by more than this. */
+    private static final double WORTH_AN_EVEN_SPREAD = 1.005;
+
+    private final long[] bytes; // of weights, by panel
+    private final long[] footprints; // memory, by panel
+    private final long slotBytes;
+    private final long scratch; // memory of a reader
+    private final StreamOptions asked;
+    private final Map<Order, int[]> orders = new EnumMap<>(Order.class);
+    private final Kind[] kinds;
+
+    /**
+     * Makes a planner.
+     *
+     * @param files the files that the cycle names
+     * @param cycle the panels in schedule order
+     * @param head the panels that compute logits
+     * @param asked what was asked for; an automatic prefetch is chosen here
+     */
+    public Planner(List<DataFile> files, List<Extent> cycle, BitSet head, StreamOptions asked) {
+        this(cycle.stream().mapToLong(Extent::bytes).toArray(), footprints(files, cycle), head,
+                Streamer.slotFootprint(files, cycle), Streamer.scratchFootprint(files), asked);
+    }
+
+    /** A planner over the weights of each panel, the memory it takes, and that of a slot and of a reader's scratch. */
+    Planner(long[] bytes, long[] footprints, BitSet head, long slotBytes, long scratch, StreamOptions asked) {
+        this.bytes = bytes.clone();
+        this.footprints = footprints.clone();
+        this.slotBytes = slotBytes;
+        this.scratch = scratch;
+        this.asked = asked;
+        this.kinds = kinds(bytes, head);
+        for (Order order : Order.values()) {
+            orders.put(order, order(order));
+        }
+    }
+
+    private static long[] footprints(List<DataFile> files, List<Extent> cycle) {
+        return cycle.stream().mapToLong(extent -> {
+            int alignment = files.get(extent.file()).alignment();
+            return HostBlock.footprint(extent.windowEnd(alignment) - extent.windowStart(alignment), alignment);
+        }).toArray();
+    }
+
+    private static Kind[] kinds(long[] bytes, BitSet head) {
+        long small = Math.min(SMALL_BYTES, Arrays.stream(bytes).max().orElseThrow() / SMALL_SHARE);
+        var kinds = new Kind[bytes.length];
+        for (int i = 0; i < kinds.length; i++) {
+            kinds[i] = bytes[i] < small ? Kind.SMALL : head.get(i) ? Kind.HEAD : Kind.LAYER;
+        }
+        return kinds;
+    }
+
+    /** The kind of a panel. */
+    public Kind kind(int panel) {
+        return kinds[panel];
+    }
+
+    /**
+     * The least budget with which {@link #plan} succeeds.
+     *
+     * @param fixedBytes what everything else needs: vectors, KV cache, activations
+     * @return bytes
+     */
+    public long minimum(long fixedBytes) {
+        int slots = asked.prefetch() == StreamOptions.AUTO_PREFETCH ? 2 : asked.prefetch() + 1;
+        long ring = Math.multiplyExact(slots, slotBytes); // of the least length, or all panels when they are less
+        return Math.addExact(fixedBytes, Math.addExact(scratch, Math.min(ring, totalFootprint())));
+    }
+
+    /**
+     * The budget from which on {@link #plan} holds all panels for good.
+     *
+     * @param fixedBytes what everything else needs: vectors, KV cache, activations
+     * @return bytes
+     */
+    public long whole(long fixedBytes) {
+        return Math.addExact(fixedBytes, Math.addExact(totalFootprint(), overhead(asked)));
+    }
+
+    private long totalFootprint() {
+        return Arrays.stream(footprints).reduce(0, Math::addExact);
+    }
+
+    /**
+     * Plans the memory of the panels.
+     *
+     * @param memory the budget in bytes
+     * @param fixedBytes what everything else needs: vectors, KV cache, activations
+     * @param order which panels come first
+     * @return a placement whose hostBytes + fixedBytes are at most memory
+     * @throws LaminaException the budget is too small; the message says what would do
+     */
+    public Placement plan(long memory, long fixedBytes, Order order) {
+        StreamOptions options = asked.withPrefetch(prefetch());
+        long total = totalFootprint();
+        long spare = memory - fixedBytes;
+        while (true) {
+            long overhead = overhead(options);
+            if (total <= spare - overhead) {
+                var all = new BitSet(footprints.length);
+                all.set(0, footprints.length);
+                return new Placement(options, 0, slotBytes, all, total, total + overhead);
+            }
+            int slots = options.prefetch() + 1;
+            long ring = Math.multiplyExact(slots, slotBytes);
+            if (ring <= spare - overhead) {
+                BitSet resident = choose(order, spare - overhead - ring);
+                long residentBytes = resident.stream().mapToLong(i -> footprints[i]).sum();
+                return new Placement(options, slots, slotBytes, resident, residentBytes,
+                        ring + overhead + residentBytes);
+            }
+            boolean shorter = asked.prefetch() == StreamOptions.AUTO_PREFETCH && options.prefetch() > 1;
+            if (shorter && ring > overhead) {
+                options = options.withPrefetch(options.prefetch() - 1);
+            } else if (options.readers() > 1) {
+                options = options.withReaders(options.readers() - 1);
+            } else if (options.rowCacheBytes() > 0) {
+                options = options.withRowCacheBytes(0);
+            } else if (shorter) {
+                options = options.withPrefetch(options.prefetch() - 1);
+            } else {
+                throw tooSmall(memory, fixedBytes, minimum(fixedBytes));
+            }
+        }
+    }
+
+    private static LaminaException tooSmall(long memory, long fixedBytes, long needed) {
+        return new LaminaException("--memory " + size(memory) + " is too small for this model: at least "
+                + size(needed) + " are needed (" + size(fixedBytes) + " for vectors, KV cache and activations, "
+                + size(needed - fixedBytes) + " for the panels in flight)."
+                + " Raise --memory, or lower --context or --panel");
+    }
+
+    /** A size as --memory takes it, rounded up. */
+    private static String size(long bytes) {
+        return bytes >= 16L << 20 ? Math.ceilDiv(bytes, 1L << 20) + "MiB" : Math.ceilDiv(bytes, 1L << 10) + "KiB";
+    }
+
+    /** The prefetch to try first. */
+    private int prefetch() {
+        if (asked.prefetch() != StreamOptions.AUTO_PREFETCH) {
+            return asked.prefetch();
+        }
+        long wanted = Math.max(MIN_READ_AHEAD, Math.ceilDiv(READ_AHEAD_BYTES, slotBytes));
+        return Math.clamp(wanted, 1, Math.max(1, footprints.length - 1));
+    }
+
+    private long overhead(StreamOptions options) {
+        return Math.addExact(Math.multiplyExact(options.readers(), scratch),
+                HostBlock.footprint(options.rowCacheBytes(), 1));
+    }
+
+    // ---- which panels
+
+    /**
+     * Chooses the order for a budget. While a head that is all in memory is computed, the disk can read no more than
+     * the ring holds, and then it stands still. So the head comes first only where the prediction says that this costs
+     * next to nothing: where the disk is slow against the processor, or the head is little of the whole.
+     *
+     * @param memory the budget in bytes
+     * @param fixedBytes what everything else needs
+     */
+    public Order order(long memory, long fixedBytes, Rates rates) {
+        if (memory < minimum(fixedBytes)) {
+            return Order.EVEN;
+        }
+        double headFirst = secondsPerSweep(plan(memory, fixedBytes, Order.HEAD_FIRST), rates);
+        double even = secondsPerSweep(plan(memory, fixedBytes, Order.EVEN), rates);
+        return headFirst <= even * WORTH_AN_EVEN_SPREAD ? Order.HEAD_FIRST : Order.EVEN;
+    }
+
+    /** All panels, each class spread over the schedule. */
+    private int[] order(Order order) {
+        var small = new ArrayList<Integer>();
+        var head = new ArrayList<Integer>();
+        var rest = new ArrayList<Integer>();
+        for (int i = 0; i < kinds.length; i++) {
+            switch (kinds[i]) {
+                case SMALL -> small.add(i);
+                case HEAD -> (order == Order.HEAD_FIRST ? head : rest).add(i);
+                case LAYER -> rest.add(i);
+            }
+        }
+        var all = new ArrayList<Integer>();
+        for (var panels : List.of(small, head, rest)) {
+            spread(panels, all);
+        }
+        return all.stream().mapToInt(i -> i).toArray();
+    }
+
+    /**
+     * Appends panels so that the first of them, however many, lie evenly over the schedule: then reading and computing
+     * overlap evenly. It is the bit-reversed order of their numbers (van der Corput): more bytes choose mostly the same
+     * panels and some between them, so that a change of the budget does not move what is in memory.
+     */
+    private static void spread(List<Integer> panels, List<Integer> out) {
+        int bits = Integer.SIZE - Integer.numberOfLeadingZeros(Math.max(1, panels.size() - 1));
+        for (long counter = 0; counter < 1L << bits; counter++) {
+            int i = Integer.reverse((int) counter) >>> Integer.SIZE - bits;
+            if (i < panels.size()) {
+                out.add(panels.get(i));
+            }
+        }
+    }
+
+    private BitSet choose(Order order, long room) {
+        var chosen = new BitSet(footprints.length);
+        long left = room;
+        for (int i : orders.get(order)) {
+            if (footprints[i] <= left) {
+                chosen.set(i);
+                left -= footprints[i];
+            }
+        }
+        return chosen;
+    }
+
+    // ---- what it comes to
+
+    /**
+     * Predicts how long a sweep of one row takes, when one follows the other.
+     *
+     * @param placement made by this planner
+     */
+    public double secondsPerSweep(Placement placement, Rates rates) {
+        return SweepTime.seconds(bytes, placement.resident(), placement.slots(), rates);
+    }
+}

@@ -52,10 +52,10 @@ struct lm_kv {
     lm_kv_slot layers[];
 };
 
-/* What memory is for: it decides alignment, page-locking and whether huge pages are advised. */
+/* What memory is for: it may decide alignment, page-locking and pages. */
 #define LM_MEMORY_HOST 0   /* panels; touched by the reader first */
 #define LM_MEMORY_DEVICE 1 /* zeroed */
-#define LM_MEMORY_KV 2 /* zeroed; filled bit by bit: on small pages what is not used takes no memory */
+#define LM_MEMORY_KV 2     /* zeroed; filled position by position */
 
 /* The functions of a backend. Each returns a status and has set the message when it is not LM_OK. */
 struct lm_backend {

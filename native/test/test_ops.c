@@ -322,6 +322,16 @@ static void test_linears(void) {
     }
 }
 
+/* Shapes that the digest leaves out: more rows than any instruction set takes without blocks, each number of rows that
+ * a tile can have left, and k of several blocks with a tail. */
+static void test_linear_blocks(void) {
+    uint64_t seed = 5000000;
+    for (int32_t rows = 33; rows <= 37; rows++) {
+        test_linear(seed += 10, rows, 1024 + rows, 49, rows % 3, rows & 1);
+    }
+    test_linear(seed += 10, 61, 700, 37, LM_DTYPE_BF16, 0); /* rows and weight rows of more than one block */
+}
+
 /* -- ops over rows ----------------------------------------------------------------------------------------------- */
 
 static void test_embed(uint64_t seed, int32_t rows, int32_t width, int32_t dtype) {
@@ -814,12 +824,22 @@ static void test_attentions(void) {
     test_attention(seed += 10, (attention){2, 2, 16, 16, 1000, LM_DTYPE_F16, 1, {2300}}, 0);
 }
 
+/* Groups of query heads that the digest leaves out. */
+static void test_attention_groups(void) {
+    uint64_t seed = 6000000;
+    test_attention(seed += 10, (attention){3, 1, 128, 128, 0, LM_DTYPE_F16, 1, {140}}, 1);
+    test_attention(seed += 10, (attention){14, 2, 64, 80, 0, LM_DTYPE_F32, 1, {75}}, 1);
+    test_attention(seed += 10, (attention){12, 2, 40, 72, 30, LM_DTYPE_F16, 2, {66, 9}}, 1);
+}
+
 int main(void) {
     open_machines();
     test_linears();
     test_row_ops();
     test_attentions();
-    close_machines();
     CHECK(digest == DIGEST, "the digest of all results is 0x%llx", (unsigned long long)digest);
+    test_linear_blocks();
+    test_attention_groups();
+    close_machines();
     return finish_tests("test_ops");
 }

@@ -14,7 +14,7 @@
 enum {
     BLOCK = 64,
     SEGMENT = 1024,
-    AHEAD = 8,    /* values to prefetch, in positions */
+    AHEAD = 8192, /* bytes of keys and of values to prefetch, into the next block too */
     RUN_ROWS = 8, /* rows of one sequence that go through the blocks together, while these are in cache */
 };
 
@@ -79,12 +79,29 @@ LM_INLINE void score_tile(const attention* t, float* scores, const float* q, con
         sums[i] = v_zero();
     }
     int64_t stride = t->head_dim * lm_dtype_bytes(dtype);
-    dot_tile(sums, nh, np, q, t->head_dim, b->keys + p * stride, stride, t->head_dim, dtype, stride);
+    dot_tile(sums, nh, np, q, t->head_dim, b->keys + p * stride, stride, t->head_dim, dtype, AHEAD);
+    if (np == 1 && nh == 4) {
+        float of_head[4];
+        v_sum_4(of_head, sums[0], sums[1], sums[2], sums[3]);
+        for (int h = 0; h < nh; h++) {
+            scores[h * BLOCK + p] = of_head[h] * t->op->scale;
+        }
+        return;
+    }
     LM_UNROLL
     for (int h = 0; h < nh; h++) {
+        float* out = scores + h * BLOCK + p; // (np)
+        LM_UNROLL
+        for (int j = 0; j + 4 <= np; j += 4) {
+            v_sum_4(out + j, sums[h * np + j], sums[h * np + j + 1], sums[h * np + j + 2], sums[h * np + j + 3]);
+        }
+        LM_UNROLL
+        for (int j = np / 4 * 4; j < np; j++) {
+            out[j] = v_sum(sums[h * np + j]);
+        }
         LM_UNROLL
         for (int j = 0; j < np; j++) {
-            scores[h * BLOCK + p + j] = v_sum(sums[h * np + j]) * t->op->scale;
+            out[j] *= t->op->scale;
         }
     }
 }
@@ -127,7 +144,11 @@ LM_INLINE void value_tile(const attention* t, float* states, const float* factor
     int32_t left = t->head_dim_v - d; /* below nv * LM_LANES only where nv is 1 */
     for (int32_t p = b->first; p < b->last; p++) {
         const uint8_t* value = b->values + ((int64_t)p * t->head_dim_v + d) * element;
-        LM_PREFETCH((uintptr_t)value + (uintptr_t)(AHEAD * t->head_dim_v * element));
+        if (d == 0) { /* the first of the walks over a block fetches for all of them */
+            for (int64_t i = 0; i < t->head_dim_v * element; i += LM_LINE) {
+                LM_PREFETCH((uintptr_t)value + (uintptr_t)(AHEAD + i));
+            }
+        }
         v x[LM_TILE_MOST];
         LM_UNROLL
         for (int j = 0; j < nv; j++) {
@@ -158,7 +179,7 @@ LM_INLINE void heads_block(const attention* t, float* states, const float* q, co
     for (int32_t i = 0; i < nh * BLOCK; i++) {
         scores[i] = -INFINITY;
     }
-    const int tile = LM_TILE_SUMS / nh < LM_TILE_MOST ? LM_TILE_SUMS / nh : LM_TILE_MOST;
+    const int tile = nh == 1 ? LM_TILE_SUMS / 2 : LM_TILE_SUMS / 4 * (nh == 2 ? 2 : 1);
     int32_t p = b->first;
     for (; p + tile <= b->last; p += tile) {
         score_tile(t, scores, q, b, p, nh, tile, dtype);
@@ -184,8 +205,20 @@ LM_INLINE void group_block(const attention* t, float* states, const float* q, co
     for (; h + 4 <= t->group; h += 4) {
         heads_block(t, states + (int64_t)h * t->slot, q + (int64_t)h * t->head_dim, b, 4, dtype);
     }
-    for (; h < t->group; h++) {
-        heads_block(t, states + (int64_t)h * t->slot, q + (int64_t)h * t->head_dim, b, 1, dtype);
+    states += (int64_t)h * t->slot;
+    q += (int64_t)h * t->head_dim;
+    switch (t->group - h) {
+    case 3:
+        heads_block(t, states, q, b, 3, dtype);
+        break;
+    case 2:
+        heads_block(t, states, q, b, 2, dtype);
+        break;
+    case 1:
+        heads_block(t, states, q, b, 1, dtype);
+        break;
+    default: /* none are left */
+        break;
     }
 }
 

@@ -44,7 +44,7 @@ extern const lm_kernels lm_kernels_avx512;
 extern const lm_kernels lm_kernels_neon;
 #endif
 
-int32_t lm_memory_alloc(int32_t use, int64_t bytes, void** out);
+int32_t lm_memory_alloc(int64_t bytes, void** out);
 void lm_memory_free(void* memory, int64_t bytes);
 
 /* Row r of a view. */

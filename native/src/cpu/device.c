@@ -188,7 +188,8 @@ static int32_t cpu_open(const lm_device_options* options, lm_device** out) {
 
 static int32_t cpu_alloc(lm_device* device, int32_t use, int64_t bytes, void** out) {
     (void)device;
-    return lm_memory_alloc(use, bytes, out);
+    (void)use; /* large pages for a KV cache too: it is read as often as weights, and the budget counts all of it */
+    return lm_memory_alloc(bytes, out);
 }
 
 static void cpu_free(lm_device* device, int32_t use, void* memory, int64_t bytes) {

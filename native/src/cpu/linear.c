@@ -5,20 +5,21 @@
  * neither on the other rows nor on the cut of the weight into panels and chunks. Two ways to walk the same sums:
  *
  *   few rows    the weight is read once, straight from the panel, several of its rows at a time: memory is the limit
- *   many rows   blocks of the weight are widened to f32 once and meet blocks of rows while both are in cache; sums that
- *               span several blocks of k rest in memory in between, lane by lane
+ *   many rows   blocks of the weight are widened to f32 once and meet blocks of rows while both are in cache; sums rest
+ *               in memory between the blocks of k, lane by lane. Where a vector takes several registers, these are
+ *               walked one after the other, for then the tile of sums that fits the registers is larger and needs
+ *               fewer loads: lanes do not meet before the end
  */
 #include "kernels.h"
 
 #include "dot.h"
 
 enum {
-    FEW_ROWS = 8,
     CHUNK_BYTES = 256 << 10, /* few rows: weight of a chunk, about 20 us of reading */
     AHEAD = 768,             /* few rows: bytes of each weight row to prefetch */
-    BLOCK_WEIGHTS = 40,      /* many rows: weight rows, */
-    BLOCK_ROWS = 60,         /* activation rows */
-    BLOCK_K = 512,           /* and elements of a block */
+    BLOCK_WEIGHTS = 40 / LM_BLOCK_GROUP * LM_BLOCK_GROUP,
+    BLOCK_ROWS = 60, /* many rows: activation rows, weight rows (above) */
+    BLOCK_K = 512,   /* and elements of a block */
     THREAD_SCRATCH = BLOCK_WEIGHTS * BLOCK_K + BLOCK_WEIGHTS * BLOCK_ROWS * LM_LANES, /* floats */
 };
 
@@ -28,7 +29,8 @@ typedef struct linear {
     const uint8_t* weight; // (weight_rows, k) in dtype, weight_stride bytes apart
     int32_t rows;
     int32_t k;
-    int32_t row_blocks;    /* many rows: blocks of rows ... */
+    int32_t row_tiles;     /* many rows: tiles of rows, */
+    int32_t row_blocks;    /* blocks of whole tiles of rows ... */
     int32_t weight_blocks; /* ... and of weight rows */
 } linear;
 
@@ -138,38 +140,85 @@ typedef struct block {
     int32_t ends;   /* ... and the last */
 } block;
 
-LM_INLINE void many_tile(const block* b, int mr, int nr, int32_t r, int32_t n) {
-    v sums[LM_TILE_MOST * LM_TILE_MOST];
-    float* rest = b->sums + ((int64_t)r * b->weight_rows + n) * LM_LANES;
-    int64_t rest_stride = (int64_t)b->weight_rows * LM_LANES;
-    LM_UNROLL
-    for (int i = 0; i < mr; i++) {
+/*
+ * sums[m * nr + n] += a row m * weight row n over k elements, for the lanes of one register: those that a and weights
+ * point to. a_stride and stride are floats; weights are zeros from k on.
+ */
+LM_INLINE void dot_part(vp* sums, int mr, int nr, const float* a, int64_t a_stride, const float* weights,
+                        int64_t stride, int32_t k, int part) {
+    int32_t i = 0;
+    for (; i + LM_LANES <= k; i += LM_LANES) {
+        vp w[LM_TILE_MOST];
         LM_UNROLL
-        for (int j = 0; j < nr; j++) {
-            sums[i * nr + j] = b->begins ? v_zero() : v_load(rest + i * rest_stride + j * LM_LANES);
+        for (int n = 0; n < nr; n++) {
+            w[n] = p_load(weights + n * stride + i + part * LM_PART_LANES);
+        }
+        LM_UNROLL
+        for (int m = 0; m < mr; m++) {
+            vp x = p_load(a + m * a_stride + i + part * LM_PART_LANES);
+            LM_UNROLL
+            for (int n = 0; n < nr; n++) {
+                sums[m * nr + n] = p_fma(x, w[n], sums[m * nr + n]);
+            }
         }
     }
-    const linear* t = b->t;
-    dot_tile(sums, mr, nr, lm_row(t->run->step, &t->op->a, b->first_row + r) + b->k, t->op->a.stride,
-             (const uint8_t*)(b->weights + (int64_t)n * b->stride), b->stride * (int64_t)sizeof(float), b->length,
-             LM_DTYPE_F32, 0);
-    if (b->ends) {
-        finish(t, sums, mr, nr, b->first_row + r, b->first_weight + n);
-        return;
-    }
-    LM_UNROLL
-    for (int i = 0; i < mr; i++) {
+    if (i < k) {
         LM_UNROLL
-        for (int j = 0; j < nr; j++) {
-            v_store(rest + i * rest_stride + j * LM_LANES, sums[i * nr + j]);
+        for (int m = 0; m < mr; m++) {
+            float tail[LM_LANES];
+            v_store(tail, v_load_part(a + m * a_stride + i, k - i));
+            vp x = p_load(tail + part * LM_PART_LANES);
+            LM_UNROLL
+            for (int n = 0; n < nr; n++) {
+                vp w = p_load(weights + n * stride + i + part * LM_PART_LANES);
+                sums[m * nr + n] = p_fma(x, w, sums[m * nr + n]);
+            }
+        }
+    }
+}
+
+LM_INLINE void many_tile(const block* b, int mr, int nr, int32_t r, int32_t n) {
+    const linear* t = b->t;
+    const float* a = lm_row(t->run->step, &t->op->a, b->first_row + r) + b->k; // (mr, length)
+    const float* weights = b->weights + (int64_t)n * b->stride;                // (nr, length)
+    float* rest = b->sums + ((int64_t)r * b->weight_rows + n) * LM_LANES;      // (mr, nr, lanes)
+    int64_t rest_stride = (int64_t)b->weight_rows * LM_LANES;
+    for (int part = 0; part < LM_LANES / LM_PART_LANES; part++) {
+        vp sums[LM_TILE_MOST * LM_TILE_MOST];
+        float* rest_part = rest + part * LM_PART_LANES;
+        LM_UNROLL
+        for (int i = 0; i < mr; i++) {
+            LM_UNROLL
+            for (int j = 0; j < nr; j++) {
+                sums[i * nr + j] = b->begins ? p_zero() : p_load(rest_part + i * rest_stride + j * LM_LANES);
+            }
+        }
+        dot_part(sums, mr, nr, a, t->op->a.stride, weights, b->stride, b->length, part);
+        LM_UNROLL
+        for (int i = 0; i < mr; i++) {
+            LM_UNROLL
+            for (int j = 0; j < nr; j++) {
+                p_store(rest_part + i * rest_stride + j * LM_LANES, sums[i * nr + j]);
+            }
+        }
+    }
+    if (b->ends) {
+        LM_UNROLL
+        for (int i = 0; i < mr; i++) {
+            v sums[LM_TILE_MOST];
+            LM_UNROLL
+            for (int j = 0; j < nr; j++) {
+                sums[j] = v_load(rest + i * rest_stride + j * LM_LANES);
+            }
+            finish(t, sums, 1, nr, b->first_row + r + i, b->first_weight + n);
         }
     }
 }
 
 /* mr rows with weight rows n to end - 1. */
 LM_INLINE void many_tiles(const block* b, int mr, int32_t r, int32_t n, int32_t end) {
-    for (; n + LM_TILE_WEIGHTS <= end; n += LM_TILE_WEIGHTS) {
-        many_tile(b, mr, LM_TILE_WEIGHTS, r, n);
+    for (; n + LM_BLOCK_TILE_WEIGHTS <= end; n += LM_BLOCK_TILE_WEIGHTS) {
+        many_tile(b, mr, LM_BLOCK_TILE_WEIGHTS, r, n);
     }
     for (; n < end; n++) {
         many_tile(b, mr, 1, r, n);
@@ -179,7 +228,7 @@ LM_INLINE void many_tiles(const block* b, int mr, int32_t r, int32_t n, int32_t 
 /* All rows of the block with weight rows n to end - 1, which stay in the first-level cache meanwhile. */
 LM_INLINE void many_rows(const block* b, int32_t rows, int32_t n, int32_t end) {
     for (int32_t r = 0; r < rows;) {
-        int32_t mr = rows - r < LM_TILE_ROWS ? rows - r : LM_TILE_ROWS;
+        int32_t mr = rows - r < LM_BLOCK_TILE_ROWS ? rows - r : LM_BLOCK_TILE_ROWS;
         switch (mr) {
         case 1:
             many_tiles(b, 1, r, n, end);
@@ -187,16 +236,16 @@ LM_INLINE void many_rows(const block* b, int32_t rows, int32_t n, int32_t end) {
         case 2:
             many_tiles(b, 2, r, n, end);
             break;
-#if LM_TILE_ROWS >= 3
+#if LM_BLOCK_TILE_ROWS >= 4
         case 3:
             many_tiles(b, 3, r, n, end);
             break;
-#endif
-#if LM_TILE_ROWS >= 5
         case 4:
             many_tiles(b, 4, r, n, end);
             break;
-        default:
+#endif
+#if LM_BLOCK_TILE_ROWS >= 5
+        case 5:
             many_tiles(b, 5, r, n, end);
             break;
 #endif
@@ -211,6 +260,9 @@ static void widen(float* out, const linear* t, int32_t n, int32_t rows, int32_t 
     for (int32_t j = 0; j < rows; j++) {
         const uint8_t* from = t->weight + (n + j) * t->op->weight_stride + k * element; // (length) in dtype
         float* to = out + (int64_t)j * stride;                                          // (stride)
+        for (int64_t i = 0; i < length * element; i += LM_LINE) { /* too short a piece for the processor to see it coming */
+            LM_PREFETCH((uintptr_t)from + (uintptr_t)(2 * t->op->weight_stride + i));
+        }
         switch (t->op->dtype) {
         case LM_DTYPE_F32:
             memcpy(to, from, (size_t)length * sizeof(float));
@@ -233,8 +285,9 @@ static void many_chunk(const void* work, int32_t index, int32_t thread) {
     const linear* t = work;
     int32_t row_block = index % t->row_blocks; /* rows change fastest: the weight block is still in the cache */
     int32_t weight_block = index / t->row_blocks;
-    int32_t first_row = (int32_t)lm_part(t->rows, row_block, t->row_blocks);
-    int32_t rows = (int32_t)lm_part(t->rows, row_block + 1, t->row_blocks) - first_row;
+    int32_t first_row = (int32_t)lm_part(t->row_tiles, row_block, t->row_blocks) * LM_BLOCK_TILE_ROWS;
+    int32_t end_row = (int32_t)lm_part(t->row_tiles, row_block + 1, t->row_blocks) * LM_BLOCK_TILE_ROWS;
+    int32_t rows = (end_row < t->rows ? end_row : t->rows) - first_row;
     int32_t first_weight = weight_block * BLOCK_WEIGHTS;
     int32_t left = t->op->weight_rows - first_weight;
     float* scratch = t->run->scratch + (int64_t)thread * THREAD_SCRATCH;
@@ -252,8 +305,8 @@ static void many_chunk(const void* work, int32_t index, int32_t thread) {
         b.begins = b.k == 0;
         b.ends = b.k + b.length == t->k;
         widen(scratch, t, first_weight, b.weight_rows, b.k, b.length, b.stride);
-        for (int32_t n = 0; n < b.weight_rows; n += LM_TILE_GROUP) {
-            many_rows(&b, rows, n, b.weight_rows - n < LM_TILE_GROUP ? b.weight_rows : n + LM_TILE_GROUP);
+        for (int32_t n = 0; n < b.weight_rows; n += LM_BLOCK_GROUP) {
+            many_rows(&b, rows, n, b.weight_rows - n < LM_BLOCK_GROUP ? b.weight_rows : n + LM_BLOCK_GROUP);
         }
     }
 }
@@ -261,7 +314,7 @@ static void many_chunk(const void* work, int32_t index, int32_t thread) {
 /* ---------------------------------------------------------------------------------------------------------------- */
 
 int64_t LM_KERNEL(lm_linear_scratch)(const lm_step* step, const lm_op* op, int32_t threads) {
-    return lm_row_count(step, op->row_set) <= FEW_ROWS ? 0 : (int64_t)threads * THREAD_SCRATCH;
+    return lm_row_count(step, op->row_set) <= LM_FEW_ROWS ? 0 : (int64_t)threads * THREAD_SCRATCH;
 }
 
 void LM_KERNEL(lm_linear)(const lm_run* run, const lm_op* op) {
@@ -275,12 +328,13 @@ void LM_KERNEL(lm_linear)(const lm_run* run, const lm_op* op) {
     if (t.rows == 0) {
         return;
     }
-    if (t.rows <= FEW_ROWS) {
+    if (t.rows <= LM_FEW_ROWS) {
         int64_t bytes = (int64_t)op->weight_rows * op->a.width * lm_dtype_bytes(op->dtype);
         int64_t chunks = (bytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
         t.weight_blocks = (int32_t)(chunks < op->weight_rows ? chunks : op->weight_rows);
         lm_pool_run(run->pool, few_chunk, &t, t.weight_blocks);
     } else {
+        t.row_tiles = (int32_t)(((int64_t)t.rows + LM_BLOCK_TILE_ROWS - 1) / LM_BLOCK_TILE_ROWS);
         t.row_blocks = (int32_t)(((int64_t)t.rows + BLOCK_ROWS - 1) / BLOCK_ROWS);
         t.weight_blocks = (int32_t)(((int64_t)op->weight_rows + BLOCK_WEIGHTS - 1) / BLOCK_WEIGHTS);
         lm_pool_run(run->pool, many_chunk, &t, t.row_blocks * t.weight_blocks);

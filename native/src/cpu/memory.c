@@ -15,7 +15,7 @@ static int64_t whole_pages(int64_t bytes) {
     return bytes > INT64_MAX - page ? INT64_MAX : (bytes + page - 1) / page * page;
 }
 
-int32_t lm_memory_alloc(int32_t use, int64_t bytes, void** out) {
+int32_t lm_memory_alloc(int64_t bytes, void** out) {
     int64_t length = whole_pages(bytes);
     int64_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : 0;
     char* memory = MAP_FAILED;
@@ -35,11 +35,8 @@ int32_t lm_memory_alloc(int32_t use, int64_t bytes, void** out) {
         }
         memory += before;
 #if defined(MADV_HUGEPAGE)
-        if (use != LM_MEMORY_KV) { /* not for the ragged tail: a huge page there would be more than was asked for */
-            (void)madvise(memory, (size_t)(length / HUGE_PAGE * HUGE_PAGE), MADV_HUGEPAGE);
-        }
-#else
-        (void)use;
+        /* Not for the ragged tail: a huge page there would be more than was asked for. */
+        (void)madvise(memory, (size_t)(length / HUGE_PAGE * HUGE_PAGE), MADV_HUGEPAGE);
 #endif
     }
     *out = memory;

@@ -58,6 +58,9 @@ LM_INLINE float bits_float(uint32_t bits) {
  *     v_abs v_copysign(magnitude, sign)
  *     v_pow2(n)                                    2^n for whole n in -126 .. 127
  *     v_sum v_reduce_max                           over the lanes, in the tree 8, 4, 2, 1
+ *     v_sum_4(out, a, b, c, d)                     four v_sum at once, for fewer shuffles
+ * and for parts vp of a vector, LM_PART_LANES of its lanes in one register: p_zero p_load p_store p_fma; by default a
+ * part is the whole.
  */
 #if defined(LM_ISA_AVX512)
 #define LM_ISA avx512
@@ -71,6 +74,27 @@ LM_INLINE float bits_float(uint32_t bits) {
 #else
 #define LM_ISA plain
 #include "simd_plain.h"
+#endif
+
+#if !defined(LM_PART_LANES)
+#define LM_PART_LANES LM_LANES
+typedef v vp;
+
+LM_INLINE vp p_zero(void) {
+    return v_zero();
+}
+
+LM_INLINE vp p_load(const float* from) {
+    return v_load(from);
+}
+
+LM_INLINE void p_store(float* to, vp a) {
+    v_store(to, a);
+}
+
+LM_INLINE vp p_fma(vp a, vp b, vp c) {
+    return v_fma(a, b, c);
+}
 #endif
 
 /* The first n < 16 elements; zeros in the other lanes. Nothing beyond them is read. */

@@ -7,12 +7,15 @@ typedef struct v {
     __m256 hi;
 } v;
 
-/* Register tiles of linear.c: 3 x 2 sums of two registers each, of 16 registers. */
+/* Register tiles of linear.c: 3 x 2 sums of two registers each, of 16 registers; in blocks 4 x 3 of one register. */
 #define LM_TILE_ROWS 3
 #define LM_TILE_WEIGHTS 2
 #define LM_TILE_WEIGHTS_1 4
-#define LM_TILE_GROUP 8 /* weight rows that meet all rows of a block in turn */
-#define LM_TILE_SUMS 4  /* of attention.c: heads x positions, heads x vectors of values */
+#define LM_FEW_ROWS 8 /* up to here without blocks */
+#define LM_BLOCK_TILE_ROWS 4
+#define LM_BLOCK_TILE_WEIGHTS 3
+#define LM_BLOCK_GROUP 6 /* weight rows that meet all rows of a block in turn */
+#define LM_TILE_SUMS 4   /* of attention.c: heads x positions, heads x vectors of values */
 
 LM_INLINE v v_set(float x) {
     return (v){_mm256_set1_ps(x), _mm256_set1_ps(x)};
@@ -101,11 +104,44 @@ LM_INLINE v v_pow2(v n) {
                _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t.hi), 23))};
 }
 
+typedef __m256 vp;
+#define LM_PART_LANES 8
+
+LM_INLINE vp p_zero(void) {
+    return _mm256_setzero_ps();
+}
+
+LM_INLINE vp p_load(const float* from) {
+    return _mm256_loadu_ps(from);
+}
+
+LM_INLINE void p_store(float* to, vp a) {
+    _mm256_storeu_ps(to, a);
+}
+
+LM_INLINE vp p_fma(vp a, vp b, vp c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+
 LM_INLINE float v_sum(v a) {
     __m256 x8 = _mm256_add_ps(a.lo, a.hi);
     __m128 x4 = _mm_add_ps(_mm256_castps256_ps128(x8), _mm256_extractf128_ps(x8, 1));
     __m128 x2 = _mm_add_ps(x4, _mm_movehl_ps(x4, x4));
     return _mm_cvtss_f32(_mm_add_ss(x2, _mm_shuffle_ps(x2, x2, 1)));
+}
+
+LM_INLINE void v_sum_4(float* out, v a, v b, v c, v d) {
+    __m256 a8 = _mm256_add_ps(a.lo, a.hi);
+    __m256 b8 = _mm256_add_ps(b.lo, b.hi);
+    __m256 c8 = _mm256_add_ps(c.lo, c.hi);
+    __m256 d8 = _mm256_add_ps(d.lo, d.hi);
+    __m256 ab = _mm256_add_ps(_mm256_permute2f128_ps(a8, b8, 0x20), _mm256_permute2f128_ps(a8, b8, 0x31));
+    __m256 cd = _mm256_add_ps(_mm256_permute2f128_ps(c8, d8, 0x20), _mm256_permute2f128_ps(c8, d8, 0x31));
+    __m256 x2 = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee)); /* a a c c, b b d d */
+    __m256 x1 = _mm256_add_ps(x2, _mm256_permute_ps(x2, 0xb1));
+    __m128 ac = _mm256_castps256_ps128(x1);
+    __m128 bd = _mm256_extractf128_ps(x1, 1);
+    _mm_storeu_ps(out, _mm_blend_ps(ac, bd, 0xa)); /* a b c d */
 }
 
 LM_INLINE float v_reduce_max(v a) {

@@ -8,8 +8,11 @@ typedef __m512 v;
 #define LM_TILE_ROWS 5
 #define LM_TILE_WEIGHTS 5
 #define LM_TILE_WEIGHTS_1 8
-#define LM_TILE_GROUP 10 /* weight rows that meet all rows of a block in turn */
-#define LM_TILE_SUMS 16  /* of attention.c: heads x positions, heads x vectors of values */
+#define LM_FEW_ROWS 32 /* up to here without blocks */
+#define LM_BLOCK_TILE_ROWS 5
+#define LM_BLOCK_TILE_WEIGHTS 5
+#define LM_BLOCK_GROUP 10 /* weight rows that meet all rows of a block in turn */
+#define LM_TILE_SUMS 16   /* of attention.c: heads x positions, heads x vectors of values */
 
 LM_INLINE v v_zero(void) {
     return _mm512_setzero_ps();
@@ -96,6 +99,16 @@ LM_INLINE float v_sum(v a) {
     __m128 x4 = _mm_add_ps(_mm256_castps256_ps128(x8), _mm256_extractf128_ps(x8, 1));
     __m128 x2 = _mm_add_ps(x4, _mm_movehl_ps(x4, x4));
     return _mm_cvtss_f32(_mm_add_ss(x2, _mm_shuffle_ps(x2, x2, 1)));
+}
+
+LM_INLINE void v_sum_4(float* out, v a, v b, v c, v d) {
+    v ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee)); /* a a b b, 4 each */
+    v cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+    v x4 = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd)); /* a b c d */
+    v x2 = _mm512_add_ps(x4, _mm512_permute_ps(x4, 0x4e));
+    v x1 = _mm512_add_ps(x2, _mm512_permute_ps(x2, 0xb1));
+    __m512i firsts = _mm512_castsi128_si512(_mm_setr_epi32(0, 4, 8, 12));
+    _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, x1)));
 }
 
 LM_INLINE float v_reduce_max(v a) {

@@ -8,12 +8,15 @@ typedef struct v {
 
 #define LM_EACH_QUAD LM_UNROLL for (int i = 0; i < 4; i++)
 
-/* Register tiles of linear.c: 3 x 2 sums of four registers each, of 32 registers. */
+/* Register tiles of linear.c: 3 x 2 sums of four registers each, of 32 registers; in blocks 5 x 5 of one register. */
 #define LM_TILE_ROWS 3
 #define LM_TILE_WEIGHTS 2
 #define LM_TILE_WEIGHTS_1 4
-#define LM_TILE_GROUP 4 /* weight rows that meet all rows of a block in turn */
-#define LM_TILE_SUMS 4  /* of attention.c: heads x positions, heads x vectors of values */
+#define LM_FEW_ROWS 8 /* up to here without blocks */
+#define LM_BLOCK_TILE_ROWS 5
+#define LM_BLOCK_TILE_WEIGHTS 5
+#define LM_BLOCK_GROUP 10 /* weight rows that meet all rows of a block in turn */
+#define LM_TILE_SUMS 4    /* of attention.c: heads x positions, heads x vectors of values */
 
 LM_INLINE v v_set(float x) {
     v r;
@@ -125,10 +128,43 @@ LM_INLINE v v_pow2(v n) {
     return t;
 }
 
+typedef float32x4_t vp;
+#define LM_PART_LANES 4
+
+LM_INLINE vp p_zero(void) {
+    return vdupq_n_f32(0);
+}
+
+LM_INLINE vp p_load(const float* from) {
+    return vld1q_f32(from);
+}
+
+LM_INLINE void p_store(float* to, vp a) {
+    vst1q_f32(to, a);
+}
+
+LM_INLINE vp p_fma(vp a, vp b, vp c) {
+    return vfmaq_f32(c, a, b);
+}
+
 LM_INLINE float v_sum(v a) {
     float32x4_t x4 = vaddq_f32(vaddq_f32(a.q[0], a.q[2]), vaddq_f32(a.q[1], a.q[3]));
     float32x2_t x2 = vadd_f32(vget_low_f32(x4), vget_high_f32(x4));
     return vget_lane_f32(x2, 0) + vget_lane_f32(x2, 1);
+}
+
+LM_INLINE float32x4_t v_fold_neon(v a) {
+    return vaddq_f32(vaddq_f32(a.q[0], a.q[2]), vaddq_f32(a.q[1], a.q[3]));
+}
+
+LM_INLINE float32x4_t v_fold_2_neon(float32x4_t a, float32x4_t b) {
+    return vaddq_f32(vcombine_f32(vget_low_f32(a), vget_low_f32(b)), vcombine_f32(vget_high_f32(a), vget_high_f32(b)));
+}
+
+LM_INLINE void v_sum_4(float* out, v a, v b, v c, v d) {
+    float32x4_t ab = v_fold_2_neon(v_fold_neon(a), v_fold_neon(b)); /* a a b b */
+    float32x4_t cd = v_fold_2_neon(v_fold_neon(c), v_fold_neon(d));
+    vst1q_f32(out, vaddq_f32(vuzp1q_f32(ab, cd), vuzp2q_f32(ab, cd)));
 }
 
 LM_INLINE float v_reduce_max(v a) {

@@ -10,8 +10,11 @@ typedef struct v {
 #define LM_TILE_ROWS 2
 #define LM_TILE_WEIGHTS 2
 #define LM_TILE_WEIGHTS_1 2
-#define LM_TILE_GROUP 4 /* weight rows that meet all rows of a block in turn */
-#define LM_TILE_SUMS 4  /* of attention.c: heads x positions, heads x vectors of values */
+#define LM_FEW_ROWS 8 /* up to here without blocks */
+#define LM_BLOCK_TILE_ROWS 2
+#define LM_BLOCK_TILE_WEIGHTS 2
+#define LM_BLOCK_GROUP 4 /* weight rows that meet all rows of a block in turn */
+#define LM_TILE_SUMS 4   /* of attention.c: heads x positions, heads x vectors of values */
 
 LM_INLINE v v_set(float x) {
     v r;
@@ -163,6 +166,13 @@ LM_INLINE float v_sum(v a) {
         }
     }
     return a.x[0];
+}
+
+LM_INLINE void v_sum_4(float* out, v a, v b, v c, v d) {
+    out[0] = v_sum(a);
+    out[1] = v_sum(b);
+    out[2] = v_sum(c);
+    out[3] = v_sum(d);
 }
 
 LM_INLINE float v_reduce_max(v a) {

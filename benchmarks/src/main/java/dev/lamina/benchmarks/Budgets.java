@@ -9,11 +9,14 @@ import java.nio.file.Path;
 final class Budgets {
     private static final long STEP = 1L << 20;
 
+    /** A short ring leaves gaps that small panels fit in: so much in memory still counts as nothing. */
+    private static final double NOTHING = 0.01;
+
     private Budgets() {}
 
     /**
-     * The largest budget under which at most that share stays. With a share of 0 that is one with room for a ring of
-     * full length, so that what is measured is streaming and not want.
+     * The largest budget under which at most that share stays, or a hundredth. With a share of 0 that is one with room
+     * for a ring of full length, so that what is measured is streaming and not want.
      *
      * @param options how the model will be opened; their memory does not matter
      * @param share from 0 to 1; 1: the least budget that holds all weights
@@ -29,7 +32,7 @@ final class Budgets {
             if (share == 1) {
                 return needs.whole();
             }
-            double most = share * opened.info().weightBytes();
+            double most = Math.max(share, NOTHING) * opened.info().weightBytes();
             long low = needs.least();
             long high = needs.whole();
             while (high - low > STEP) {

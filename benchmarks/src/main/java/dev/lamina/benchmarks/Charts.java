@@ -148,20 +148,23 @@ public final class Charts {
         }
         var picture = new Picture("Tokens a second against the share of the weights in memory",
                 shareAxis(), decades("tokens/s"));
-        for (var series : series(sweeps, Set.of("resident", "memory")).entrySet()) {
-            picture.points(series.getKey(), series.getValue(), Charts::residentShare,
-                    sweep -> sweep.figure("tokens"), false);
-        }
+        var series = series(sweeps, Set.of("resident", "memory"));
+        series.forEach((name, group) -> picture.points(name, group, Charts::residentShare,
+                sweep -> sweep.figure("tokens"), false));
         double top = extreme(sweeps, "tokens", true) * MARGIN;
-        for (var sweep : sweeps) {
-            if (residentShare(sweep) == 1) {
-                continue; // its rate says nothing about a line that it is not on
+        for (var group : series.values()) {
+            // What is all resident says nothing of the rate; of the others, each has measured the drive again.
+            var streamed = group.stream().filter(sweep -> residentShare(sweep) < 1).toList();
+            if (streamed.isEmpty()) {
+                continue;
             }
-            double rate = sweep.figure("gigabytesRaw");
-            double empty = rowsOf(sweep) * rate / gigabytesOfSweep(sweep); // tokens/s with nothing in memory
-            double end = Math.max(residentShare(sweep), 1 - empty / top); // beyond it the line leaves the picture
-            picture.theory(empty, String.format(Locale.ROOT, "theory: %.3g GB/s / (%.3g GB - resident)", rate,
-                    gigabytesOfSweep(sweep)), 0, end, share -> empty / (1 - share));
+            double rate = Medians.of(streamed.stream().map(sweep -> sweep.figure("gigabytesRaw")).toList());
+            double bytes = gigabytesOfSweep(streamed.getFirst());
+            double empty = rowsOf(streamed.getFirst()) * rate / bytes; // tokens/s with nothing in memory
+            double share = streamed.stream().mapToDouble(Charts::residentShare).max().orElseThrow();
+            double end = Math.max(share, 1 - empty / top); // beyond it the line leaves the picture
+            picture.theory(empty, String.format(Locale.ROOT, "theory: %.3g GB/s / (%.3g GB - resident)", rate, bytes),
+                    0, end, x -> empty / (1 - x));
         }
         save(picture, "tokens-by-resident-share.svg");
     }
@@ -185,8 +188,8 @@ public final class Charts {
         if (reads.isEmpty()) {
             return;
         }
-        var picture = new Picture("Rate of a drive against the size of a read", new StepAxis("size of a read, MiB", 2, 1),
-                new NumberAxis("GB/s"));
+        var picture = new Picture("Rate of a drive against the size of a read",
+                new StepAxis("size of a read, MiB", 2, 1), new NumberAxis("GB/s"));
         for (var series : series(reads, Set.of("chunk")).entrySet()) {
             picture.points(series.getKey(), series.getValue(),
                     read -> ModelOptions.parseSize(read.parameters().getOrDefault("chunk", "")) / 0x1p20,

@@ -29,7 +29,7 @@ final class Fio implements RawReader {
 
     @Override
     public String name() {
-        return "fio";
+        return "fio 8x8M";
     }
 
     @Override

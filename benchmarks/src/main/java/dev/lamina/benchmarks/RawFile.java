@@ -1,6 +1,7 @@
 package dev.lamina.benchmarks;
 
 import com.sun.nio.file.ExtendedOpenOption;
+import dev.lamina.internal.runtime.NativeFile;
 import java.io.Closeable;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -11,7 +12,7 @@ import java.nio.file.OpenOption;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 
-/** A file of which several threads read pieces in some way. */
+/** A file of which pieces are read in some way, by one thread. */
 interface RawFile extends Closeable {
     /** A way of opening files. */
     @FunctionalInterface
@@ -50,6 +51,22 @@ interface RawFile extends Closeable {
             @Override
             public void close() throws IOException {
                 channel.close();
+            }
+        };
+    }
+
+    /** Past the page cache, without the Java runtime's own layer. */
+    static RawFile pread(Path path) throws IOException {
+        var file = NativeFile.open(path, true);
+        return new RawFile() {
+            @Override
+            public int read(long offset, int bytes, MemorySegment buffer) throws IOException {
+                return file.read(buffer.asSlice(0, bytes), offset);
+            }
+
+            @Override
+            public void close() {
+                file.close();
             }
         };
     }

@@ -3,11 +3,12 @@ package dev.lamina.benchmarks;
 import dev.lamina.internal.runtime.HostMemory;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 
 /**
- * The yardstick: reads files and does nothing with the bytes, as well as one way of reading can. It shares the memory
- * with what it is compared to, since the kind of memory makes a difference, and no other code.
+ * The yardstick: reads files and does nothing with the bytes, as well as one way of reading can. With what it is
+ * compared to it shares the memory, since the kind of memory makes a difference, and the system calls.
  *
  * <p>For one caller at a time.
  */
@@ -16,7 +17,11 @@ interface RawReader extends AutoCloseable {
     enum Mode {
         /** File channels of the Java runtime, past the page cache; as many threads as reads in flight. */
         CHANNEL,
-        /** The same through the page cache. */
+        /** The system call, past the page cache; as many threads as reads in flight. */
+        PREAD,
+        /** io_uring of Linux, past the page cache; one thread. */
+        URING,
+        /** File channels through the page cache. */
         BUFFERED,
         /** Files mapped into memory, of which each page is touched. */
         MMAP
@@ -45,13 +50,53 @@ interface RawReader extends AutoCloseable {
     static RawReader open(Mode mode, List<Path> files, int chunk, int depth, Limit limit, HostMemory memory)
             throws IOException {
         return switch (mode) {
-            case CHANNEL -> new ThreadedReader("channel", RawFile::direct, files, chunk, depth, limit, memory);
-            case BUFFERED -> new ThreadedReader("buffered", RawFile::buffered, files, chunk, depth, limit, memory);
-            case MMAP -> new ThreadedReader("mmap", RawFile::mapped, files, chunk, depth, limit, memory);
+            case CHANNEL -> threads("channel", RawFile::direct, files, chunk, depth, limit, memory);
+            case PREAD -> threads("pread", RawFile::pread, files, chunk, depth, limit, memory);
+            case URING -> new ThreadedReader(name("uring", depth, chunk), 1,
+                    () -> new UringWorker(files, chunk, depth, memory), new Pieces(files, chunk), limit);
+            case BUFFERED -> threads("buffered", RawFile::buffered, files, chunk, depth, limit, memory);
+            case MMAP -> threads("mmap", RawFile::mapped, files, chunk, depth, limit, memory);
         };
     }
 
-    /** What it is, in a word or two. */
+    private static RawReader threads(String way, RawFile.Opener opener, List<Path> files, int chunk, int depth,
+            Limit limit, HostMemory memory) throws IOException {
+        return new ThreadedReader(name(way, depth, chunk), depth,
+                () -> new BlockingWorker(opener, files, chunk, memory), new Pieces(files, chunk), limit);
+    }
+
+    private static String name(String way, int depth, int chunk) {
+        return way + " " + depth + "x" + (chunk >> 20) + "M";
+    }
+
+    /**
+     * Opens those readers of which one is the best on any drive that was seen so far.
+     *
+     * @param direct whether the file system has reads past the page cache; else they go through it
+     */
+    static List<RawReader> openBest(List<Path> files, boolean direct, HostMemory memory) throws IOException {
+        var readers = new ArrayList<RawReader>();
+        try {
+            for (int depth : new int[] {1, 2, 4}) {
+                readers.add(open(direct ? Mode.CHANNEL : Mode.BUFFERED, files, 8 << 20, depth, Limit.NONE, memory));
+            }
+            if (direct) {
+                readers.add(open(Mode.PREAD, files, 8 << 20, 4, Limit.NONE, memory));
+                if (UringWorker.isThere()) {
+                    readers.add(open(Mode.URING, files, 2 << 20, 8, Limit.NONE, memory));
+                    readers.add(open(Mode.URING, files, 8 << 20, 8, Limit.NONE, memory));
+                }
+            }
+            return readers;
+        } catch (IOException | RuntimeException e) {
+            for (var reader : readers) {
+                reader.close();
+            }
+            throw e;
+        }
+    }
+
+    /** What it is: the way of reading, the reads in flight and the size of one. */
     String name();
 
     /**

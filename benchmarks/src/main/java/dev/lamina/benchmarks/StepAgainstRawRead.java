@@ -19,8 +19,6 @@ import java.util.Map;
  *     dev.lamina.benchmarks.StepAgainstRawRead MODEL [MEMORY [PAIRS]]</pre>
  */
 public final class StepAgainstRawRead {
-    private static final int CHUNK = 8 << 20;
-    private static final List<Integer> DEPTHS = List.of(1, 2, 4);
     private static final double SHARDS_BAR = 1.05;
     private static final double UNSPLIT_BAR = 1.15;
     private static final double CPU_BAR = 1.2;
@@ -75,13 +73,9 @@ public final class StepAgainstRawRead {
 
     private void run(List<Path> files, int pairs) throws IOException, InterruptedException {
         boolean direct = model.info().reading().startsWith("direct");
-        var readers = new ArrayList<RawReader>();
         try (var device = Device.openCpu(1); var stepper = new Stepper(model)) {
+            var readers = RawReader.openBest(files, direct, device);
             try {
-                for (int depth : DEPTHS) {
-                    readers.add(RawReader.open(direct ? RawReader.Mode.CHANNEL : RawReader.Mode.BUFFERED, files, CHUNK,
-                            depth, Limit.NONE, device));
-                }
                 if (direct && Fio.isThere()) {
                     readers.add(new Fio(files));
                 }
@@ -148,7 +142,7 @@ public final class StepAgainstRawRead {
     }
 
     private void line(String name, double seconds, double cpuPerGigabyte) {
-        System.out.printf(Locale.ROOT, "  %-12s %.3f s  %.2f GB/s  reading takes %.3f CPU s/GB%n", name, seconds,
+        System.out.printf(Locale.ROOT, "  %-14s %.3f s  %.2f GB/s  reading takes %.3f CPU s/GB%n", name, seconds,
                 bytes / 1e9 / seconds, cpuPerGigabyte);
     }
 }

@@ -133,9 +133,8 @@ public class Sweep {
 
     private double rawRate(Path directory) throws IOException, InterruptedException {
         try (var device = Device.openCpu(1)) {
-            return RawRate.measure(
-                    model.info().reading().startsWith("direct") ? RawReader.Mode.CHANNEL : RawReader.Mode.BUFFERED,
-                    SyntheticCheckpoint.weightFiles(directory), device);
+            return RawRate.measure(SyntheticCheckpoint.weightFiles(directory),
+                    model.info().reading().startsWith("direct"), device);
         }
     }
 

@@ -12,6 +12,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Random;
+import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -36,6 +37,7 @@ class RawReaderTest {
     @ParameterizedTest
     @EnumSource
     void readsInACycle(RawReader.Mode mode) throws IOException, InterruptedException {
+        Assumptions.assumeTrue(mode != RawReader.Mode.URING || UringWorker.isThere());
         try (var device = Device.openCpu(1);
                 var reader = RawReader.open(mode, List.of(file, file), CHUNK, 2, Limit.NONE, device)) {
             assertEquals(2L * content.length, reader.read(2L * content.length).bytes());

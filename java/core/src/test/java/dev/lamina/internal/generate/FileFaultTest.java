@@ -99,7 +99,7 @@ class FileFaultTest {
                 Files.setLastModifiedTime(weights, FileTime.from(Instant.EPOCH)); // whatever the clock's grain
             }
             case REPLACED -> Files.move(Files.copy(weights, folder.resolve("copy")), weights,
-                    StandardCopyOption.REPLACE_EXISTING);
+                    StandardCopyOption.ATOMIC_MOVE);
             case DELETED -> Files.delete(weights);
             case FOLDER_GONE -> Files.move(folder, gone());
         }

@@ -255,7 +255,7 @@ class StreamerTest {
                     streamer.next().release();
                     Path other = some.folder.resolve("other");
                     switch (fault) {
-                        case 0 -> Files.move(Files.copy(path, other), path, StandardCopyOption.REPLACE_EXISTING);
+                        case 0 -> Files.move(Files.copy(path, other), path, StandardCopyOption.ATOMIC_MOVE);
                         case 1 -> {
                             Files.write(path, some.contents.getFirst(), StandardOpenOption.WRITE);
                             Files.setLastModifiedTime(path, FileTime.from(Instant.EPOCH));

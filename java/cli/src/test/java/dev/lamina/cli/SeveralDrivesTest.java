@@ -94,16 +94,13 @@ class SeveralDrivesTest {
         var examined = Cli.run("doctor", "--shards", both, "--json").json().getAsJsonObject("model");
         var folders = examined.getAsJsonArray("folders");
         assertEquals(2, folders.size());
-        double slowest = Double.MAX_VALUE;
         for (var each : folders) {
-            double rate = each.getAsJsonObject().get("disk_bytes_per_second").getAsDouble();
-            assertTrue(rate > 0);
-            slowest = Math.min(slowest, rate);
+            assertTrue(each.getAsJsonObject().get("bytes").getAsLong() > 0);
+            assertTrue(each.getAsJsonObject().getAsJsonObject("reading").get("readers").getAsInt() > 0);
         }
-        assertTrue(examined.get("disk_bytes_per_second").getAsDouble() >= slowest);
+        assertTrue(examined.get("disk_bytes_per_second").getAsDouble() > 0);
         var text = Cli.run("doctor", "--shards", both).succeeded().out();
-        assertTrue(text.contains("from " + first) && text.contains("from " + second)
-                && text.contains("as the model is cut"), text);
+        assertTrue(text.contains("reading      " + first + " (") && text.contains("reading      " + second + " ("), text);
     }
 
     @Test

@@ -93,8 +93,8 @@ record Weights(
             var plan = ActivationPlan.of(program, schedule.logitsColumns());
             var files = List.copyOf(opened.values());
             var vectors = Vectors.load(device, queue, program, checkpoint, files, numbers);
-            return new Weights(checkpoint, program, files, readings, Map.copyOf(numbers), schedule, plan, vectors, table,
-                    embedding.dtype(), kvLayout(program, halfKv));
+            return new Weights(checkpoint, program, files, readings, Map.copyOf(numbers), schedule, plan, vectors,
+                    table, embedding.dtype(), kvLayout(program, halfKv));
         } catch (IOException | RuntimeException e) {
             closeAll(opened);
             throw e;

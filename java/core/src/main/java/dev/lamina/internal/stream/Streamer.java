@@ -3,6 +3,7 @@ package dev.lamina.internal.stream;
 import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.runtime.ReadRing;
 import dev.lamina.internal.telemetry.Telemetry;
+import dev.lamina.internal.telemetry.Telemetry.Activity;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayDeque;
@@ -329,6 +330,7 @@ public final class Streamer implements AutoCloseable {
     }
 
     private void awaitTimed(Condition condition, int panel) throws InterruptedException {
+        telemetry.begin(Activity.WAIT, Telemetry.SWEEP_LANE);
         long start = System.nanoTime();
         try {
             condition.await();
@@ -594,6 +596,11 @@ public final class Streamer implements AutoCloseable {
             }
         }
 
+        /** Where reads follow one another: a thread, or one of the places of its ring. */
+        private int lane(int place) {
+            return number * underWay.length + place;
+        }
+
         private int freePlace() {
             for (int i = 0; i < underWay.length; i++) {
                 if (underWay[i] == null) {
@@ -614,7 +621,6 @@ public final class Streamer implements AutoCloseable {
                     }
                     if (request != null) {
                         wakeReader(); // there may be one more for the next reader
-                        pace(request);
                         return request;
                     }
                     if (!wait) {
@@ -633,14 +639,19 @@ public final class Streamer implements AutoCloseable {
             if (limiter == null) {
                 return;
             }
-            long turn = limiter.reserve(request.bytes, System.nanoTime());
-            long left = turn - System.nanoTime();
-            while (left > 0 && failure == null && !closed) {
-                try {
-                    left = paced.awaitNanos(left);
-                } catch (InterruptedException e) { // nobody may interrupt readers; the flag is cleared by that
-                    left = turn - System.nanoTime();
+            lock.lock();
+            try {
+                long turn = limiter.reserve(request.bytes, System.nanoTime());
+                long left = turn - System.nanoTime();
+                while (left > 0 && failure == null && !closed) {
+                    try {
+                        left = paced.awaitNanos(left);
+                    } catch (InterruptedException e) { // nobody may interrupt readers; the flag is cleared by that
+                        left = turn - System.nanoTime();
+                    }
                 }
+            } finally {
+                lock.unlock();
             }
         }
 
@@ -689,7 +700,9 @@ public final class Streamer implements AutoCloseable {
         /** Begins a request; without a ring, or where it takes more than one read of the file, it ends here too. */
         private void start(Request request, int place, @Nullable ReadRing ring) throws IOException {
             Thread.interrupted(); // whoever interrupted this thread must not close the file by that
+            telemetry.begin(Activity.READ, lane(place));
             request.startNanos = System.nanoTime();
+            pace(request);
             Panel panel = request.panel;
             if (panel == null) {
                 finish(place, readRows(request));
@@ -731,7 +744,7 @@ public final class Streamer implements AutoCloseable {
             if (request.panel != null && request.to == request.panel.windowEnd) { // once a panel: it costs a call
                 request.panel.file.checkUnchanged(request.from);
             }
-            telemetry.read(request.panel == null ? Telemetry.LOOKUP : request.panel.index(), number,
+            telemetry.read(request.panel == null ? Telemetry.LOOKUP : request.panel.index(), lane(place),
                     request.tally.read, request.startNanos, end);
             lock.lock();
             try {

@@ -1,6 +1,7 @@
 package dev.lamina.internal.generate;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -55,6 +56,8 @@ class ProfileTest {
                 var total = profile.total();
                 assertEquals(weights * stats.sweeps(), total.weightBytes());
                 assertEquals(stats.diskBytes(), total.diskBytes());
+                assertEquals(stats.diskWaitSeconds(), total.waitSeconds(), 1e-6);
+                assertTrue(total.readBytes() > 0 && total.readSeconds() > 0, total.toString());
                 assertTrue(total.computeSeconds() + total.copySeconds() <= profile.sweepSeconds(), profile.toString());
                 if (call == 1) {
                     assertEquals((weights - stats.residentBytes()) * stats.sweeps(), total.diskBytes());
@@ -162,6 +165,40 @@ class ProfileTest {
         var tokens = named(events, "Token");
         assertEquals(ids, tokens.stream().map(token -> token.getInt("token")).toList());
         assertEquals(List.of(0, 1), tokens.stream().limit(2).map(token -> token.getInt("prompt")).toList());
+    }
+
+    @Test
+    void readsAreEventsToo() throws IOException {
+        for (var memory : List.of("64MiB", "700KiB")) {
+            var file = temporary.resolve(memory + ".jfr");
+            GenerationStats stats;
+            try (var recording = new Recording()) {
+                recording.start();
+                try (var model = open(PARTLY_RESIDENT.toBuilder().memory(memory).build())) {
+                    stats = model.generate("Hello", GREEDY).stats();
+                }
+                recording.stop();
+                recording.dump(file);
+            }
+            var events = RecordingFile.readAllEvents(file);
+            var reads = named(events, "PanelRead");
+            long afterwards = sum(reads, "bytes") - stats.diskBytes() - stats.embeddingBytes() - stats.paddingBytes()
+                    - stats.unusedReadAheadBytes();
+            long ring = 2 * (4096 + 2 * 4096);
+            assertTrue(afterwards >= 0 && afterwards <= (memory.equals("64MiB") ? 0 : ring), afterwards + " bytes");
+            assertTrue(reads.stream().anyMatch(read -> read.getInt("panel") == -1
+                    && read.getString("stage").equals("embedding")));
+            assertTrue(reads.stream().allMatch(read -> read.getString("file").endsWith("model.safetensors")));
+            for (int reader = 0; reader < 4; reader++) {
+                int number = reader;
+                var lane = reads.stream().filter(read -> read.getInt("reader") == number).toList();
+                for (int i = 1; i < lane.size(); i++) {
+                    assertFalse(lane.get(i).getStartTime().isBefore(lane.get(i - 1).getEndTime()), "they overlap");
+                }
+            }
+            double waited = named(events, "PanelWait").stream().mapToLong(wait -> wait.getDuration().toNanos()).sum();
+            assertTrue(waited > 0, "the first rows of the embedding at least");
+        }
     }
 
     private static List<RecordedEvent> named(List<RecordedEvent> events, String name) {

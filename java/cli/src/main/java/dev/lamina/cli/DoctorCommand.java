@@ -192,8 +192,8 @@ final class DoctorCommand implements Callable<Integer> {
             var reading = probe.choose(model.checkpoint().files(i), io, true);
             boolean direct = reading.method().mode().direct();
             allDirect &= direct;
-            line("reading", (folders.size() == 1 ? "" : folders.get(i) + " (" + Units.bytes(model.folderBytes(i)) + "): ")
-                    + reading.method() + " (" + reading.reason() + ")");
+            var which = folders.size() == 1 ? "" : folders.get(i) + " (" + Units.bytes(model.folderBytes(i)) + "): ";
+            line("reading", which + reading.method() + " (" + reading.reason() + ")");
             var way = new JsonObject();
             way.addProperty("mode", reading.method().mode().toString());
             way.addProperty("readers", reading.method().readers());

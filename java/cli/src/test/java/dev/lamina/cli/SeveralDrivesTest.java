@@ -100,7 +100,8 @@ class SeveralDrivesTest {
         }
         assertTrue(examined.get("disk_bytes_per_second").getAsDouble() > 0);
         var text = Cli.run("doctor", "--shards", both).succeeded().out();
-        assertTrue(text.contains("reading      " + first + " (") && text.contains("reading      " + second + " ("), text);
+        assertTrue(text.contains("reading      " + first + " ("), text);
+        assertTrue(text.contains("reading      " + second + " ("), text);
     }
 
     @Test
@@ -128,7 +129,8 @@ class SeveralDrivesTest {
         Cli.run("generate", "--shards", first + "," + first, "--ids", "1").failedInOneLine("is named twice");
         Cli.run("generate", "--shards", first + "," + folder, "--ids", "1")
                 .failedInOneLine(folder + " holds no finished shard set", "--shards " + first + "," + folder);
-        Cli.run("split", "--model", model, "--shards", first + "," + folder.resolve("new")).failedInOneLine("not all of");
+        Cli.run("split", "--model", model, "--shards", first + "," + folder.resolve("new"))
+                .failedInOneLine("not all of");
         var other = DemoCommand.unpack(folder.resolve("other"));
         Cli.run("generate", "--model", other, "--shards", both, "--ids", "1", "-n", 1).succeeded();
         other.resolve("config.json").toFile().delete();

@@ -42,7 +42,7 @@ class ArchitectureTest {
                 .whereLayer("checkpoint").mayOnlyAccessLayers("api")
                 .whereLayer("text").mayOnlyAccessLayers("api")
                 .whereLayer("model").mayOnlyAccessLayers("api", "checkpoint")
-                .whereLayer("shard").mayOnlyAccessLayers("api", "checkpoint")
+                .whereLayer("shard").mayOnlyAccessLayers("api", "checkpoint", "runtime")
                 .whereLayer("stream").mayOnlyAccessLayers("api", "checkpoint", "runtime", "telemetry")
                 .whereLayer("generate")
                 .mayOnlyAccessLayers("api", "checkpoint", "model", "runtime", "stream", "telemetry", "text")

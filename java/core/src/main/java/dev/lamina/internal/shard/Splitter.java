@@ -7,6 +7,7 @@ import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.checkpoint.SafetensorsHeader;
 import dev.lamina.internal.checkpoint.ShardManifest;
 import dev.lamina.internal.checkpoint.Tensor;
+import dev.lamina.internal.runtime.NativeFile;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
@@ -51,6 +52,8 @@ import org.jspecify.annotations.Nullable;
  */
 public final class Splitter {
     private static final int BUFFER_BYTES = 8 << 20;
+    /** What is written before it must be on disk. */
+    private static final long SYNCED_BYTES = 256L << 20;
     private static final long MAX_COPIED_FILE_BYTES = 64L << 20;
     /** What the file system itself may take for the new files. */
     private static final long SPACE_MARGIN = 1L << 20;
@@ -609,12 +612,25 @@ public final class Splitter {
             List<int[]> checksums = new ArrayList<>();
             try (FileChannel source = FileChannel.open(sourceFile(piece.file()), StandardOpenOption.READ);
                     FileChannel target = FileChannel.open(temporary, StandardOpenOption.CREATE,
-                            StandardOpenOption.WRITE)) {
+                            StandardOpenOption.WRITE);
+                    NativeFile read = NativeFile.open(sourceFile(piece.file()), false);
+                    NativeFile written = NativeFile.open(temporary, false)) {
                 DurableFiles.writeFully(target, ByteBuffer.wrap(shard.layout().header()), 0);
+                long unsynced = 0;
                 for (int i : tensors(piece)) {
                     checksums.add(copy(source, target, piece.shard(), i, progress));
+                    // a whole model goes through here: what others have in the page cache should survive it
+                    Tensor tensor = shard.tensors().get(i);
+                    read.forget(tensor.offset(), tensor.bytes());
+                    unsynced += tensor.bytes();
+                    if (unsynced >= SYNCED_BYTES) {
+                        target.force(false);
+                        written.forget(0, 0);
+                        unsynced = 0;
+                    }
                 }
                 target.force(true);
+                written.forget(0, 0);
             }
             DurableFiles.syncDirectory(temporary.getParent());
             int[] all = checksums.stream().flatMapToInt(Arrays::stream).toArray();

@@ -33,6 +33,9 @@ public final class DataFile implements AutoCloseable {
 
     private static final int MIN_ALIGNMENT = 4096;
 
+    /** More than the header of any file of a model that is known, and what is read ahead behind it. */
+    private static final long MOST_HEADER_BYTES = 8L << 20;
+
     /** What reads the bytes. */
     interface Source {
         /** Reads bytes from a position on into a segment, some of them; 0 or less at the end of the file. */
@@ -140,6 +143,7 @@ public final class DataFile implements AutoCloseable {
             if (size > 0) {
                 source.read(arena.allocate(alignment, alignment), 0);
             }
+            forgetHeader(path);
             return new DataFile(path, source, mode, drive, Identity.of(attributes), alignment, checksums);
         } catch (IOException | UnsupportedOperationException e) {
             if (source != null) {
@@ -149,6 +153,13 @@ public final class DataFile implements AutoCloseable {
                 throw new NoDirectReadsException(path, String.valueOf(e.getMessage()), e);
             }
             throw e instanceof FileSystemException named ? named : new IOException(path + ": " + e.getMessage(), e);
+        }
+    }
+
+    /** Its header was read through the page cache: nothing of it has to stay there, nor what the system read ahead. */
+    private static void forgetHeader(Path path) throws IOException {
+        try (NativeFile file = NativeFile.open(path, false)) {
+            file.forget(0, MOST_HEADER_BYTES);
         }
     }
 

@@ -16,6 +16,7 @@ import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.SafetensorsFiles;
 import dev.lamina.internal.checkpoint.ShardManifest;
 import dev.lamina.internal.checkpoint.Tensor;
+import dev.lamina.internal.runtime.PageCache;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
@@ -31,6 +32,8 @@ import java.util.TreeSet;
 import java.util.zip.CRC32C;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledOnOs;
+import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
 
 class SplitterTest {
@@ -62,6 +65,24 @@ class SplitterTest {
             ByteBuffer one = ByteBuffer.allocate(1);
             channel.read(one, position);
             channel.write(ByteBuffer.wrap(new byte[] {(byte) (one.get(0) ^ 4)}), position);
+        }
+    }
+
+    /** But for the pages of its header, which is written last. */
+    @Test
+    @EnabledOnOs(OS.LINUX)
+    void leavesNoWeightsInThePageCache() throws IOException {
+        Path demo = folder.resolve("demo");
+        Files.createDirectories(demo);
+        Path weights = Files.copy(Path.of("../cli/src/main/resources/dev/lamina/cli/demo/model.safetensors"),
+                demo.resolve("model.safetensors"));
+        Files.writeString(demo.resolve("config.json"), "{}");
+        Splitter.split(demo, List.of(out), checkpoint -> List.of(new StageTensors("all",
+                checkpoint.tensors().stream().map(Tensor::name).toList())), KEEP, SILENT);
+        Path shard = out.resolve("all.safetensors");
+        assertTrue(Files.size(shard) > Files.size(weights) / 2);
+        if (!Files.getFileStore(folder).type().equals("tmpfs")) { // whose files are in memory for good
+            assertTrue(PageCache.residentBytes(shard) <= 64 << 10, PageCache.residentBytes(shard) + " bytes");
         }
     }
 

@@ -15,8 +15,8 @@
 #include "dot.h"
 
 enum {
-    CHUNK_BYTES = 256 << 10, /* few rows: weight of a chunk, about 20 us of reading */
-    AHEAD = 768,             /* few rows: bytes of each weight row to prefetch */
+    CHUNK_BYTES = 256 << 10,          /* few rows: weight of a chunk, about 20 us of reading */
+    AHEAD = 6144 / LM_TILE_WEIGHTS_1, /* few rows: bytes of each weight row to prefetch; all rows: enough under way */
     BLOCK_WEIGHTS = 40 / LM_BLOCK_GROUP * LM_BLOCK_GROUP,
     BLOCK_ROWS = 60, /* many rows: activation rows, weight rows (above) */
     BLOCK_K = 512,   /* and elements of a block */

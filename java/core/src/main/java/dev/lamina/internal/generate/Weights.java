@@ -177,27 +177,36 @@ record Weights(
      */
     double measureDisk(long maxBytes, double maxSeconds, HostMemory memory) throws IOException, InterruptedException {
         var measuring = new ArrayList<FutureTask<DiskRate>>();
-        for (int folder = 0; folder < readings.size(); folder++) {
-            var paths = checkpoint.files(folder);
-            var method = readings.get(folder).method();
-            var task = new FutureTask<>(() -> DiskRate.measure(paths, method, 0, maxBytes, maxSeconds, memory));
-            measuring.add(task);
-            Thread.ofPlatform().daemon().name("lamina-disk-rate").start(task);
+        var each = new double[readings.size()];
+        Throwable failure = null;
+        try {
+            for (int folder = 0; folder < readings.size(); folder++) {
+                var paths = checkpoint.files(folder);
+                var method = readings.get(folder).method();
+                var task = new FutureTask<>(() -> DiskRate.measure(paths, method, 0, maxBytes, maxSeconds, memory));
+                Thread.ofPlatform().daemon().name("lamina-disk-rate").start(task);
+                measuring.add(task);
+            }
+        } catch (Throwable e) { // such as a system that has no more threads
+            failure = e;
         }
-        var each = new double[measuring.size()];
         InterruptedException interrupted = null;
-        for (int folder = 0; folder < each.length;) {
+        for (int folder = 0; folder < measuring.size();) { // whatever comes: they use memory of the caller's
             try {
                 each[folder] = measuring.get(folder).get().bytesPerSecond();
                 folder++;
-            } catch (InterruptedException e) { // they use memory of the caller's, and end by themselves
+            } catch (InterruptedException e) { // they end by themselves
                 interrupted = e;
             } catch (ExecutionException e) {
-                throw new IOException(e.getCause().getMessage(), e.getCause());
+                failure = failure == null ? e.getCause() : failure;
+                folder++;
             }
         }
         if (interrupted != null) {
             throw interrupted;
+        }
+        if (failure != null) {
+            throw new IOException(failure.getMessage() == null ? failure.toString() : failure.getMessage(), failure);
         }
         return together(each);
     }

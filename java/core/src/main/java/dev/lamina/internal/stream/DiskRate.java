@@ -92,15 +92,19 @@ public record DiskRate(long bytes, double seconds, double cpuSeconds) {
 
         DiskRate measure() throws IOException, InterruptedException {
             var threads = new ArrayList<Thread>();
-            for (int i = 0; i < method.readers(); i++) {
-                threads.add(Thread.ofPlatform().daemon().name("lamina-disk-rate-" + i).start(this::readAll));
+            try {
+                for (int i = 0; i < method.readers(); i++) {
+                    threads.add(Thread.ofPlatform().daemon().name("lamina-disk-rate-" + i).start(this::readAll));
+                }
+            } catch (Throwable e) { // such as a system that has no more threads
+                failure.compareAndSet(null, e);
             }
             InterruptedException interrupted = null;
-            for (Thread thread : threads) {
+            for (Thread thread : threads) { // they use memory and files of the caller's: they end first
                 while (thread.isAlive()) {
                     try {
                         thread.join();
-                    } catch (InterruptedException e) { // the readers use memory and files of ours: they end first
+                    } catch (InterruptedException e) {
                         interrupted = e;
                         failure.compareAndSet(null, e);
                     }
@@ -111,7 +115,8 @@ public record DiskRate(long bytes, double seconds, double cpuSeconds) {
                 throw interrupted;
             }
             if (failure.get() != null) {
-                throw new IOException(failure.get().getMessage(), failure.get());
+                String message = failure.get().getMessage();
+                throw new IOException(message == null ? failure.get().toString() : message, failure.get());
             }
             return new DiskRate(bytes.get(), seconds, cpuNanos.get() / NANOS);
         }

@@ -53,8 +53,8 @@ final class Conversation implements Chat {
     @Override
     public void close() {
         if (!closed) {
+            model.release(sequence); // which a listener is refused
             closed = true;
-            model.release(sequence);
         }
     }
 }

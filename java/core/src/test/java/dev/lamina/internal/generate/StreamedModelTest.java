@@ -248,6 +248,10 @@ class StreamedModelTest {
         try (var model = open(); var chat = model.chat(List.of(), GREEDY)) {
             assertThrows(LaminaException.class, () -> chat.send("Hi", text -> chat.close()));
             assertEquals(12, model.generate("Hello", GREEDY).ids().size());
+            assertEquals(12, chat.send("Hi", text -> { }).ids().size(), "it was not closed");
+            chat.close();
+            chat.close();
+            assertThrows(LaminaException.class, () -> chat.send("Hi", text -> { }));
         }
     }
 

@@ -7,7 +7,6 @@ import dev.lamina.internal.stream.Planner;
 import dev.lamina.internal.stream.StreamOptions;
 import java.util.ArrayList;
 import java.util.BitSet;
-import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.TreeMap;
 import java.util.function.IntFunction;
@@ -125,16 +124,8 @@ record Division(long memory, Weights weights, Schedule schedule, ActivationPlan 
 
     /** The panels by stage. */
     List<MemoryPlan.Share> stages(Placement placement) {
-        var stages = weights.program().stages();
-        var stageOf = new IdentityHashMap<Object, Integer>(); // by op
-        for (int stage = 0; stage < stages.size(); stage++) {
-            for (var op : stages.get(stage).ops()) {
-                stageOf.put(op, stage);
-            }
-        }
-        return shares(placement,
-                panel -> stageOf.get(schedule.ops().get(schedule.panels().get(panel).firstOp()).op()),
-                stage -> stages.get(stage).name());
+        var stageOf = schedule.stages(weights.program());
+        return shares(placement, panel -> stageOf[panel], stage -> weights.program().stages().get(stage).name());
     }
 
     private List<MemoryPlan.Share> shares(Placement placement, IntFunction<Integer> groupOf,

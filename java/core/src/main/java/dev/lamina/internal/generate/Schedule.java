@@ -9,6 +9,7 @@ import dev.lamina.internal.stream.Extent;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
@@ -89,6 +90,17 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
             }
         }
         return new Schedule(prologue, List.copyOf(ops), List.copyOf(panels));
+    }
+
+    /** The number of the stage of each panel: that of the first op that it feeds. */
+    int[] stages(Program program) {
+        var stageOf = new IdentityHashMap<Op, Integer>();
+        for (int stage = 0; stage < program.stages().size(); stage++) {
+            for (var op : program.stages().get(stage).ops()) {
+                stageOf.put(op, stage);
+            }
+        }
+        return panels.stream().mapToInt(panel -> stageOf.get(ops.get(panel.firstOp()).op())).toArray();
     }
 
     /**

@@ -95,9 +95,10 @@ final class StreamedModel implements LanguageModel {
         // The Java runtime knows the limits of a container, which the native one does not.
         var device = Device.openCpu(
                 options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors());
-        var queue = device.openQueue();
+        Queue queue = null;
         Weights weights = null;
         try {
+            queue = device.openQueue();
             weights = Weights.open(checkpoint, config, device, queue, options.io(), memory, options.panel(),
                     options.kv() == ModelOptions.KvType.F16);
             var panels = weights.panelMap();
@@ -109,13 +110,18 @@ final class StreamedModel implements LanguageModel {
                     telemetry);
             return new StreamedModel(options, device, queue, weights, budget, defaults,
                     new TextTools(folders.getFirst()), telemetry, recorder);
-        } catch (IOException | RuntimeException e) {
+        } catch (Throwable e) {
             try {
-                closeAll(weights, device, queue);
-            } catch (RuntimeException closing) {
+                closeAll(weights, queue, device);
+            } catch (Throwable closing) {
                 e.addSuppressed(closing);
             }
-            throw e instanceof RuntimeException unchecked ? unchecked : failure((IOException) e);
+            throw switch (e) {
+                case RuntimeException unchecked -> unchecked;
+                case Error error -> throw error;
+                case IOException checked -> failure(checked);
+                default -> new LaminaException(e.toString(), e);
+            };
         }
     }
 
@@ -136,17 +142,13 @@ final class StreamedModel implements LanguageModel {
         return new LaminaException(e.getMessage() == null ? e.toString() : e.getMessage(), e);
     }
 
-    private static void closeAll(@Nullable Weights weights, Device device, Queue queue) {
-        try {
-            if (weights != null) {
-                weights.close();
-            }
-        } catch (IOException e) {
-            throw failure(e);
-        } finally {
-            queue.close();
-            device.close();
+    /** Closes all of them, in order, whatever goes wrong. */
+    private static void closeAll(@Nullable AutoCloseable... resources) {
+        var all = new Closing();
+        for (var resource : resources) {
+            all.close(resource);
         }
+        all.end();
     }
 
     @Override
@@ -501,12 +503,7 @@ final class StreamedModel implements LanguageModel {
         try {
             if (!closed) {
                 closed = true;
-                text.close();
-                try {
-                    budget.close();
-                } finally {
-                    closeAll(weights, device, queue);
-                }
+                closeAll(text, budget, weights, queue, device);
             }
         } finally {
             turn.unlock();

@@ -8,7 +8,6 @@ import dev.lamina.internal.checkpoint.DType;
 import dev.lamina.internal.checkpoint.Tensor;
 import dev.lamina.internal.model.Architectures;
 import dev.lamina.internal.model.ModelConfig;
-import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
 import dev.lamina.internal.model.Stage;
 import dev.lamina.internal.runtime.Device;
@@ -24,7 +23,7 @@ import dev.lamina.internal.telemetry.PanelMap;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.IdentityHashMap;
+import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -95,8 +94,12 @@ record Weights(
             var vectors = Vectors.load(device, queue, program, checkpoint, files, numbers);
             return new Weights(checkpoint, program, files, readings, Map.copyOf(numbers), schedule, plan, vectors,
                     table, embedding.dtype(), kvLayout(program, halfKv));
-        } catch (IOException | RuntimeException e) {
-            closeAll(opened);
+        } catch (Throwable e) {
+            try {
+                closeAll(opened.values());
+            } catch (Throwable closing) {
+                e.addSuppressed(closing);
+            }
             throw e;
         }
     }
@@ -137,10 +140,10 @@ record Weights(
         return new KvLayout(List.copyOf(layers), half);
     }
 
-    private static void closeAll(Map<Path, DataFile> files) throws IOException {
-        for (var file : files.values()) {
-            file.close();
-        }
+    private static void closeAll(Collection<DataFile> files) {
+        var all = new Closing();
+        files.forEach(all::close);
+        all.end();
     }
 
     /** What is known of the rates of the drives and the processor. */
@@ -213,17 +216,10 @@ record Weights(
 
     /** What each panel belongs to: the stage of the first op that it feeds, and its file. */
     PanelMap panelMap() {
-        var stages = program.stages();
-        var stageOf = new IdentityHashMap<Op, Integer>();
-        for (int i = 0; i < stages.size(); i++) {
-            for (var op : stages.get(i).ops()) {
-                stageOf.put(op, i);
-            }
-        }
         var panels = schedule.panels();
         return new PanelMap(
-                stages.stream().map(Stage::name).toList(),
-                panels.stream().mapToInt(panel -> stageOf.get(schedule.ops().get(panel.firstOp()).op())).toArray(),
+                program.stages().stream().map(Stage::name).toList(),
+                schedule.stages(program),
                 files.stream().map(file -> file.path().toString()).toList(),
                 panels.stream().mapToInt(panel -> panel.extent().file()).toArray(),
                 table.parts().getFirst().file());
@@ -259,10 +255,10 @@ record Weights(
     }
 
     @Override
-    public void close() throws IOException {
-        vectors.close();
-        for (var file : files) {
-            file.close();
-        }
+    public void close() {
+        var all = new Closing();
+        all.close(vectors);
+        files.forEach(all::close);
+        all.end();
     }
 }

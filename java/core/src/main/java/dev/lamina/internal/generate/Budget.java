@@ -136,7 +136,7 @@ final class Budget implements AutoCloseable {
             workspace = null;
         }
         long fixedBytes = division.fixedBytes(size, others);
-        place(plan(division, name, order, size, others), fixedBytes);
+        place(keptOr(plan(division, name, order, size, others), fixedBytes));
         if (workspace == null) {
             workspace = new Workspace(device, weights.program(), weights.schedule(), weights.plan(), weights.vectors(),
                     weights.embeddingType(), size);
@@ -210,7 +210,7 @@ final class Budget implements AutoCloseable {
     }
 
     /**
-     * What {@link #prepare} would do for one sequence.
+     * What {@link #prepare} would do now for one sequence.
      *
      * @param asked a budget in bytes; 0: this one
      * @param predicted the rates that the prediction is for; which panels stay does not depend on them
@@ -222,6 +222,9 @@ final class Budget implements AutoCloseable {
         long others = keptBytes() + otherBytes(positions);
         var size = chosen.workspaceSize(positions, 1, 1, others);
         var placed = plan(chosen, called, first, size, others);
+        if (chosen == division) {
+            placed = keptOr(placed, division.fixedBytes(size, others));
+        }
         long readerBytes = placed.hostBytes() - placed.slots() * placed.slotBytes() - placed.residentBytes();
         return new MemoryPlan(chosen.memory(), called.origin, positions, weights.vectors().bytes(),
                 others - logitsBytes(), chosen.workspaceBytes(size) + logitsBytes(), readerBytes, placed.slots(),
@@ -235,16 +238,28 @@ final class Budget implements AutoCloseable {
     }
 
     /**
-     * Brings ring and resident panels to a new placement. If the old one still fits and the new one would not hold much
-     * more, it stays, and reading goes on undisturbed.
+     * The placement of the next call: the one that is there, if it still fits and the new one is not much better. Then
+     * reading goes on undisturbed.
      */
-    private void place(Placement next, long fixedBytes) {
+    private Placement keptOr(Placement next, long fixedBytes) {
         var old = placement;
-        if (streamer != null && old != null) {
-            long gain = next.residentBytes() - old.residentBytes();
-            if (old.hostBytes() + fixedBytes <= memory && gain <= weights.schedule().weightBytes() / WORTH_A_RESTART) {
-                return;
-            }
+        return streamer == null || old == null || old.hostBytes() + fixedBytes > memory || isBetter(next, old)
+                ? next
+                : old;
+    }
+
+    private boolean isBetter(Placement next, Placement old) {
+        boolean ring = old.slots() > 0 && (next.slots() == 0 || next.slots() > old.slots());
+        boolean residents = next.residentBytes() - old.residentBytes()
+                > weights.schedule().weightBytes() / WORTH_A_RESTART;
+        return ring || residents || next.options().readers() > old.options().readers()
+                || next.options().rowCacheBytes() > old.options().rowCacheBytes();
+    }
+
+    /** Brings ring and resident panels to a placement. */
+    private void place(Placement next) {
+        if (streamer != null && next.equals(placement)) {
+            return;
         }
         reset();
         residents.choose(next.resident());
@@ -308,21 +323,24 @@ final class Budget implements AutoCloseable {
     void reset() {
         placement = null;
         if (streamer != null) {
-            pastCounters = counters();
             var ending = streamer;
             streamer = null;
-            ending.close();
+            try {
+                ending.close();
+            } finally { // what it had read ahead counts as discarded only now
+                pastCounters = pastCounters.plus(ending.counters());
+            }
         }
     }
 
     @Override
     public void close() {
-        reset();
-        residents.close();
-        if (workspace != null) {
-            workspace.close();
-        }
-        kept.forEach(Sequence::close);
+        var all = new Closing();
+        all.close(this::reset);
+        all.close(residents);
+        all.close(workspace);
+        kept.forEach(all::close);
         kept.clear();
+        all.end();
     }
 }

@@ -1,6 +1,5 @@
 package dev.lamina.internal.stream;
 
-import dev.lamina.LaminaException;
 import dev.lamina.Rates;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -128,11 +127,10 @@ public final class Planner {
     /**
      * Plans the memory of the panels.
      *
-     * @param memory the budget in bytes
+     * @param memory the budget in bytes, at least {@link #minimum}
      * @param fixedBytes what everything else needs: vectors, KV cache, activations
      * @param order which panels come first
      * @return a placement whose hostBytes + fixedBytes are at most memory
-     * @throws LaminaException the budget is too small; the message says what would do
      */
     public Placement plan(long memory, long fixedBytes, Order order) {
         StreamOptions options = asked.withPrefetch(prefetch());
@@ -163,21 +161,10 @@ public final class Planner {
             } else if (shorter) {
                 options = options.withPrefetch(options.prefetch() - 1);
             } else {
-                throw tooSmall(memory, fixedBytes, minimum(fixedBytes));
+                throw new IllegalArgumentException(memory + " bytes, of which " + fixedBytes
+                        + " are taken, are less than " + minimum(fixedBytes));
             }
         }
-    }
-
-    private static LaminaException tooSmall(long memory, long fixedBytes, long needed) {
-        return new LaminaException("--memory " + size(memory) + " is too small for this model: at least "
-                + size(needed) + " are needed (" + size(fixedBytes) + " for vectors, KV cache and activations, "
-                + size(needed - fixedBytes) + " for the panels in flight)."
-                + " Raise --memory, or lower --context or --panel");
-    }
-
-    /** A size as --memory takes it, rounded up. */
-    private static String size(long bytes) {
-        return bytes >= 16L << 20 ? Math.ceilDiv(bytes, 1L << 20) + "MiB" : Math.ceilDiv(bytes, 1L << 10) + "KiB";
     }
 
     /** The prefetch to try first. */

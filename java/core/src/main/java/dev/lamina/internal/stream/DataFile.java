@@ -33,6 +33,9 @@ public final class DataFile implements AutoCloseable {
 
     private static final int MIN_ALIGNMENT = 4096;
 
+    /** What the system says where a file system has no direct reads. */
+    private static final String INVALID_ARGUMENT = "Invalid argument";
+
     /** More than the header of any file of a model that is known, and what is read ahead behind it. */
     private static final long MOST_HEADER_BYTES = 8L << 20;
 
@@ -137,23 +140,45 @@ public final class DataFile implements AutoCloseable {
                     + " MiB: it was truncated or replaced. Split the model again");
         }
         Source source = null;
+        String doing = "opening it";
         try (Arena arena = Arena.ofConfined()) {
             int alignment = mode.direct() ? alignment(path) : 1;
             source = wrapper.apply(source(path, mode));
+            doing = "reading " + alignment + " bytes at offset 0";
             if (size > 0) {
                 source.read(arena.allocate(alignment, alignment), 0);
             }
+            doing = "dropping its header from the page cache";
             forgetHeader(path);
             return new DataFile(path, source, mode, drive, Identity.of(attributes), alignment, checksums);
         } catch (IOException | UnsupportedOperationException e) {
+            close(source, e);
+            throw explain(path, mode, doing, e);
+        } catch (Throwable e) {
+            close(source, e);
+            throw e;
+        }
+    }
+
+    private static void close(@Nullable Source source, Throwable failure) {
+        try {
             if (source != null) {
                 source.close();
             }
-            if (mode.direct() && Files.isReadable(path)) {
-                throw new NoDirectReadsException(path, String.valueOf(e.getMessage()), e);
-            }
-            throw e instanceof FileSystemException named ? named : new IOException(path + ": " + e.getMessage(), e);
+        } catch (IOException | RuntimeException e) {
+            failure.addSuppressed(e);
         }
+    }
+
+    /** Only what the file system says of direct reads as such is told from all else that may go wrong. */
+    private static IOException explain(Path path, IoMode mode, String doing, Exception e) {
+        String reason = e instanceof FileSystemException named && named.getReason() != null ? named.getReason()
+                : e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
+        if (mode.direct() && (e instanceof UnsupportedOperationException || reason.contains(INVALID_ARGUMENT))) {
+            return new NoDirectReadsException(path, reason, e);
+        }
+        return e instanceof FileSystemException named ? named
+                : new IOException(path + ": " + doing + " failed: " + reason, e);
     }
 
     /** Its header was read through the page cache: nothing of it has to stay there, nor what the system read ahead. */
@@ -166,7 +191,7 @@ public final class DataFile implements AutoCloseable {
     private static int alignment(Path path) throws IOException {
         long block = Math.max(MIN_ALIGNMENT, Files.getFileStore(path).getBlockSize());
         if (block > UNIT || UNIT % block != 0) {
-            throw new IOException("its block size is " + block);
+            throw new UnsupportedOperationException("its block size is " + block);
         }
         return (int) block;
     }

@@ -5,12 +5,15 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.lamina.internal.runtime.Rings;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.channels.ClosedByInterruptException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.AfterEach;
@@ -137,9 +140,49 @@ class DataFileTest {
         }
     }
 
+    /** A file whose first read fails. */
+    private record Failing(DataFile.Source source, IOException failure, List<String> closed)
+            implements DataFile.Source {
+        @Override
+        public int read(MemorySegment to, long position) throws IOException {
+            throw failure;
+        }
+
+        @Override
+        public void close() throws IOException {
+            source.close();
+            closed.add("closed");
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(IoMode.class)
+    void tellsAFileSystemWithoutDirectReadsFromADrive(IoMode mode) throws IOException {
+        Path path = files.write(new Random(1), MIB);
+        files.open(mode, 1, false);
+        for (var failure : List.of(new IOException("Input/output error"), new ClosedByInterruptException(),
+                new IOException("Invalid argument"))) {
+            var closed = new ArrayList<String>();
+            var error = assertThrows(IOException.class, () -> DataFile.open(path, mode, 0, null,
+                    source -> new Failing(source, failure, closed)));
+            assertEquals(List.of("closed"), closed);
+            assertEquals(failure, error.getCause());
+            boolean refused = mode.direct() && "Invalid argument".equals(failure.getMessage());
+            assertEquals(refused, error instanceof NoDirectReadsException, error.toString());
+            if (!refused) {
+                String reason = failure.getMessage() == null ? "ClosedByInterruptException" : failure.getMessage();
+                assertTrue(error.getMessage().startsWith(path + ": reading ")
+                        && error.getMessage().endsWith(" bytes at offset 0 failed: " + reason), error.getMessage());
+            }
+        }
+    }
+
     @ParameterizedTest
     @EnumSource(IoMode.class)
     void measuresTheRateOfFiles(IoMode mode) throws Exception {
+        if (mode == IoMode.URING) {
+            Rings.assume();
+        }
         var memory = new TestMemory();
         files.write(new Random(1), 9 * MIB + 5);
         files.write(new Random(2), 77);

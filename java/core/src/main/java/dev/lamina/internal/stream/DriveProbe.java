@@ -7,6 +7,7 @@ import com.google.gson.JsonParser;
 import dev.lamina.ModelOptions.Io;
 import dev.lamina.internal.checkpoint.DurableFiles;
 import dev.lamina.internal.runtime.HostMemory;
+import dev.lamina.internal.runtime.ReadRing;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -77,6 +78,11 @@ public record DriveProbe(HostMemory host, long memory, @Nullable Path file) {
      */
     public record Choice(ReadMethod method, double bytesPerSecond, double cpuSecondsPerGigabyte, Origin origin,
             String reason) {
+        /** The same where files in so many folders of the drive are read at the same time. */
+        public Choice shared(int folders) {
+            return new Choice(method, bytesPerSecond / folders, cpuSecondsPerGigabyte, origin, reason);
+        }
+
         /** For people, such as {@code "direct: uring, 8 reads of 2 MiB under way"}. */
         public String summary() {
             return method.mode().direct() ? "direct: " + method : "buffered: " + reason;
@@ -90,10 +96,25 @@ public record DriveProbe(HostMemory host, long memory, @Nullable Path file) {
      * @param asked what the user asked for
      * @param anew whether to measure even if an answer is remembered
      * @throws NoDirectReadsException the file system refuses what was asked for
-     * @throws IOException a file cannot be read
+     * @throws IOException a file cannot be read, or the system has not what was asked for
      * @throws InterruptedException the caller was interrupted
      */
     public Choice choose(List<Path> files, Io asked, boolean anew) throws IOException, InterruptedException {
+        return choose(files, asked, anew, refusedRing());
+    }
+
+    /** Why the system gives no io_uring now; null if it does. */
+    private static @Nullable String refusedRing() {
+        try {
+            ReadRing.open(1).close();
+            return null;
+        } catch (IOException e) {
+            return e.getMessage();
+        }
+    }
+
+    Choice choose(List<Path> files, Io asked, boolean anew, @Nullable String noRing)
+            throws IOException, InterruptedException {
         if (asked == Io.BUFFERED) {
             return new Choice(ReadMethod.BUFFERED, 0, 0, Origin.ASSUMED, "as asked");
         }
@@ -107,9 +128,15 @@ public record DriveProbe(HostMemory host, long memory, @Nullable Path file) {
             return new Choice(ReadMethod.BUFFERED, 0, 0, Origin.ASSUMED,
                     "the file system refuses direct reads (" + e.reason() + ")");
         }
+        if (noRing != null) {
+            if (asked == Io.URING) {
+                throw new IOException("--io uring is not possible here: " + noRing + ". Use --io auto or --io pread");
+            }
+            candidates = candidates.stream().filter(method -> method.mode() != IoMode.URING).toList();
+        }
         var key = key(files.getFirst(), asked);
         var known = anew ? null : remembered(key);
-        if (known != null) {
+        if (known != null && candidates.stream().anyMatch(method -> method.mode() == known.method.mode())) {
             return known;
         }
         long total = 0;
@@ -119,9 +146,16 @@ public record DriveProbe(HostMemory host, long memory, @Nullable Path file) {
         if (total < ENOUGH_BYTES) {
             return new Choice(candidates.getFirst(), 0, 0, Origin.ASSUMED, "too little to measure");
         }
-        var choice = measure(files, candidates, asked);
-        remember(key, choice);
+        var fitting = candidates.stream().filter(this::fits).toList();
+        var choice = measure(files, fitting.isEmpty() ? candidates.subList(0, 1) : fitting, asked, noRing);
+        if (fitting.size() == candidates.size()) { // with more memory another one might be better
+            remember(key, choice);
+        }
         return choice;
+    }
+
+    private boolean fits(ReadMethod method) {
+        return (long) method.readers() * method.depth() * method.requestBytes() <= memory;
     }
 
     private static boolean isAsked(IoMode mode, Io asked) {
@@ -134,16 +168,14 @@ public record DriveProbe(HostMemory host, long memory, @Nullable Path file) {
     }
 
     /** The medians of a few rounds, in which all ways take turns on parts of the files that none has read before. */
-    private Choice measure(List<Path> files, List<ReadMethod> candidates, Io asked)
+    private Choice measure(List<Path> files, List<ReadMethod> candidates, Io asked, @Nullable String noRing)
             throws IOException, InterruptedException {
         var rates = new LinkedHashMap<ReadMethod, List<DiskRate>>();
         var failures = new ArrayList<String>();
-        for (ReadMethod method : candidates) {
-            if ((long) method.readers() * method.depth() * method.requestBytes() <= memory) {
-                rates.put(method, new ArrayList<>());
-            }
+        if (noRing != null) {
+            failures.add(IoMode.URING + ": " + noRing);
         }
-        rates.computeIfAbsent(candidates.getFirst(), method -> new ArrayList<>()); // one way must be left
+        candidates.forEach(method -> rates.put(method, new ArrayList<>()));
         long from = 0;
         long start = System.nanoTime();
         for (int round = 0; round < ROUNDS && (round == 0 || secondsSince(start) < PROBE_SECONDS); round++) {
@@ -152,7 +184,7 @@ public record DriveProbe(HostMemory host, long memory, @Nullable Path file) {
                     var rate = DiskRate.measure(files, trial.getKey(), from, TRIAL_BYTES, TRIAL_SECONDS, host);
                     from += rate.bytes();
                     trial.getValue().add(rate);
-                } catch (IOException e) { // such as a system that forbids io_uring
+                } catch (IOException e) { // such as a system that gives less io_uring than this asks for
                     rates.remove(trial.getKey());
                     failures.add(trial.getKey().mode() + ": " + e.getMessage());
                     if (rates.isEmpty()) {
@@ -204,9 +236,14 @@ public record DriveProbe(HostMemory host, long memory, @Nullable Path file) {
 
     // ---- the memory
 
-    private static String key(Path path, Io asked) throws IOException {
+    /** What tells the drive of a file from others, for people too. */
+    public static String drive(Path path) throws IOException {
         var store = Files.getFileStore(path);
-        return store.name() + " (" + store.type() + "), " + System.getProperty("os.name") + " "
+        return store.name() + " (" + store.type() + ")";
+    }
+
+    private static String key(Path path, Io asked) throws IOException {
+        return drive(path) + ", " + System.getProperty("os.name") + " "
                 + System.getProperty("os.version") + ", " + (asked == Io.DIRECT ? Io.AUTO : asked);
     }
 
@@ -219,9 +256,12 @@ public record DriveProbe(HostMemory host, long memory, @Nullable Path file) {
             var method = new ReadMethod(IoMode.valueOf(entry.get("mode").getAsString()),
                     entry.get("readers").getAsInt(), entry.get("depth").getAsInt(),
                     entry.get("request_bytes").getAsInt());
-            return new Choice(method, entry.get("bytes_per_second").getAsDouble(),
-                    entry.get("cpu_seconds_per_gb").getAsDouble(), Origin.REMEMBERED,
-                    entry.get("reason").getAsString());
+            double rate = entry.get("bytes_per_second").getAsDouble();
+            double cpu = entry.get("cpu_seconds_per_gb").getAsDouble();
+            if (!(rate > 0 && cpu >= 0 && rate + cpu < Double.POSITIVE_INFINITY)) {
+                throw new IllegalArgumentException("no rates: " + rate + " and " + cpu);
+            }
+            return new Choice(method, rate, cpu, Origin.REMEMBERED, entry.get("reason").getAsString());
         } catch (RuntimeException e) { // somebody else wrote it: it is measured again
             LOG.log(System.Logger.Level.DEBUG, "what " + file + " says of " + key + " is not usable", e);
             return null;

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.lamina.ModelOptions.Io;
+import dev.lamina.internal.runtime.Rings;
 import dev.lamina.internal.stream.DriveProbe.Origin;
 import java.io.IOException;
 import java.io.RandomAccessFile;
@@ -88,7 +89,11 @@ class DriveProbeTest {
         assertEquals(Origin.REMEMBERED, choose(path, Io.AUTO, false).origin());
         for (String broken : List.of("", "[]", "{", "7", sound.replace("\"depth\": ", "\"depth\": 9999"),
                 sound.replace("\"mode\": \"", "\"mode\": \"X"), sound.replaceAll("\\{[^{}]*}", "3"),
-                sound.replace("request_bytes", "else"))) {
+                sound.replace("request_bytes", "else"), sound.replaceAll("\"mode\": \"\\w*", "\"mode\": \"BUFFERED"),
+                rate(sound, "bytes_per_second", "-5e9"), rate(sound, "bytes_per_second", "0"),
+                rate(sound, "bytes_per_second", "NaN"), rate(sound, "bytes_per_second", "1e999"),
+                rate(sound, "cpu_seconds_per_gb", "-1"), rate(sound, "cpu_seconds_per_gb", "NaN"),
+                rate(sound, "cpu_seconds_per_gb", "1e999"))) {
             Files.writeString(answers, broken);
             assertEquals(Origin.ASSUMED, choose(path, Io.AUTO, false).origin(), broken);
         }
@@ -96,6 +101,47 @@ class DriveProbeTest {
         Files.delete(answers.getParent());
         Files.writeString(answers.getParent(), "a file where the folder should be");
         assertEquals(Origin.MEASURED, choose(holes(), Io.AUTO, false).origin());
+    }
+
+    private static String rate(String answers, String name, String value) {
+        return answers.replaceAll("\"" + name + "\": [^,\\s]*", "\"" + name + "\": " + value);
+    }
+
+    @Test
+    void aChoiceOfWhatLittleMemoryAllowsIsNotRemembered() throws Exception {
+        Path path = holes();
+        choose(path, Io.CHANNEL, false);
+        Files.delete(answers);
+        var little = new DriveProbe(memory, 8 << 20, answers);
+        assertEquals(Origin.MEASURED, little.choose(List.of(path), Io.AUTO, false).origin());
+        assertFalse(Files.exists(answers));
+        assertEquals(IoMode.CHANNEL, new DriveProbe(memory, 1, answers).choose(List.of(path), Io.AUTO, false)
+                .method().mode());
+        assertFalse(Files.exists(answers));
+    }
+
+    @Test
+    void doesWithoutARingWhereTheSystemForbidsIt() throws Exception {
+        Path path = holes();
+        var first = choose(path, Io.AUTO, false);
+        var without = probe().choose(List.of(path), Io.AUTO, false, "forbidden");
+        assertEquals(first.method().mode() == IoMode.URING ? Origin.MEASURED : Origin.REMEMBERED, without.origin());
+        Files.writeString(answers, Files.readString(answers)
+                .replaceAll("\"mode\": \"\\w*", "\"mode\": \"URING"));
+        without = probe().choose(List.of(path), Io.AUTO, false, "forbidden");
+        assertEquals(Origin.MEASURED, without.origin());
+        assertTrue(without.method().mode() != IoMode.URING);
+        assertTrue(without.reason().endsWith(", uring: forbidden"), without.reason());
+        assertEquals("--io uring is not possible here: forbidden. Use --io auto or --io pread",
+                assertThrows(IOException.class, () -> probe().choose(List.of(path), Io.URING, false, "forbidden"))
+                        .getMessage());
+    }
+
+    @Test
+    void oneDriveIsNotFasterForTwoFolders() {
+        var one = new DriveProbe.Choice(ReadMethod.DEFAULT, 8e9, 0.1, Origin.MEASURED, "");
+        assertEquals(4e9, one.shared(2).bytesPerSecond());
+        assertEquals(0.1, one.shared(2).cpuSecondsPerGigabyte());
     }
 
     @Test
@@ -118,6 +164,7 @@ class DriveProbeTest {
         assertEquals(ReadMethod.BUFFERED, choose(path, Io.BUFFERED, false).method());
         assertEquals(IoMode.CHANNEL, choose(path, Io.CHANNEL, false).method().mode());
         assertEquals(IoMode.PREAD, choose(path, Io.PREAD, false).method().mode());
+        Rings.assume();
         assertEquals(IoMode.URING, choose(path, Io.URING, false).method().mode());
     }
 }

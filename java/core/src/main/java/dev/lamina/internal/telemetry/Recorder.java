@@ -7,7 +7,7 @@ import java.util.List;
 
 /**
  * Keeps the sums that a profile shows, and of the last sweeps what was done when. Takes at most about 9 MB of heap,
- * however long it listens.
+ * however long it listens, and twice that while it makes a page.
  */
 public final class Recorder implements Telemetry {
     /** Sweeps that a timeline shows, where their spans are all kept. */
@@ -117,13 +117,19 @@ public final class Recorder implements Telemetry {
      * @param title of the page
      * @return HTML that needs nothing else, of a few MB at most; without a sweep it shows nothing
      */
-    public synchronized String timeline(String title) {
-        var shown = new ArrayList<>(lastSweeps);
-        shown.removeIf(sweep -> sweep.start < spans.completeFrom() && sweep != lastSweeps.getLast());
-        long to = shown.isEmpty() ? 0 : shown.getLast().end;
-        long from = shown.isEmpty() ? 0 : Math.clamp(spans.completeFrom(), shown.getFirst().start, to);
+    public String timeline(String title) {
+        ArrayList<Swept> shown;
+        Spans kept;
+        synchronized (this) { // for as short as possible: readers and the sweep would wait
+            shown = new ArrayList<>(lastSweeps);
+            kept = new Spans(spans);
+        }
+        var last = shown.isEmpty() ? null : shown.getLast();
+        shown.removeIf(sweep -> sweep.start < kept.completeFrom() && sweep != last);
+        long to = last == null ? 0 : last.end;
+        long from = last == null ? 0 : Math.clamp(kept.completeFrom(), shown.getFirst().start, to);
         var page = new TimelinePage(panels, List.copyOf(shown), from, to);
-        spans.visit(from, to, page);
+        kept.visit(from, to, page);
         return page.html(title);
     }
 }

@@ -18,6 +18,19 @@ final class Spans {
     private int[] lanes = new int[FIRST_CAPACITY]; // lane * activities + activity
     private long added;
 
+    /** Begins with nothing. */
+    Spans() {}
+
+    /** A copy, which stays as it is. */
+    Spans(Spans other) {
+        starts = other.starts.clone();
+        ends = other.ends.clone();
+        bytes = other.bytes.clone();
+        panels = other.panels.clone();
+        lanes = other.lanes.clone();
+        added = other.added;
+    }
+
     /** Is told of spans. */
     @FunctionalInterface
     interface Visitor {

@@ -7,7 +7,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 
 class RecorderTest {
@@ -29,6 +31,20 @@ class RecorderTest {
         recorder.swept(0, 1, 3600, start, now + 50);
         recorder.sampled(0, 7, now + 50, now + 150);
         return now + 150;
+    }
+
+    @Test
+    void aPageIsMadeOfACopyAndSpansGoOn() {
+        var spans = new Spans();
+        for (int i = 0; i < Spans.MOST + 5; i++) {
+            spans.add(Telemetry.Activity.READ, 0, i, 1, i, i + 1);
+        }
+        var copy = new Spans(spans);
+        spans.add(Telemetry.Activity.READ, 0, -7, 1, Spans.MOST + 5, Spans.MOST + 6);
+        var panels = new ArrayList<Integer>();
+        copy.visit(Long.MIN_VALUE, Long.MAX_VALUE, (activity, lane, panel, bytes, start, end) -> panels.add(panel));
+        assertEquals(IntStream.range(5, Spans.MOST + 5).boxed().toList(), panels);
+        assertEquals(6, copy.completeFrom());
     }
 
     @Test

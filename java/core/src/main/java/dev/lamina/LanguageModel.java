@@ -19,6 +19,11 @@ import java.util.ServiceLoader;
  * meanwhile wait their turn, in order of arrival. Run prompts together with {@link #generate(List, GenerationOptions,
  * GenerationListener)}. {@link #cancel} and {@link #close} do not wait for a turn.
  *
+ * <p><b>Interrupts.</b> An interrupt of the calling thread cancels its call as {@link #cancel} does, and leaves the
+ * thread interrupted: the next call of that thread is cancelled too unless the flag is cleared. A call that waits its
+ * turn goes on waiting. Opening and {@link #measureRates} end with a {@link LaminaException} instead. The reading of
+ * weights is not disturbed, and the model stays usable.
+ *
  * <p><b>Errors.</b> What goes wrong with files, memory or arguments is a {@link LaminaException}; the model stays
  * usable unless it is closed.
  */
@@ -68,11 +73,20 @@ public interface LanguageModel extends AutoCloseable {
     MemoryPlan plan(long memory, int positions, Rates rates);
 
     /**
-     * How fast this model's files can be read and its weights be computed. The rate of the drive is the one with which
-     * the way to read was chosen, if there was something to choose; all else is measured now, which takes up to two
-     * seconds, and up to 100 MiB beside the budget.
+     * How fast this model's files can be read and its weights be computed. The rate of one drive is that with which
+     * the way to read was chosen, if there was something to choose; that of several, which may share a bus, and all
+     * else is measured now, which takes up to two seconds, and up to 100 MiB beside the budget.
      */
-    Rates measureRates();
+    default Rates measureRates() {
+        return measureRates(false);
+    }
+
+    /**
+     * The same.
+     *
+     * @param anew whether to measure the files now even if their rate is known
+     */
+    Rates measureRates(boolean anew);
 
     /**
      * Continues a prompt.
@@ -121,6 +135,8 @@ public interface LanguageModel extends AutoCloseable {
      *
      * @param ids token ids, at least one
      * @param consumer takes them block by block, on the calling thread
+     * @throws LaminaException if it is cancelled, by {@link #cancel}, {@link #close} or an interrupt, before the logits
+     *     are complete; blocks that the consumer took are right
      */
     void logits(int[] ids, LogitsConsumer consumer);
 

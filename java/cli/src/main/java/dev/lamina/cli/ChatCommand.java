@@ -5,6 +5,7 @@ import dev.lamina.GenerationOptions;
 import dev.lamina.LaminaException;
 import dev.lamina.LanguageModel;
 import dev.lamina.Message;
+import dev.lamina.Rates;
 import dev.lamina.internal.checkpoint.FileErrors;
 import java.io.BufferedReader;
 import java.io.IOException;
@@ -52,7 +53,7 @@ final class ChatCommand implements Callable<Integer> {
     @Mixin
     private EngineOptions engine;
 
-    private double probe = ProfileReport.UNKNOWN;
+    private @Nullable Rates rates;
 
     @Override
     public Integer call() throws IOException, InterruptedException {
@@ -62,7 +63,7 @@ final class ChatCommand implements Callable<Integer> {
         var in = new BufferedReader(new InputStreamReader(terminal.in(), StandardCharsets.UTF_8));
         try (var model = folder.open(modelOptions)) {
             if (profile) {
-                probe = model.measureRates().diskBytesPerSecond();
+                rates = model.measureRates(true);
             }
             terminal.interrupts().check();
             if (terminal.inIsTerminal()) {
@@ -144,7 +145,7 @@ final class ChatCommand implements Callable<Integer> {
                         + chat.context().used() + " of " + chat.context().capacity() + "]");
             }
             if (before != null) {
-                terminal.err().println(new ProfileReport(model.profile().since(before), probe).text(false));
+                terminal.err().println(new ProfileReport(model.profile().since(before), rates).text(false));
             }
         } catch (LaminaException e) {
             if (!terminal.inIsTerminal()) {

@@ -89,7 +89,8 @@ final class GenerateCommand implements Callable<Integer> {
             view.endLine();
             var report = profile
                     ? new ProfileReport(model.profile(), terminal.interrupts().interrupted()
-                            ? ProfileReport.UNKNOWN : model.measureRates().diskBytesPerSecond())
+                            ? null
+                            : model.measureRates(true))
                     : null;
             if (json) {
                 terminal.println(toJson(answer, report).toString());

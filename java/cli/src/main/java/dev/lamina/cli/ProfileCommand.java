@@ -72,7 +72,7 @@ final class ProfileCommand implements Callable<Integer> {
         }
         var terminal = main.terminal();
         try (var model = folder.open(options)) {
-            double probe = model.measureRates().diskBytesPerSecond();
+            var rates = model.measureRates(true);
             terminal.interrupts().check();
             terminal.interrupts().onSignal(model::cancel);
             var prompt = prompt(model.info().vocabulary());
@@ -83,7 +83,7 @@ final class ProfileCommand implements Callable<Integer> {
             terminal.interrupts().check();
             terminal.interrupts().onSignal(null);
             terminal.status().clear();
-            var report = new ProfileReport(model.profile().since(before), probe);
+            var report = new ProfileReport(model.profile().since(before), rates);
             if (html != null) {
                 model.writeTimeline(html);
             }

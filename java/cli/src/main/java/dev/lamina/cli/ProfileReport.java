@@ -3,21 +3,20 @@ package dev.lamina.cli;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import dev.lamina.Profile;
+import dev.lamina.Rates;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A profile as a table and as JSON.
  *
  * @param profile what was done
- * @param probe bytes per second that the drive can do, or {@link #UNKNOWN}
+ * @param rates what the same files can be read with, or may be under {@code --io-limit}; null: not known
  */
-record ProfileReport(Profile profile, double probe) {
-    /** Says that the rate of the drive is not known. */
-    static final double UNKNOWN = 0;
-
+record ProfileReport(Profile profile, @Nullable Rates rates) {
     private static final String LAYER = "layer.";
 
     /** Stalls of less than this share of the time are no reason to look at the disk. */
@@ -29,11 +28,17 @@ record ProfileReport(Profile profile, double probe) {
     /** Sweeps that compute for less than this share of the time are too short to say what limits. */
     private static final double LITTLE_COMPUTING = 0.5;
 
-    private static final List<String> COLUMNS = List.of("per sweep", "weights", "resident", "read", "in", "rate",
-            "of probe", "wait", "copy", "compute", "rate");
-
     /** What limits the speed. */
     private enum Limit { DISK, COMPUTE, OVERHEAD }
+
+    private List<String> columns() {
+        return List.of("per sweep", "weights", "resident", "read", "in", "rate",
+                isLimited() ? "of limit" : "of probe", "wait", "copy", "compute", "rate");
+    }
+
+    private boolean isLimited() {
+        return rates != null && rates.disk() == Rates.Origin.LIMIT;
+    }
 
     /**
      * The table, and a sentence that says what limits. Times and bytes are means of a sweep.
@@ -45,7 +50,7 @@ record ProfileReport(Profile profile, double probe) {
             return "profile: no sweep was completed";
         }
         var rows = new ArrayList<List<String>>();
-        rows.add(COLUMNS);
+        rows.add(columns());
         var stages = allStages ? profile.stages() : grouped(profile.stages());
         stages.forEach(stage -> rows.add(cells(stage)));
         rows.add(cells(profile.total()));
@@ -90,7 +95,7 @@ record ProfileReport(Profile profile, double probe) {
                 stage.readBytes() == 0 ? "-" : Units.bytes(stage.readBytes() / n),
                 time(stage.readSeconds()),
                 readRate == 0 ? "-" : Units.bytes(readRate) + "/s",
-                readRate == 0 || probe == UNKNOWN ? "-" : Units.percent(readRate, probe),
+                readRate == 0 || rates == null ? "-" : Units.percent(readRate, rates.diskBytesPerSecond()),
                 time(stage.waitSeconds()),
                 time(stage.copySeconds()),
                 time(stage.computeSeconds()),
@@ -102,7 +107,7 @@ record ProfileReport(Profile profile, double probe) {
     }
 
     private static String aligned(List<List<String>> rows) {
-        var widths = new int[COLUMNS.size()];
+        var widths = new int[rows.getFirst().size()];
         rows.forEach(row -> Arrays.setAll(widths, i -> Math.max(widths[i], row.get(i).length())));
         var text = new StringBuilder();
         for (var row : rows) {
@@ -136,7 +141,8 @@ record ProfileReport(Profile profile, double probe) {
                 + Units.percent(total.waitSeconds(), all) + " waiting for the disk (stalls), "
                 + (total.copySeconds() == 0 ? "" : Units.percent(total.copySeconds(), all) + " copying, ")
                 + Units.percent(rest, all) + " other"
-                + (probe == UNKNOWN ? "" : "; the probe read " + Units.bytes(probe) + "/s");
+                + (rates == null ? ""
+                        : (isLimited() ? "; reads are held to " : "; the probe read ") + PlanView.diskRate(rates));
     }
 
     private Limit limit() {
@@ -151,9 +157,10 @@ record ProfileReport(Profile profile, double probe) {
         var total = profile.total();
         return "limit: " + switch (limit()) {
             case DISK -> {
-                boolean slow = probe != UNKNOWN
-                        && total.readBytes() < SLOW_READS * probe * total.readSeconds();
-                yield "the disk. More --memory helps: " + Units.bytes((double) total.diskBytes() / profile.sweeps())
+                boolean slow = rates != null && !isLimited()
+                        && total.readBytes() < SLOW_READS * rates.diskBytesPerSecond() * total.readSeconds();
+                yield "the disk" + (isLimited() ? ", or --io-limit" : "") + ". More --memory helps: "
+                        + Units.bytes((double) total.diskBytes() / profile.sweeps())
                         + " come from disk in each sweep."
                         + (slow ? " Reads are slower than the drive allows: try a larger --prefetch or --panel, or"
                                 + " 'lamina split'." : "");
@@ -173,8 +180,9 @@ record ProfileReport(Profile profile, double probe) {
         json.addProperty("tokens", profile.tokens());
         json.addProperty("sweep_seconds", profile.sweepSeconds());
         json.addProperty("sample_seconds", profile.sampleSeconds());
-        if (probe != UNKNOWN) {
-            json.addProperty("probe_bytes_per_second", Math.round(probe));
+        if (rates != null) {
+            json.addProperty(isLimited() ? "limit_bytes_per_second" : "probe_bytes_per_second",
+                    Math.round(rates.diskBytesPerSecond()));
         }
         if (profile.sweeps() > 0) {
             json.addProperty("limit", limit().name().toLowerCase(Locale.ROOT));

@@ -7,11 +7,13 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import dev.lamina.Profile;
+import dev.lamina.Rates;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Set;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -52,9 +54,20 @@ class ProfileTest {
         assertEquals("", result.err());
         assertTrue(result.out().startsWith("profile of 3 sweeps, 6 rows, 3 tokens in "), result.out());
         assertTrue(result.out().contains(" of the weights resident\n"), result.out());
-        assertTrue(result.out().contains("; the probe read "), result.out());
+        assertTrue(result.out().contains("; the probe read ") && result.out().contains("/s, measured now\n"),
+                result.out());
         assertTable(result.out());
         assertTable(Cli.run("profile", "--model", model, "--stages", "-n", 1).succeeded().out());
+    }
+
+    @Test
+    void aLimitIsNoProbe() throws IOException {
+        var text = Cli.run("profile", "--model", model, "-n", 1, "--io-limit", "100kB/s").succeeded().out();
+        assertTrue(text.contains("; reads are held to 100 kB/s, by --io-limit\n"), text);
+        assertTrue(text.contains("  of limit  ") && !text.contains("probe"), text);
+        var json = Cli.run("profile", "--model", model, "-n", 1, "--io-limit", "100kB/s", "--json").json();
+        assertEquals(100_000, json.get("limit_bytes_per_second").getAsLong());
+        assertFalse(json.has("probe_bytes_per_second"));
     }
 
     @Test
@@ -114,7 +127,7 @@ class ProfileTest {
     void equalLayersAreOneRow() {
         var layers = List.of(stage("embedding", 0), stage("layer.000", 10), stage("layer.001", 10),
                 stage("layer.002", 12), stage("layer.003", 10), stage("head", 30));
-        var report = new ProfileReport(new Profile(1, 1, 1, 7, 0, layers), 100);
+        var report = new ProfileReport(new Profile(1, 1, 1, 7, 0, layers), probe(100));
         var rows = report.text(false).lines().skip(2).map(line -> line.split("  ")[0]).limit(6).toList();
         assertEquals(List.of("embedding", "layers 0-1", "layer 2", "layer 3", "head", "total"), rows);
         assertEquals(7, report.text(true).lines().skip(2).takeWhile(line -> !line.startsWith("a sweep")).count());
@@ -124,21 +137,26 @@ class ProfileTest {
         return new Profile.Stage(name, weights, weights / 2, weights / 2, 0.1, 0, 0, 1);
     }
 
-    private static String limit(double wait, double compute, double readSeconds, double probe) {
+    private static Rates probe(double rate) {
+        return new Rates(rate, Rates.Origin.MEASURED, 1, Rates.Origin.MEASURED);
+    }
+
+    private static String limit(double wait, double compute, double readSeconds, @Nullable Rates rates) {
         var stage = new Profile.Stage("head", 1000, 500, 500, readSeconds, wait, 0, compute);
-        var text = new ProfileReport(new Profile(1, 1, 1, 10, 0, List.of(stage)), probe).text(false);
+        var text = new ProfileReport(new Profile(1, 1, 1, 10, 0, List.of(stage)), rates).text(false);
         return text.substring(text.indexOf("limit: "));
     }
 
     @Test
     void oneSentenceSaysWhatLimits() {
-        assertTrue(limit(6, 3, 10, 50).startsWith("limit: the disk. More --memory helps: 500 B come"));
-        assertFalse(limit(6, 3, 10, 50).contains("--prefetch"));
-        assertTrue(limit(6, 3, 10, 100).contains("slower than the drive allows: try a larger --prefetch"));
-        assertFalse(limit(6, 3, 10, ProfileReport.UNKNOWN).contains("--prefetch"));
-        assertTrue(limit(0.5, 9, 5, 50).startsWith("limit: the processor and its memory. The disk keeps up"));
-        assertTrue(limit(0.1, 2, 5, 50).startsWith("limit: none of these"));
-        var none = new ProfileReport(new Profile(0, 0, 0, 0, 0, List.of()), 0);
+        assertTrue(limit(6, 3, 10, probe(50)).startsWith("limit: the disk. More --memory helps: 500 B come"));
+        assertFalse(limit(6, 3, 10, probe(50)).contains("--prefetch"));
+        assertTrue(limit(6, 3, 10, probe(100)).contains("slower than the drive allows: try a larger --prefetch"));
+        assertTrue(limit(6, 3, 10, probe(100).limited(80)).startsWith("limit: the disk, or --io-limit. More"));
+        assertFalse(limit(6, 3, 10, null).contains("--prefetch"));
+        assertTrue(limit(0.5, 9, 5, probe(50)).startsWith("limit: the processor and its memory. The disk keeps up"));
+        assertTrue(limit(0.1, 2, 5, probe(50)).startsWith("limit: none of these"));
+        var none = new ProfileReport(new Profile(0, 0, 0, 0, 0, List.of()), null);
         assertEquals("profile: no sweep was completed", none.text(false));
         assertFalse(none.json().has("limit"));
     }

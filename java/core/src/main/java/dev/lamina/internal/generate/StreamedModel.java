@@ -171,12 +171,12 @@ final class StreamedModel implements LanguageModel {
     }
 
     @Override
-    public Rates measureRates() {
+    public Rates measureRates(boolean anew) {
         return inTurn(() -> {
             var known = weights.rates();
-            boolean assumed = known.disk() == Rates.Origin.ASSUMED;
-            return new Rates(assumed ? diskRate() : known.diskBytesPerSecond(),
-                    assumed ? Rates.Origin.MEASURED : known.disk(), ComputeRate.measure(device, queue),
+            boolean reads = anew || known.disk() == Rates.Origin.ASSUMED || weights.readings().size() > 1;
+            return new Rates(reads ? diskRate() : known.diskBytesPerSecond(),
+                    reads ? Rates.Origin.MEASURED : known.disk(), ComputeRate.measure(device, queue),
                     Rates.Origin.MEASURED).limited(options.ioLimit());
         });
     }

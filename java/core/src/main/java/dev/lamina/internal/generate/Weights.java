@@ -24,6 +24,7 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -122,8 +123,14 @@ record Weights(
         var probe = new DriveProbe(device, memory / PROBE_IN_MEMORY, answers);
         try {
             var readings = new ArrayList<DriveProbe.Choice>();
+            var drives = new ArrayList<String>();
             for (int folder = 0; folder < checkpoint.folders().size(); folder++) {
                 readings.add(probe.choose(checkpoint.files(folder), io, false));
+                drives.add(DriveProbe.drive(checkpoint.folders().get(folder)));
+            }
+            for (int folder = 0; folder < drives.size(); folder++) { // one drive does not read twice as fast
+                readings.set(folder,
+                        readings.get(folder).shared(Collections.frequency(drives, drives.get(folder))));
             }
             return List.copyOf(readings);
         } catch (InterruptedException e) {
@@ -146,7 +153,10 @@ record Weights(
         all.end();
     }
 
-    /** What is known of the rates of the drives and the processor. */
+    /**
+     * What is known of the rates of the drives and the processor without reading. Drives that share a bus may do less
+     * together.
+     */
     Rates rates() {
         var assumed = Rates.assumed();
         if (readings.stream().anyMatch(reading -> reading.bytesPerSecond() == 0)) {

@@ -362,6 +362,7 @@ class StreamedModelTest {
             var rates = model.measureRates();
             assertTrue(Set.of(Rates.Origin.MEASURED, Rates.Origin.REMEMBERED).contains(rates.disk()), rates.toString());
             assertEquals(Rates.Origin.MEASURED, rates.compute());
+            assertEquals(Rates.Origin.MEASURED, model.measureRates(true).disk());
             assertEquals(Rates.Origin.LIMIT, slow.measureRates().disk());
             assertEquals(1000, slow.measureRates().diskBytesPerSecond());
         }

@@ -81,13 +81,13 @@ final class Vectors implements AutoCloseable {
             }
             queue.await(queue.copyToDevice(vectors.memory, host));
             return vectors;
-        } catch (IOException | RuntimeException e) {
-            vectors.close();
-            throw e;
         } catch (InterruptedException e) {
             vectors.close();
             Thread.currentThread().interrupt();
             throw new InterruptedIOException("interrupted while the model was opened");
+        } catch (Throwable e) {
+            vectors.close();
+            throw e;
         }
     }
 

@@ -9,7 +9,7 @@ import java.util.List;
  * @param stageOf index of the stage of each panel
  * @param files names of the files
  * @param fileOf index of the file of each panel
- * @param lookupFile index of the file that rows are looked up in
+ * @param lookupFile index of the file that rows are looked up in; of several, the first stands for all
  */
 public record PanelMap(List<String> stages, int[] stageOf, List<String> files, int[] fileOf, int lookupFile) {
     /** The stage of a panel, or of lookups and what comes before the first panel. */

@@ -208,8 +208,13 @@ class StripedSplitTest {
     void ratesAreMeasuredWhereNoneAreGiven() throws IOException {
         List<Path> outs = outs("set", 2);
         SplitResult result = split(outs, List.of());
-        assertEquals(2, result.rates().size());
-        assertTrue(result.rates().stream().allMatch(rate -> rate > 0));
+        if (result.notes().isEmpty()) {
+            assertEquals(2, result.rates().size());
+            assertTrue(result.rates().stream().allMatch(rate -> rate > 0));
+        } else { // the file system has no direct reads
+            assertEquals(List.of(), result.rates());
+            assertTrue(result.notes().getFirst().contains("an equal share"), result.notes().toString());
+        }
         SplitFixture.assertSameContents(tensors(Checkpoint.open(model)), tensors(Checkpoint.open(outs)));
         try (Stream<Path> entries = Files.list(folder)) {
             assertEquals(List.of("drive0", "drive1", "model"),
@@ -305,7 +310,8 @@ class StripedSplitTest {
         // whatever the rates are now, the cut stays; before it is stored, they are those that are given
         List<Long> rates = Stream.of(outs.get(0), outs.get(1)).anyMatch(StripedSplitTest::hasPlan)
                 ? List.of(1L, 1L) : RATES;
-        Splitter.split(from, outs, STAGES, options(deleteOriginal, rates), SILENT);
+        SplitResult result = Splitter.split(from, outs, STAGES, options(deleteOriginal, rates), SILENT);
+        assertEquals(rates.equals(RATES) || result.alreadyComplete() ? 0 : 1, result.notes().size());
         assertSame(expected, outs);
         SplitFixture.assertSameContents(tensors(Checkpoint.open(folder.resolve("whole/tiny"))),
                 tensors(Checkpoint.open(outs)));

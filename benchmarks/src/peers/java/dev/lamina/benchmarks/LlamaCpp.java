@@ -26,6 +26,7 @@ final class LlamaCpp implements AutoCloseable {
                 .setCtxSize(context)
                 .setBatchSize(context)
                 .setGpuLayers(0)
+                .disableMmap() // else its weights are in memory only as long as the page cache keeps them
                 .disableLog());
     }
 

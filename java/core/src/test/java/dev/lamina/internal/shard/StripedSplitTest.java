@@ -420,6 +420,40 @@ class StripedSplitTest {
     }
 
     @Test
+    void whatCannotFitIsRefusedBeforeDrivesAreMeasured() throws IOException {
+        List<Path> outs = outs("out", 2);
+        Map<Path, Long> free = new HashMap<>();
+        for (Path out : outs) {
+            free.put(Files.createDirectories(out.getParent()), 1L << 10);
+        }
+        String message = assertThrows(LaminaException.class, () -> Splitter.split(model, outs, STAGES,
+                options(false, List.of()), SILENT, new Drives(free))).getMessage();
+        assertTrue(message.contains("2.0 KiB together") || message.contains("0.1 MiB together"), message);
+    }
+
+    @Test
+    void givenRatesAreComparedWithTheCutByFolder() throws IOException {
+        List<Path> outs = outs("out", 2);
+        assertFalse(run(model, outs, false, new FailingDisk(20, null)));
+        List<Long> reversed = RATES.reversed();
+        SplitResult result = Splitter.split(model, outs.reversed(), STAGES, options(false, reversed), SILENT);
+        assertEquals(List.of(), result.notes());
+    }
+
+    @Test
+    void comparingASetWithAModelWritesNothing() throws IOException {
+        List<Path> outs = outs("out", 2);
+        split(outs, RATES);
+        Path journal = outs.get(0).resolve(ShardManifest.FILE_NAME + ".partial");
+        Files.writeString(journal, "");
+        Splitter.checkSameModel(model, outs);
+        assertTrue(Files.exists(journal));
+        Path tuned = write(folder.resolve("tuned"), 2);
+        assertTrue(assertThrows(LaminaException.class, () -> Splitter.checkSameModel(tuned, outs)).getMessage()
+                .contains("another model"));
+    }
+
+    @Test
     void anOriginalIsDeletedOnlyIfAllFoldersHaveIt() throws IOException {
         List<Path> outs = outs("out", 2);
         split(outs, RATES);

@@ -255,15 +255,16 @@ LM_INLINE void many_rows(const block* b, int32_t rows, int32_t n, int32_t end) {
 }
 
 /*
- * Widens `rows` rows of `length` elements from (n, k) on to f32, with zeros up to a multiple of LM_LANES: what an earlier
- * op left there could be a NaN, which not even a zero of the activations makes harmless.
+ * Widens `rows` rows of `length` elements from (n, k) on to f32, with zeros up to a multiple of LM_LANES: what an
+ * earlier op left there could be a NaN, which not even a zero of the activations makes harmless.
  */
 static void widen(float* out, const linear* t, int32_t n, int32_t rows, int32_t k, int32_t length, int32_t stride) {
     int64_t element = lm_dtype_bytes(t->op->dtype);
     for (int32_t j = 0; j < rows; j++) {
         const uint8_t* from = t->weight + (n + j) * t->op->weight_stride + k * element; // (length) in dtype
         float* to = out + (int64_t)j * stride;                                          // (stride)
-        for (int64_t i = 0; i < length * element; i += LM_LINE) { /* too short a piece for the processor to see it coming */
+        for (int64_t i = 0; i < length * element;
+             i += LM_LINE) { /* too short a piece for the processor to see it coming */
             LM_PREFETCH((uintptr_t)from + (uintptr_t)(2 * t->op->weight_stride + i));
         }
         switch (t->op->dtype) {

@@ -305,7 +305,10 @@ LM_API int32_t lm_file_forget(lm_file* file, int64_t offset, int64_t bytes);
  */
 LM_API int32_t lm_ring_open(int32_t depth, lm_ring** out);
 
-/* Waits for the reads under way, whose results are lost, and frees the ring; null does nothing. */
+/*
+ * Waits for the reads under way, whose results are lost, and frees the ring; null does nothing. LM_ERROR_IO: it could not
+ * wait, and their memory may still be written to.
+ */
 LM_API int32_t lm_ring_close(lm_ring* ring);
 
 /* Begins count reads; with those under way there must be at most depth. The memory is written until a read's result came. */

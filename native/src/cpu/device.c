@@ -124,7 +124,14 @@ static void processor_name(char* out, size_t capacity) {
     }
     const char* name = (const char*)brand;
     name += strspn(name, " ");
-    snprintf(out, capacity, "%s", name[0] != 0 ? name : "x86-64 processor");
+    size_t length = strlen(name);
+    while (length > 0 && name[length - 1] == ' ') {
+        length--;
+    }
+    snprintf(out, capacity, "%.*s", (int)length, name);
+    if (length == 0) {
+        snprintf(out, capacity, "x86-64 processor");
+    }
 #else
     snprintf(out, capacity, "AArch64 processor");
 #if defined(__APPLE__)

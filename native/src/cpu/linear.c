@@ -15,8 +15,8 @@
 #include "dot.h"
 
 enum {
-    CHUNK_BYTES = 256 << 10, /* few rows: weight of a chunk, about 20 us of reading */
-    AHEAD = 768,             /* few rows: bytes of each weight row to prefetch */
+    CHUNK_BYTES = 256 << 10,          /* few rows: weight of a chunk, about 20 us of reading */
+    AHEAD = 6144 / LM_TILE_WEIGHTS_1, /* few rows: bytes of each weight row to prefetch; all rows: enough under way */
     BLOCK_WEIGHTS = 40 / LM_BLOCK_GROUP * LM_BLOCK_GROUP,
     BLOCK_ROWS = 60, /* many rows: activation rows, weight rows (above) */
     BLOCK_K = 512,   /* and elements of a block */
@@ -263,8 +263,8 @@ static void widen(float* out, const linear* t, int32_t n, int32_t rows, int32_t 
     for (int32_t j = 0; j < rows; j++) {
         const uint8_t* from = t->weight + (n + j) * t->op->weight_stride + k * element; // (length) in dtype
         float* to = out + (int64_t)j * stride;                                          // (stride)
-        for (int64_t i = 0; i < length * element;
-             i += LM_LINE) { /* too short a piece for the processor to see it coming */
+        /* Pieces are too short for the processor to see them coming. */
+        for (int64_t i = 0; i < length * element; i += LM_LINE) {
             LM_PREFETCH((uintptr_t)from + (uintptr_t)(2 * t->op->weight_stride + i));
         }
         switch (t->op->dtype) {

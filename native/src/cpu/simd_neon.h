@@ -8,12 +8,12 @@ typedef struct v {
 
 #define LM_EACH_QUAD LM_UNROLL for (int i = 0; i < 4; i++)
 
-/* Register tiles of linear.c: 3 x 2 sums of four registers each, of 32 registers; in blocks 5 x 5 of one register. */
+/* Register tiles of linear.c: 3 x 2 sums of four registers each, of 32 registers; in blocks 4 x 5 of one register. */
 #define LM_TILE_ROWS 3
 #define LM_TILE_WEIGHTS 2
 #define LM_TILE_WEIGHTS_1 4
 #define LM_FEW_ROWS 8 /* up to here without blocks */
-#define LM_BLOCK_TILE_ROWS 5
+#define LM_BLOCK_TILE_ROWS 4
 #define LM_BLOCK_TILE_WEIGHTS 5
 #define LM_BLOCK_GROUP 10 /* weight rows that meet all rows of a block in turn */
 #define LM_TILE_SUMS 4    /* of attention.c: heads x positions, heads x vectors of values */

@@ -193,16 +193,14 @@ int32_t lm_ring_close(lm_ring* ring) {
     if (ring == NULL) {
         return LM_OK;
     }
-    while (ring->under_way > 0) { /* the kernel writes to their memory until they have ended */
+    int32_t status = LM_OK;
+    while (status == LM_OK && ring->under_way > 0) { /* the kernel writes to their memory until they have ended */
         lm_read_result lost[64];
         int32_t count;
-        int32_t status = lm_ring_wait(ring, lost, 64, &count);
-        if (status != LM_OK) {
-            return status;
-        }
+        status = lm_ring_wait(ring, lost, 64, &count);
     }
     unmap(ring);
-    return LM_OK;
+    return status;
 }
 
 #else

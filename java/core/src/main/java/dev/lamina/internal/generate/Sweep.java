@@ -109,16 +109,15 @@ final class Sweep {
             if (cancelled.getAsBoolean()) {
                 return false;
             }
-            long diskBytesBefore = streamer.counters().weightBytes();
             var arrived = streamer.next();
             try {
-                long fromDisk = streamer.counters().weightBytes() - diskBytesBefore;
                 step.panel(arrived.memory());
-                compute(arrived.index(), panel.firstOp(), panel.opCount(), panel.extent().bytes(), fromDisk);
+                compute(arrived.index(), panel.firstOp(), panel.opCount(), panel.extent().bytes(),
+                        arrived.diskBytes());
                 if (panel.logits() != null && step.outputRows() > 0) {
                     deliver(arrived.index(), panel.logits(), sink);
                 }
-                diskBytes += fromDisk;
+                diskBytes += arrived.diskBytes();
             } finally {
                 arrived.release();
             }

@@ -15,6 +15,7 @@ import java.nio.file.Path;
  */
 public final class NativeFile implements AutoCloseable {
     private final MemorySegment handle;
+    private boolean closed;
 
     private NativeFile(MemorySegment handle) {
         this.handle = handle;
@@ -25,14 +26,20 @@ public final class NativeFile implements AutoCloseable {
      *
      * @param direct whether to read past the page cache: offsets, addresses and sizes are then multiples of the file
      *     system's block size
-     * @throws IOException the file cannot be opened, or the file system has no direct reads
+     * @throws UnsupportedOperationException the file system has no direct reads
+     * @throws IOException the file cannot be opened
      */
     public static NativeFile open(Path path, boolean direct) throws IOException {
         Device.loadLibrary();
         try (var arena = Arena.ofConfined()) {
             var name = arena.allocateFrom(path.toString(), fileNameCharset());
             var out = arena.allocate(ValueLayout.ADDRESS);
-            check(lamina_h.lm_file_open(name, direct ? lamina_h.LM_FILE_DIRECT() : lamina_h.LM_FILE_BUFFERED(), out));
+            int mode = direct ? lamina_h.LM_FILE_DIRECT() : lamina_h.LM_FILE_BUFFERED();
+            int status = lamina_h.lm_file_open(name, mode, out);
+            if (status == lamina_h.LM_ERROR_UNSUPPORTED()) {
+                throw new UnsupportedOperationException(Status.lastError());
+            }
+            check(status);
             return new NativeFile(out.get(ValueLayout.ADDRESS, 0));
         }
     }
@@ -81,8 +88,12 @@ public final class NativeFile implements AutoCloseable {
         }
     }
 
+    /** Closing twice does nothing. */
     @Override
     public void close() {
-        Status.check(lamina_h.lm_file_close(handle));
+        if (!closed) {
+            closed = true;
+            Status.check(lamina_h.lm_file_close(handle));
+        }
     }
 }

@@ -23,12 +23,22 @@ public final class ReadRing implements AutoCloseable {
         void ended(long tag, int bytes) throws IOException;
     }
 
+    /** The ring itself failed, not a read. */
+    public static final class Failure extends IOException {
+        private static final long serialVersionUID = 1;
+
+        Failure(String message) {
+            super(message);
+        }
+    }
+
     private final MemorySegment handle;
     private final Arena arena = Arena.ofConfined();
     private final MemorySegment read = lm_read.allocate(arena);
     private final MemorySegment results;
     private final MemorySegment count = arena.allocate(ValueLayout.JAVA_INT);
     private final int depth;
+    private boolean closed;
 
     private ReadRing(MemorySegment handle, int depth) {
         this.handle = handle;
@@ -66,19 +76,29 @@ public final class ReadRing implements AutoCloseable {
         NativeFile.check(lamina_h.lm_ring_submit(handle, read, 1));
     }
 
-    /** Waits until at least one read under way has ended, and tells of all that have. */
+    /**
+     * Waits until at least one read under way has ended, and tells of all that have.
+     *
+     * @throws Failure the ring failed
+     * @throws IOException what the listener throws; of the others that have ended nobody hears any more
+     */
     public void await(Result listener) throws IOException {
-        NativeFile.check(lamina_h.lm_ring_wait(handle, results, depth, count));
+        if (lamina_h.lm_ring_wait(handle, results, depth, count) != lamina_h.LM_OK()) {
+            throw new Failure(Status.lastError());
+        }
         for (int i = 0; i < count.get(ValueLayout.JAVA_INT, 0); i++) {
             var result = lm_read_result.asSlice(results, i);
             listener.ended(lm_read_result.tag(result), (int) lm_read_result.bytes(result));
         }
     }
 
-    /** Waits for the reads under way, whose results are lost, and frees the ring. */
+    /** Waits for the reads under way, whose results are lost, and frees the ring. Closing twice does nothing. */
     @Override
     public void close() {
-        Status.check(lamina_h.lm_ring_close(handle));
-        arena.close();
+        if (!closed) {
+            closed = true;
+            arena.close();
+            Status.check(lamina_h.lm_ring_close(handle));
+        }
     }
 }

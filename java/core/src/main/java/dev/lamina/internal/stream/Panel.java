@@ -22,6 +22,8 @@ public final class Panel {
     long claimed; // file offset up to which it was asked of readers
     int reading; // requests under way
     long wantedBytes; // of the extent, that came from disk
+    long diskBytes; // of the extent, that came from disk since it was handed out the last time
+    boolean dropped; // a part of it will not be read any more
     boolean released;
 
     /** A panel to be read into a window. */
@@ -47,12 +49,17 @@ public final class Panel {
 
     /** Whether all of it is in memory. */
     boolean isComplete() {
-        return isClaimed() && reading == 0;
+        return isClaimed() && reading == 0 && !dropped;
     }
 
     /** How many bytes of [from, to) are the panel's own. */
     long wanted(long from, long to) {
         return Math.max(0, Math.min(to, extent.end()) - Math.max(from, extent.offset()));
+    }
+
+    /** How many of its bytes were read for this sweep; none where it was in memory. */
+    public long diskBytes() {
+        return diskBytes;
     }
 
     /** Its place in the cycle. */

@@ -5,7 +5,7 @@ package dev.lamina.internal.stream;
  *
  * @param prefetch panels read ahead of the one in use, 0 = read and compute in turn, {@link #AUTO_PREFETCH} = as many
  *     as keep the disk busy
- * @param readers reader threads of each drive, at least 1
+ * @param readers reader threads of each drive, at least 1; where a ring reads the panels, all but one look up rows only
  * @param depth requests that a reader has under way, where its files allow more than one, at least 1
  * @param requestBytes most bytes of one read, a multiple of 1 MiB
  * @param rowCacheBytes memory for embedding rows that were used last, 0 = none
@@ -15,6 +15,8 @@ public record StreamOptions(int prefetch, int readers, int depth, int requestByt
         long bytesPerSecond) {
     /** Lets {@link Planner#plan} choose the prefetch, and lower it where memory is short. */
     public static final int AUTO_PREFETCH = -1;
+
+    private static final int LOOKUP_READERS = 4;
 
     /** Checks the values. */
     public StreamOptions {
@@ -39,7 +41,9 @@ public record StreamOptions(int prefetch, int readers, int depth, int requestByt
 
     /** Reads in a given way; {@link DataFile#open} takes the mode. */
     public static StreamOptions of(ReadMethod method) {
-        return new StreamOptions(AUTO_PREFETCH, method.readers(), method.depth(), method.requestBytes(), 1 << 20, 0);
+        // one ring reads the panels of a drive; the other threads look up rows meanwhile
+        int readers = method.mode() == IoMode.URING ? Math.max(method.readers(), LOOKUP_READERS) : method.readers();
+        return new StreamOptions(AUTO_PREFETCH, readers, method.depth(), method.requestBytes(), 1 << 20, 0);
     }
 
     /** The same with another prefetch. */

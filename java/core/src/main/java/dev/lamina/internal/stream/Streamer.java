@@ -8,7 +8,6 @@ import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Objects;
@@ -49,7 +48,8 @@ public final class Streamer implements AutoCloseable {
     private final @Nullable RowCache rowCache; // guarded by lookupLock
 
     private final ReentrantLock lock = new ReentrantLock();
-    private final Condition work = lock.newCondition(); // for readers: there may be something to read
+    private final Condition work = lock.newCondition(); // for readers of panels: there may be something to read
+    private final Condition lookups = lock.newCondition(); // for the other readers: there are rows to read
     private final Condition ready = lock.newCondition(); // for the consumer: the next panel may be there
     private final Condition idle = lock.newCondition(); // for restart and lookups: a request has ended
     private final Condition paced = lock.newCondition(); // for readers that wait for their turn under a limit
@@ -212,18 +212,26 @@ public final class Streamer implements AutoCloseable {
                     if (first.isComplete()) {
                         planned.remove();
                         held++;
-                        weightBytes += first.resident ? residents.reportBytes(index) : first.wantedBytes;
+                        first.diskBytes = first.resident ? residents.reportBytes(index) : first.wantedBytes;
+                        weightBytes += first.diskBytes;
                         position++;
                         return first;
                     }
                 } else if (residents.isFilled(index)) {
-                    weightBytes += residents.reportBytes(index);
+                    Panel panel = residentPanel(index);
+                    panel.diskBytes = residents.reportBytes(index);
+                    weightBytes += panel.diskBytes;
                     position++;
-                    return residentPanel(index);
+                    return panel;
                 } else if (held == limit) {
                     throw new IllegalStateException("all " + limit + " panels of the ring are held");
                 }
-                awaitTimed(ready, index);
+                long start = beginWait();
+                try {
+                    ready.await();
+                } finally {
+                    endWait(index, start);
+                }
             }
         } finally {
             lock.unlock();
@@ -302,6 +310,7 @@ public final class Streamer implements AutoCloseable {
             }
             restarting = true;
             unclaimed.forEach(ArrayDeque::clear);
+            paced.signalAll();
             while (panelReads > 0) {
                 idle.awaitUninterruptibly();
             }
@@ -329,16 +338,16 @@ public final class Streamer implements AutoCloseable {
         planned.clear();
     }
 
-    private void awaitTimed(Condition condition, int panel) throws InterruptedException {
+    /** Begins to wait; returns the time. */
+    private long beginWait() {
         telemetry.begin(Activity.WAIT, Telemetry.SWEEP_LANE);
-        long start = System.nanoTime();
-        try {
-            condition.await();
-        } finally {
-            long end = System.nanoTime();
-            waitNanos += end - start;
-            telemetry.waited(panel, start, end);
-        }
+        return System.nanoTime();
+    }
+
+    private void endWait(int panel, long start) {
+        long end = System.nanoTime();
+        waitNanos += end - start;
+        telemetry.waited(panel, start, end);
     }
 
     private void checkRunning() throws IOException {
@@ -442,10 +451,12 @@ public final class Streamer implements AutoCloseable {
             checkRunning();
             demand = served;
             wakeReader();
+            lookups.signalAll();
+            long start = beginWait();
             try {
                 while (!served.isComplete()) {
                     checkRunning();
-                    awaitTimed(idle, Telemetry.LOOKUP);
+                    idle.await();
                 }
                 checkRunning(); // a request that fails ends too
             } finally {
@@ -453,6 +464,7 @@ public final class Streamer implements AutoCloseable {
                 while (served.reading > 0) {
                     idle.awaitUninterruptibly();
                 }
+                endWait(Telemetry.LOOKUP, start);
             }
         } finally {
             lock.unlock();
@@ -540,6 +552,7 @@ public final class Streamer implements AutoCloseable {
         final long bytes;
         final DataFile.Tally tally = new DataFile.Tally();
         long startNanos;
+        long turnNanos; // when it may be read, under a limit
 
         Request(@Nullable Panel panel, @Nullable Demand rows, long from, long to, long bytes) {
             this.panel = panel;
@@ -555,29 +568,46 @@ public final class Streamer implements AutoCloseable {
         private final int number;
         private final int drive;
         private final MemorySegment scratch;
+        private final boolean readsPanels;
         private final @Nullable Request[] underWay; // by the tag of the ring
+        private int count; // of those under way
+        private @Nullable Request waiting; // for its turn under a limit
 
         Reader(int number, int drive, int depth, MemorySegment scratch) {
             this.number = number;
             this.drive = drive;
             this.scratch = scratch;
             this.underWay = new Request[depth];
+            // one ring keeps a drive busy; the other readers look up rows at the same time
+            this.readsPanels = number < drives || !usesRing();
+        }
+
+        private boolean usesRing() {
+            return files.stream().anyMatch(file -> file.drive() == drive && file.mode() == IoMode.URING);
         }
 
         @Override
         public void run() {
             try (ReadRing ring = openRing()) { // closed before what follows: until then the kernel writes to our memory
                 while (true) {
-                    int place = freePlace();
-                    boolean idle = Arrays.stream(underWay).allMatch(Objects::isNull);
-                    Request request = place < 0 ? null : claim(idle);
-                    if (request != null) {
+                    Request request = waiting != null || count == underWay.length ? waiting : claim(count == 0);
+                    waiting = request;
+                    if (request != null && (count == 0 || isItsTurn(request))) {
+                        int place = freePlace();
                         underWay[place] = request;
-                        start(request, place, ring);
-                    } else if (idle) {
+                        waiting = null;
+                        count++;
+                        telemetry.begin(Activity.READ, lane(place));
+                        request.startNanos = System.nanoTime();
+                        if (awaitTurn(request)) {
+                            start(request, place, ring);
+                        } else {
+                            drop(place);
+                        }
+                    } else if (count == 0) {
                         return;
-                    } else if (ring != null) {
-                        ring.await(this::complete);
+                    } else { // without a ring nothing stays under way
+                        reap(Objects.requireNonNull(ring));
                     }
                 }
             } catch (Throwable e) { // whatever it is, the consumer must not wait for ever
@@ -587,12 +617,25 @@ public final class Streamer implements AutoCloseable {
 
         /** Null where this reader has one read under way at a time. */
         private @Nullable ReadRing openRing() {
-            boolean wanted = files.stream().anyMatch(file -> file.drive() == drive && file.mode() == IoMode.URING);
             try {
-                return wanted ? ReadRing.open(underWay.length) : null;
+                return readsPanels && usesRing() ? ReadRing.open(underWay.length) : null;
             } catch (IOException e) { // too many in this process, say: the same files can be read without
-                LOG.log(System.Logger.Level.WARNING, "{0}: one read at a time instead", e.getMessage());
+                LOG.log(System.Logger.Level.DEBUG, "{0}: one read at a time instead", e.getMessage());
                 return null;
+            }
+        }
+
+        private void reap(ReadRing ring) throws IOException {
+            try {
+                ring.await(this::complete);
+            } catch (ReadRing.Failure e) {
+                for (Request request : underWay) {
+                    if (request != null && request.panel != null) {
+                        throw new IOException(request.panel.file.path() + ": reading at offset " + request.from
+                                + " failed: " + e.getMessage(), e);
+                    }
+                }
+                throw e;
             }
         }
 
@@ -607,7 +650,7 @@ public final class Streamer implements AutoCloseable {
                     return i;
                 }
             }
-            return -1;
+            throw new IllegalStateException("all " + underWay.length + " places are taken");
         }
 
         /** A request, or null when there is none, and no reason to wait for one; then this thread may end. */
@@ -616,17 +659,20 @@ public final class Streamer implements AutoCloseable {
             try {
                 while (failure == null && !closed) {
                     Request request = claimRows();
-                    if (request == null) {
+                    if (request == null && readsPanels) {
                         request = claimPanel();
                     }
                     if (request != null) {
+                        if (limiter != null) {
+                            request.turnNanos = limiter.reserve(request.bytes, System.nanoTime());
+                        }
                         wakeReader(); // there may be one more for the next reader
                         return request;
                     }
                     if (!wait) {
                         return null;
                     }
-                    work.awaitUninterruptibly();
+                    (readsPanels ? work : lookups).awaitUninterruptibly();
                 }
                 return null;
             } finally {
@@ -634,22 +680,42 @@ public final class Streamer implements AutoCloseable {
             }
         }
 
-        /** Waits for the turn of a request under a limit. */
-        private void pace(Request request) {
-            if (limiter == null) {
-                return;
+        private boolean isItsTurn(Request request) {
+            return limiter == null || request.turnNanos - System.nanoTime() <= 0;
+        }
+
+        /** Waits for the turn of a request under a limit; false when nobody wants it any more. */
+        private boolean awaitTurn(Request request) {
+            if (isItsTurn(request)) {
+                return true;
             }
             lock.lock();
             try {
-                long turn = limiter.reserve(request.bytes, System.nanoTime());
-                long left = turn - System.nanoTime();
-                while (left > 0 && failure == null && !closed) {
+                while (!isItsTurn(request) && isWanted(request)) {
                     try {
-                        left = paced.awaitNanos(left);
-                    } catch (InterruptedException e) { // nobody may interrupt readers; the flag is cleared by that
-                        left = turn - System.nanoTime();
+                        paced.awaitNanos(request.turnNanos - System.nanoTime());
+                    } catch (InterruptedException e) { // nobody may interrupt readers
+                        LOG.log(System.Logger.Level.DEBUG, "a reader was interrupted", e);
                     }
                 }
+                return isWanted(request);
+            } finally {
+                lock.unlock();
+            }
+        }
+
+        private boolean isWanted(Request request) {
+            return failure == null && !closed && !(restarting && request.panel != null);
+        }
+
+        private void drop(int place) {
+            lock.lock();
+            try {
+                Request request = Objects.requireNonNull(underWay[place]);
+                if (request.panel != null) {
+                    request.panel.dropped = true;
+                }
+                endRequest(place, 0);
             } finally {
                 lock.unlock();
             }
@@ -661,10 +727,11 @@ public final class Streamer implements AutoCloseable {
             }
             int first = demand.claimed;
             int next = demand.pieces.groupEnd(first);
+            long bytes = demand.pieces.list.get(next - 1).end() - demand.pieces.list.get(first).source;
+            var request = new Request(null, demand, first, next, bytes);
             demand.claimed = next;
             demand.reading++;
-            long bytes = demand.pieces.list.get(next - 1).end() - demand.pieces.list.get(first).source;
-            return new Request(null, demand, first, next, bytes);
+            return request;
         }
 
         private @Nullable Request claimPanel() {
@@ -688,31 +755,39 @@ public final class Streamer implements AutoCloseable {
             if (panel.windowEnd - to < DataFile.UNIT) { // no crumbs
                 to = panel.windowEnd;
             }
+            var request = new Request(panel, null, from, to, to - from);
             panel.claimed = to;
             panel.reading++;
             panelReads++;
             if (panel.isClaimed()) {
                 mine.remove();
             }
-            return new Request(panel, null, from, to, to - from);
+            return request;
         }
 
         /** Begins a request; without a ring, or where it takes more than one read of the file, it ends here too. */
         private void start(Request request, int place, @Nullable ReadRing ring) throws IOException {
             Thread.interrupted(); // whoever interrupted this thread must not close the file by that
-            telemetry.begin(Activity.READ, lane(place));
-            request.startNanos = System.nanoTime();
-            pace(request);
             Panel panel = request.panel;
             if (panel == null) {
                 finish(place, readRows(request));
-            } else if (ring != null && panel.file.canSubmit(request.from, request.to)) {
-                panel.file.submit(ring, request.from, request.to, panel.window, request.from - panel.windowStart,
-                        place);
-            } else {
+            } else if (ring == null || !panel.file.canSubmit(request.from, request.to)
+                    || !submit(request, panel, place, ring)) {
                 panel.file.read(request.from, request.to, panel.window, request.from - panel.windowStart, scratch,
                         request.tally);
                 finish(place, panel.wanted(request.from, request.to));
+            }
+        }
+
+        /** False when the ring takes no more, which a read without it may well survive. */
+        private boolean submit(Request request, Panel panel, int place, ReadRing ring) {
+            try {
+                panel.file.submit(ring, request.from, request.to, panel.window, request.from - panel.windowStart,
+                        place);
+                return true;
+            } catch (IOException e) {
+                LOG.log(System.Logger.Level.DEBUG, "{0}: read without it", e.getMessage());
+                return false;
             }
         }
 
@@ -741,7 +816,7 @@ public final class Streamer implements AutoCloseable {
         private void finish(int place, long wanted) throws IOException {
             Request request = Objects.requireNonNull(underWay[place]);
             long end = System.nanoTime();
-            if (request.panel != null && request.to == request.panel.windowEnd) { // once a panel: it costs a call
+            if (request.panel != null && isLast(request.panel)) { // once a panel, when all of it is there
                 request.panel.file.checkUnchanged(request.from);
             }
             telemetry.read(request.panel == null ? Telemetry.LOOKUP : request.panel.index(), lane(place),
@@ -760,18 +835,30 @@ public final class Streamer implements AutoCloseable {
             }
         }
 
+        /** Whether the request that ends now is the last one of its panel. */
+        private boolean isLast(Panel panel) {
+            lock.lock();
+            try {
+                return panel.isClaimed() && panel.reading == 1;
+            } finally {
+                lock.unlock();
+            }
+        }
+
         private void fail(Throwable e) {
             lock.lock();
             try {
                 if (failure == null) {
                     failure = e;
                 }
+                if (waiting != null) {
+                    underWay[freePlace()] = waiting;
+                    waiting = null;
+                }
                 for (int i = 0; i < underWay.length; i++) {
                     endRequest(i, 0);
                 }
-                work.signalAll();
-                ready.signalAll();
-                paced.signalAll();
+                signalAll();
             } finally {
                 lock.unlock();
             }
@@ -783,6 +870,7 @@ public final class Streamer implements AutoCloseable {
             if (request == null) {
                 return;
             }
+            count--;
             Panel panel = request.panel;
             if (panel != null) {
                 panel.wantedBytes += wanted;
@@ -800,7 +888,10 @@ public final class Streamer implements AutoCloseable {
             if (request.rows != null) {
                 request.rows.reading--;
             }
-            idle.signalAll();
+            boolean awaited = request.rows != null && request.rows.reading == 0 || restarting && panelReads == 0;
+            if (awaited || failure != null) {
+                idle.signalAll();
+            }
         }
     }
 
@@ -837,10 +928,7 @@ public final class Streamer implements AutoCloseable {
         lock.lock();
         try {
             closed = true;
-            work.signalAll();
-            ready.signalAll();
-            idle.signalAll();
-            paced.signalAll();
+            signalAll();
         } finally {
             lock.unlock();
         }
@@ -857,6 +945,12 @@ public final class Streamer implements AutoCloseable {
         } finally {
             lock.unlock();
             lookupLock.unlock();
+        }
+    }
+
+    private void signalAll() {
+        for (Condition condition : List.of(work, lookups, ready, idle, paced)) {
+            condition.signalAll();
         }
     }
 

@@ -281,6 +281,42 @@ class StreamerTest {
         }
     }
 
+    /** At a byte a second nothing is ever read: whoever waited for that would wait for days. */
+    @ParameterizedTest
+    @EnumSource(IoMode.class)
+    void nobodyWaitsForRequestsThatWaitForTheirTurn(IoMode mode) throws Exception {
+        files.write(new Random(1), 3 * MIB);
+        List<Extent> cycle = files.cut(new Random(2), 700_000);
+        List<DataFile> open = files.open(mode, 1, true);
+        var slow = new StreamOptions(3, 2, 4, MIB, 0, 1);
+        var all = new BitSet();
+        all.set(0, cycle.size(), true);
+        try (Arena arena = Arena.ofShared(); var residents = new ResidentPanels(open, cycle, all, memory)) {
+            for (int round = 0; round < 5; round++) {
+                try (var streamer = new Streamer(open, cycle, residents, slow, memory, Telemetry.NONE)) {
+                    var consumer = new Thread(() -> {
+                        try {
+                            streamer.next();
+                        } catch (IOException | InterruptedException | IllegalStateException e) {
+                            Thread.currentThread().interrupt(); // as it should be: there is nothing
+                        }
+                    });
+                    consumer.start();
+                    consumer.interrupt();
+                    consumer.join();
+                    Thread.currentThread().interrupt();
+                    assertThrows(InterruptedException.class, () -> streamer.lookup(table(open, 0, 0, 100),
+                            new int[] {1, 2, 3}, arena.allocate(300)));
+                    streamer.restart();
+                    assertEquals(0, streamer.counters().readBytes());
+                }
+            }
+            try (var streamer = new Streamer(open, cycle, residents, options(3, 2), memory, Telemetry.NONE)) {
+                sweeps(streamer, cycle, 2);
+            }
+        }
+    }
+
     /** A drive that returns less than asked for, or fails, in the middle of a sweep. */
     @ParameterizedTest
     @EnumSource(IoMode.class)

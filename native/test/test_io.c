@@ -56,9 +56,12 @@ static void test_files(int32_t mode) {
         CHECK(memcmp(memory, content + (offset < SIZE ? offset : 0), (size_t)read) == 0, "bytes at %lld",
               (long long)offset);
     }
-    if (mode == LM_FILE_DIRECT) {
+    if (mode == LM_FILE_DIRECT) { /* what is not aligned, some file systems refuse and others read */
         int64_t read;
-        REFUSES(lm_file_read(file, memory + 1, 511, 3, &read), LM_ERROR_IO, "Invalid argument");
+        int32_t refused = lm_file_read(file, memory + 1, 511, 3, &read);
+        CHECK(refused == LM_OK ? read == 511 && memcmp(memory + 1, content + 3, 511) == 0
+                               : refused == LM_ERROR_IO && strstr(last_error(), "Invalid argument") != NULL,
+              "a misaligned read gave status %d, %lld bytes", refused, (long long)read);
     }
     MUST(lm_file_forget(file, 0, 0));
     MUST(lm_file_forget(file, BLOCK, 3));
@@ -124,7 +127,7 @@ static void test_ring(int32_t mode) {
             ended++;
         }
     }
-    /* What fails says so, and does not disturb what does not. */
+    /* A read that is not aligned fails or gives the right bytes, and does not disturb others. */
     if (mode == LM_FILE_DIRECT) {
         lm_read two[] = {{file, memory + 1, 100, 7, 70}, {file, memory + MOST, BLOCK, 0, 71}};
         MUST(lm_ring_submit(ring, two, 2));
@@ -133,8 +136,12 @@ static void test_ring(int32_t mode) {
             int32_t got;
             MUST(lm_ring_wait(ring, results, 2, &got));
             for (int i = 0; i < got; i++, seen++) {
-                CHECK(results[i].bytes == (results[i].tag == 70 ? -1 : BLOCK), "tag %lld gave %lld",
-                      (long long)results[i].tag, (long long)results[i].bytes);
+                int refused = results[i].tag == 70 && results[i].bytes < 0;
+                const lm_read* done = &two[results[i].tag - 70];
+                CHECK(refused
+                          || (results[i].bytes == done->bytes
+                              && memcmp(done->to, content + done->offset, (size_t)done->bytes) == 0),
+                      "tag %lld gave %lld", (long long)results[i].tag, (long long)results[i].bytes);
             }
         }
     }

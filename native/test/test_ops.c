@@ -332,6 +332,59 @@ static void test_linear_blocks(void) {
     test_linear(seed += 10, 61, 700, 37, LM_DTYPE_BF16, 0); /* rows and weight rows of more than one block */
 }
 
+/*
+ * Runs a product of f32 whose k ends within a vector after one of bf16 whose weights are all NaN: nothing of what that
+ * one left in the scratch memory of the device may count.
+ */
+static void test_linear_after_nans(const machine* m) {
+    enum { ROWS = 40, NAN_K = 512, NAN_N = 400, K = 20, N = 45 };
+    uint64_t seed = 7000000;
+    uint16_t* nans = malloc((size_t)NAN_N * NAN_K * 2);
+    for (int32_t i = 0; i < NAN_N * NAN_K; i++) {
+        nans[i] = 0x7fc0;
+    }
+    float* weight = malloc((size_t)N * K * 4);
+    for (int32_t i = 0; i < N * K; i++) {
+        weight[i] = random_float(&seed);
+    }
+    problem p = {.name = "linear after NaNs", .count = 1};
+    make_image(&p, (int64_t)ROWS * (NAN_K + NAN_N), &seed);
+    p.step = (lm_step){.rows = ROWS, .panel = nans, .panel_bytes = (int64_t)NAN_N * NAN_K * 2};
+    p.ops[0] = (lm_op){.code = LM_OP_LINEAR,
+                       .out = {(int64_t)ROWS * NAN_K, NAN_N, NAN_N},
+                       .a = {0, NAN_K, NAN_K},
+                       .weight_stride = NAN_K * 2,
+                       .weight_rows = NAN_N,
+                       .dtype = LM_DTYPE_BF16};
+    float* result = malloc((size_t)p.floats * 4);
+    run(m, &p, result);
+    CHECK(isnan(result[p.ops[0].out.offset]), "NaNs are lost");
+    p.step.panel = weight;
+    p.step.panel_bytes = (int64_t)N * K * 4;
+    p.ops[0] = (lm_op){.code = LM_OP_LINEAR,
+                       .out = {(int64_t)ROWS * NAN_K, N, N},
+                       .a = {0, NAN_K, K},
+                       .weight_stride = K * 4,
+                       .weight_rows = N,
+                       .dtype = LM_DTYPE_F32};
+    run(m, &p, result);
+    for (int32_t r = 0; r < ROWS; r++) {
+        for (int32_t n = 0; n < N; n++) {
+            double want = 0;
+            for (int32_t k = 0; k < K; k++) {
+                want += (double)at(&p, &p.ops[0].a, r, k) * weight[n * K + k];
+            }
+            float got = result[p.ops[0].out.offset + r * N + n];
+            CHECK(fabs(got - want) <= 1e-5, "simd %d, %d threads: row %d, element %d is %.9g, not %.9g", m->simd,
+                  m->threads, r, n, got, want);
+        }
+    }
+    free(result);
+    free(p.image);
+    free(weight);
+    free(nans);
+}
+
 /* -- ops over rows ----------------------------------------------------------------------------------------------- */
 
 static void test_embed(uint64_t seed, int32_t rows, int32_t width, int32_t dtype) {
@@ -839,6 +892,9 @@ int main(void) {
     test_attentions();
     CHECK(digest == DIGEST, "the digest of all results is 0x%llx", (unsigned long long)digest);
     test_linear_blocks();
+    for (int i = 0; i < machine_count; i++) {
+        test_linear_after_nans(&machines[i]);
+    }
     test_attention_groups();
     close_machines();
     return finish_tests("test_ops");

@@ -254,7 +254,10 @@ LM_INLINE void many_rows(const block* b, int32_t rows, int32_t n, int32_t end) {
     }
 }
 
-/* Widens `rows` rows of `length` elements from (n, k) on to f32. */
+/*
+ * Widens `rows` rows of `length` elements from (n, k) on to f32, with zeros up to a multiple of LM_LANES: what an
+ * earlier op left there could be a NaN, which not even a zero of the activations makes harmless.
+ */
 static void widen(float* out, const linear* t, int32_t n, int32_t rows, int32_t k, int32_t length, int32_t stride) {
     int64_t element = lm_dtype_bytes(t->op->dtype);
     for (int32_t j = 0; j < rows; j++) {
@@ -266,7 +269,9 @@ static void widen(float* out, const linear* t, int32_t n, int32_t rows, int32_t 
         }
         switch (t->op->dtype) {
         case LM_DTYPE_F32:
-            memcpy(to, from, (size_t)length * sizeof(float));
+            for (int32_t i = 0; i < length; i += LM_LANES) {
+                v_store(to + i, v_load_dtype(from + i * element, length - i, LM_DTYPE_F32));
+            }
             break;
         case LM_DTYPE_F16:
             for (int32_t i = 0; i < length; i += LM_LANES) {

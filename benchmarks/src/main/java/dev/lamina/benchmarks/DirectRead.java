@@ -2,6 +2,7 @@ package dev.lamina.benchmarks;
 
 import dev.lamina.ModelOptions;
 import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.runtime.HostMemory;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
@@ -57,6 +58,10 @@ public class DirectRead {
     @Param("channel")
     public String mode = "";
 
+    /** Pages of the memory that is read into: {@code huge}, as Lamina's ring has them, or {@code small}. */
+    @Param("huge")
+    public String pages = "";
+
     /** A rate such as 550MB/s that stands in for a slower drive. */
     @Param("none")
     public String limit = "";
@@ -79,7 +84,15 @@ public class DirectRead {
                 SyntheticCheckpoint.bytes(files) / 1e9, files.size(), rate.note());
         device = Device.openCpu(1);
         reader = RawReader.open(RawReader.Mode.valueOf(mode.toUpperCase(Locale.ROOT)), files,
-                Math.toIntExact(ModelOptions.parseSize(chunk)), depth, rate, device);
+                Math.toIntExact(ModelOptions.parseSize(chunk)), depth, rate, memory());
+    }
+
+    private HostMemory memory() {
+        return switch (pages) {
+            case "huge" -> device;
+            case "small" -> new SmallPages();
+            default -> throw new IllegalArgumentException("pages are huge or small, not " + pages);
+        };
     }
 
     /** Lets the page cache forget the files, for the ways of reading that go through it. */

@@ -16,7 +16,7 @@ import java.util.Locale;
  */
 public final class LimitedStep {
     private static final List<String> RATES = List.of("0.2GB/s", "0.55GB/s", "3.5GB/s");
-    private static final int SWEEPS = 4;
+    private static final int SWEEPS = 5;
     private static final double BAR = 0.05;
 
     private LimitedStep() {}
@@ -39,7 +39,7 @@ public final class LimitedStep {
         var options = ModelOptions.builder().memory(memory).ioLimit(limit.bytesPerSecond()).build();
         try (var model = LanguageModel.open(directory.toString(), options); var stepper = new Stepper(model)) {
             long bytes = model.info().weightBytes() - Stepper.warmUp(model).residentBytes();
-            double seconds = stepper.sweeps(SWEEPS);
+            double seconds = Medians.of(stepper.each(SWEEPS));
             double expected = limit.bytesPerSecond() / (double) bytes;
             System.out.printf(Locale.ROOT, "%s%n  a step streams %.2f GB: %.3f tokens/s, rate / bytes = %.3f, "
                     + "deviation %+.1f %% (bar: %.0f %%)%n", limit.note(), bytes / 1e9, 1 / seconds, expected,

@@ -13,7 +13,8 @@ import java.util.Map;
 
 /**
  * Compares a decode step that streams with the best raw read of as many bytes of the same files. In each round the step
- * and several raw readers take turns, in an order that rotates; the others wait meanwhile.
+ * and several raw readers take turns, in an order that rotates and is reversed every other round; the others wait
+ * meanwhile.
  *
  * <pre>java --enable-native-access=ALL-UNNAMED -cp 'benchmarks/target/lamina-benchmarks.jar:benchmarks/target/lib/*'
  *     dev.lamina.benchmarks.StepAgainstRawRead MODEL [MEMORY [PAIRS]]</pre>
@@ -26,7 +27,8 @@ public final class StepAgainstRawRead {
     private static final double MOST_RESIDENT = 0.1;
 
     /** After a step the model fills its ring; a raw read must not share the drive with that. */
-    private static final int SETTLE_MILLIS = 200;
+    private static final int SETTLE_MILLIS = 200; // without any work of the readers
+    private static final int MOST_SETTLE_ROUNDS = 50;
 
     /** What the threads that read for Lamina are called, those of the kernel that work for them included. */
     private static final String[] READERS = {"lamina-reader", "iou-"};
@@ -73,6 +75,9 @@ public final class StepAgainstRawRead {
 
     private void run(List<Path> files, int pairs) throws IOException, InterruptedException {
         boolean direct = model.info().reading().startsWith("direct");
+        if (!direct) {
+            System.out.println("no direct reads: the page cache forgets the files before each turn");
+        }
         try (var device = Device.openCpu(1); var stepper = new Stepper(model)) {
             var readers = RawReader.openBest(files, direct, device);
             try {
@@ -82,7 +87,12 @@ public final class StepAgainstRawRead {
                 for (int pair = 0; pair < pairs; pair++) {
                     System.out.printf("%2d:", pair + 1);
                     for (int i = 0; i <= readers.size(); i++) {
-                        int turn = (pair + i) % (readers.size() + 1);
+                        int turn = Math.floorMod(pair % 2 == 0 ? pair + i : pair - i, readers.size() + 1);
+                        if (!direct) {
+                            for (var file : files) {
+                                PageCache.drop(file);
+                            }
+                        }
                         if (turn == readers.size()) {
                             step(stepper);
                         } else {
@@ -102,11 +112,23 @@ public final class StepAgainstRawRead {
     private void step(Stepper stepper) throws InterruptedException {
         double before = CpuTime.of(READERS);
         double seconds = stepper.sweeps(1);
-        Thread.sleep(SETTLE_MILLIS);
+        settle();
         // Two sweeps ran; the ring was full before, and is full again.
         cpuSeconds.add((CpuTime.of(READERS) - before) / 2);
         steps.add(seconds);
         System.out.printf(Locale.ROOT, "  STEP %.3f s (%.2f GB/s)", seconds, bytes / 1e9 / seconds);
+    }
+
+    /** Waits until the readers do nothing any more, which shows in their CPU time where the system tells it. */
+    private static void settle() throws InterruptedException {
+        double before;
+        double now = CpuTime.of(READERS);
+        int rounds = 0;
+        do {
+            before = now;
+            Thread.sleep(SETTLE_MILLIS);
+            now = CpuTime.of(READERS);
+        } while (now > before && ++rounds < MOST_SETTLE_ROUNDS);
     }
 
     private void read(RawReader reader) throws IOException, InterruptedException {

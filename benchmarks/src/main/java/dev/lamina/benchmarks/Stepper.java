@@ -80,13 +80,22 @@ final class Stepper implements AutoCloseable {
      * @return seconds for one
      */
     double sweeps(int count) {
+        return each(count).stream().mapToDouble(seconds -> seconds).sum() / count;
+    }
+
+    /** Like {@link #sweeps}, but returns the seconds of each. */
+    List<Double> each(int count) {
         ends.clear();
         go.release(count + 1);
         done.acquireUninterruptibly(count + 1);
         if (failure != null) {
             throw new IllegalStateException(failure);
         }
-        return (ends.get(count) - ends.get(0)) / 1e9 / count;
+        var seconds = new ArrayList<Double>();
+        for (int i = 0; i < count; i++) {
+            seconds.add((ends.get(i + 1) - ends.get(i)) / 1e9);
+        }
+        return seconds;
     }
 
     @Override

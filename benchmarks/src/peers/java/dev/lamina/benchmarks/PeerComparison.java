@@ -8,8 +8,10 @@ import dev.lamina.Prompt;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
+import java.util.List;
 import java.util.Locale;
 import java.util.function.ToDoubleFunction;
 import java.util.stream.IntStream;
@@ -155,8 +157,9 @@ public final class PeerComparison {
         private final String unit;
         private final String first;
         private final String second;
-        private double[] firsts = {};
-        private double[] seconds = {};
+        private final List<Double> firsts = new ArrayList<>();
+        private final List<Double> seconds = new ArrayList<>();
+        private final List<Double> ratios = new ArrayList<>();
 
         Pairs(String name, String unit, String first, String second) {
             this.name = name;
@@ -178,28 +181,16 @@ public final class PeerComparison {
             if (a.diskBytes() + b.diskBytes() > 0) {
                 throw new IllegalStateException("weights were read from disk: give the machine more memory");
             }
-            firsts = with(firsts, value.applyAsDouble(a));
-            seconds = with(seconds, value.applyAsDouble(b));
-            System.out.printf(Locale.ROOT, "  %s %.2f, %s %.2f, ratio %.3f%n", first, firsts[index], second,
-                    seconds[index], seconds[index] / firsts[index]);
+            firsts.add(value.applyAsDouble(a));
+            seconds.add(value.applyAsDouble(b));
+            ratios.add(seconds.getLast() / firsts.getLast());
+            System.out.printf(Locale.ROOT, "  %s %.2f, %s %.2f, ratio %.3f%n", first, firsts.getLast(), second,
+                    seconds.getLast(), ratios.getLast());
         }
 
         void print() {
-            var ratios = IntStream.range(0, firsts.length).mapToDouble(i -> seconds[i] / firsts[i]).toArray();
             System.out.printf(Locale.ROOT, "%s, medians of %d: %s %.2f %s, %s %.2f, ratio of the pairs %.3f%n", name,
-                    firsts.length, first, median(firsts), unit, second, median(seconds), median(ratios));
-        }
-
-        private static double[] with(double[] values, double value) {
-            var longer = Arrays.copyOf(values, values.length + 1);
-            longer[values.length] = value;
-            return longer;
-        }
-
-        private static double median(double[] values) {
-            var sorted = values.clone();
-            Arrays.sort(sorted);
-            return sorted[sorted.length / 2];
+                    firsts.size(), first, Medians.of(firsts), unit, second, Medians.of(seconds), Medians.of(ratios));
         }
     }
 

@@ -34,10 +34,23 @@ class RawReaderTest {
         file = Files.write(folder.resolve("file"), content);
     }
 
+    /** Not every system has io_uring, and not every file system direct reads. */
+    private void assumeThatItWorksHere(RawReader.Mode mode) {
+        Assumptions.assumeTrue(mode != RawReader.Mode.URING || UringWorker.isThere());
+        if (mode != RawReader.Mode.BUFFERED && mode != RawReader.Mode.MMAP) {
+            try {
+                RawFile.pread(file).close();
+                RawFile.direct(file).close();
+            } catch (IOException | UnsupportedOperationException e) {
+                Assumptions.abort("no direct reads in " + folder + ": " + e);
+            }
+        }
+    }
+
     @ParameterizedTest
     @EnumSource
     void readsInACycle(RawReader.Mode mode) throws IOException, InterruptedException {
-        Assumptions.assumeTrue(mode != RawReader.Mode.URING || UringWorker.isThere());
+        assumeThatItWorksHere(mode);
         try (var device = Device.openCpu(1);
                 var reader = RawReader.open(mode, List.of(file, file), CHUNK, 2, Limit.NONE, device)) {
             assertEquals(2L * content.length, reader.read(2L * content.length).bytes());
@@ -48,6 +61,7 @@ class RawReaderTest {
     @ParameterizedTest
     @EnumSource(names = {"CHANNEL", "BUFFERED"})
     void readsTheBytes(RawReader.Mode mode) throws IOException {
+        assumeThatItWorksHere(mode);
         try (var device = Device.openCpu(1);
                 var raw = mode == RawReader.Mode.CHANNEL ? RawFile.direct(file) : RawFile.buffered(file)) {
             var buffer = device.allocate(CHUNK);

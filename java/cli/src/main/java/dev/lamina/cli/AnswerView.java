@@ -114,15 +114,20 @@ class AnswerView implements GenerationListener {
         }
     }
 
-    /** One line of figures of an answer. */
-    static String figures(Generation answer, long weightBytes) {
+    /**
+     * One line of figures of an answer.
+     *
+     * @param ioLimit the rate that reads were limited to; 0: not at all
+     */
+    static String figures(Generation answer, long weightBytes, long ioLimit) {
         var stats = answer.stats();
         double seconds = stats.prefillSeconds() + stats.decodeSeconds();
         return String.format(Locale.ROOT,
-                "%s%d + %d tokens in %s, %.2f tokens/s, read %s at %s, %s of the weights resident, peak memory %s",
+                "%s%d + %d tokens in %s, %.2f tokens/s, read %s at %s, %s of the weights resident, peak memory %s%s",
                 answer.finishReason() == FinishReason.CANCELLED ? "cancelled: " : "",
                 stats.promptTokens(), stats.generatedTokens(), Units.seconds(seconds), stats.tokensPerSecond(),
                 Units.bytes(stats.diskBytes()), Units.rate(stats.diskBytes(), seconds),
-                Units.percent(stats.residentBytes(), weightBytes), Units.memory(stats.peakHostBytes()));
+                Units.percent(stats.residentBytes(), weightBytes), Units.memory(stats.peakHostBytes()),
+                ioLimit == 0 ? "" : ", limited to " + Units.rate(ioLimit, 1) + " by --io-limit");
     }
 }

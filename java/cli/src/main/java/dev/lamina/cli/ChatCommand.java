@@ -141,8 +141,8 @@ final class ChatCommand implements Callable<Integer> {
             var answer = chat.send(message, view);
             view.endLine();
             if (terminal.inIsTerminal() || main.verbose()) {
-                terminal.err().println("[" + AnswerView.figures(answer, model.info().weightBytes()) + "; context "
-                        + chat.context().used() + " of " + chat.context().capacity() + "]");
+                terminal.err().println("[" + AnswerView.figures(answer, model.info().weightBytes(),
+                        engine.options().ioLimit()) + "; context " + chat.context().used() + " of " + chat.context().capacity() + "]");
             }
             if (before != null) {
                 terminal.err().println(new ProfileReport(model.profile().since(before), rates).text(false));

@@ -93,9 +93,10 @@ final class GenerateCommand implements Callable<Integer> {
                             : model.measureRates(true))
                     : null;
             if (json) {
-                terminal.println(toJson(answer, report).toString());
+                terminal.println(toJson(answer, modelOptions.ioLimit(), report).toString());
             } else {
-                terminal.err().println(AnswerView.figures(answer, model.info().weightBytes()));
+                terminal.err().println(AnswerView.figures(answer, model.info().weightBytes(),
+                        modelOptions.ioLimit()));
                 if (report != null) {
                     terminal.err().println(report.text(false));
                 }
@@ -130,7 +131,7 @@ final class GenerateCommand implements Callable<Integer> {
         return new Prompt.Conversation(messages);
     }
 
-    private static JsonObject toJson(Generation answer, @Nullable ProfileReport report) {
+    private static JsonObject toJson(Generation answer, long ioLimit, @Nullable ProfileReport report) {
         var ids = new JsonArray();
         answer.ids().forEach(ids::add);
         var figures = answer.stats();
@@ -148,6 +149,9 @@ final class GenerateCommand implements Callable<Integer> {
         stats.addProperty("unused_read_ahead_bytes", figures.unusedReadAheadBytes());
         stats.addProperty("resident_bytes", figures.residentBytes());
         stats.addProperty("peak_host_bytes", figures.peakHostBytes());
+        if (ioLimit > 0) {
+            stats.addProperty("io_limit_bytes_per_second", ioLimit);
+        }
         var json = new JsonObject();
         json.add("ids", ids);
         json.addProperty("text", answer.text());

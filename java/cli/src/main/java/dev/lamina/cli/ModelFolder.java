@@ -4,7 +4,6 @@ import dev.lamina.LaminaException;
 import dev.lamina.LanguageModel;
 import dev.lamina.ModelOptions;
 import dev.lamina.internal.checkpoint.ShardManifest;
-import dev.lamina.internal.shard.SplitOptions;
 import dev.lamina.internal.shard.Splitter;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -51,10 +50,7 @@ final class ModelFolder {
             }
         }
         if (model != null) {
-            // Of a finished set, the splitter checks that it is one of this model, and does nothing else.
-            Splitter.split(model, shards, checkpoint -> {
-                throw new LaminaException(shards + " holds no finished shard set: make it with " + command);
-            }, new SplitOptions(false), (phase, done, total) -> { });
+            Splitter.checkSameModel(model, shards);
         }
         return shards;
     }

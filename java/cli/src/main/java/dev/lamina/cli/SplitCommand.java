@@ -64,6 +64,7 @@ final class SplitCommand implements Callable<Integer> {
         }
         terminal.status().clear();
         double seconds = (System.nanoTime() - start) / 1e9;
+        result.notes().forEach(note -> terminal.err().println("lamina: " + note));
         result.kept().forEach(reason -> terminal.err().println("lamina: kept an original: " + reason));
         var names = shards.stream().map(Path::toString).collect(Collectors.joining(", "));
         terminal.println(result.alreadyComplete()

@@ -53,6 +53,15 @@ class GenerateTest {
     }
 
     @Test
+    void aLimitIsToldBesideTheFigures() {
+        var text = Cli.run("generate", "--model", model, "--prompt", "a", "--io-limit", "550MB/s").succeeded().err();
+        assertTrue(text.strip().endsWith(", limited to 550 MB/s by --io-limit"), text);
+        var stats = Cli.run("generate", "--model", model, "--prompt", "a", "--io-limit", "550MB/s", "--json").json()
+                .getAsJsonObject("stats");
+        assertEquals(550_000_000, stats.get("io_limit_bytes_per_second").getAsLong());
+    }
+
+    @Test
     void textStreamsAndFiguresGoToTheErrorStream() {
         var result = Cli.run("generate", "--model", model, "--prompt", "a").succeeded();
         assertEquals(TinyModel.TEXT + "\n", result.out());

@@ -12,6 +12,7 @@ import dev.lamina.internal.checkpoint.ShardManifest;
 import dev.lamina.internal.checkpoint.Tensor;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
@@ -132,6 +133,29 @@ final class SplitPlan {
             worth = worth && count > 0 && tensor.bytes() / rows * count >= UncachedFile.ALIGNMENT;
         }
         return worth ? ends : new long[] {rows};
+    }
+
+    /** Whether rates, one a folder, give this cut. */
+    boolean isCutBy(List<Long> rates) {
+        Map<String, long[]> bytes = new HashMap<>();
+        for (Shard shard : shards) {
+            for (Tensor part : shard.tensors()) {
+                bytes.computeIfAbsent(part.name(), name -> new long[folders])[shard.folder()] += part.bytes();
+            }
+        }
+        return tensors.stream().allMatch(tensor -> {
+            long[] expected = new long[folders];
+            long[] ends = ends(tensor, rates);
+            if (ends.length == 1) {
+                expected[0] = tensor.bytes();
+            } else {
+                long rowBytes = tensor.bytes() / tensor.shape().getFirst();
+                for (int folder = 0; folder < folders; folder++) {
+                    expected[folder] = rowBytes * (ends[folder] - (folder == 0 ? 0 : ends[folder - 1]));
+                }
+            }
+            return Arrays.equals(expected, bytes.get(tensor.name()));
+        });
     }
 
     /** Returns the source. */

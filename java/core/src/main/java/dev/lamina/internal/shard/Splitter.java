@@ -29,6 +29,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
+import java.util.OptionalLong;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.function.Function;
@@ -97,6 +98,7 @@ public final class Splitter {
     private final List<String> kept = new ArrayList<>();
     private final List<Path> createdFolders = new ArrayList<>();
     private List<Long> measured = List.of();
+    private final List<String> notes = new ArrayList<>();
     /** What was changed last, to say which of several drives is at fault. */
     private @Nullable Path changing;
 
@@ -136,6 +138,37 @@ public final class Splitter {
             throw splitter.explain(e);
         } catch (UncheckedIOException e) {
             throw splitter.explain(e.getCause());
+        }
+    }
+
+    /**
+     * Makes sure that a finished shard set was made from a model. Writes nothing.
+     *
+     * @param model folder of the checkpoint, of which weight files may have been deleted since
+     * @param shards all folders of the shard set
+     * @throws LaminaException if it was made from another one, or one of the two cannot be read
+     */
+    public static void checkSameModel(Path model, List<Path> shards) {
+        checkModel(model);
+        Checkpoint set = Checkpoint.open(shards);
+        ShardManifest manifest = set.manifest();
+        if (manifest == null) {
+            throw new LaminaException(set.directory() + " holds no shard set; name the folders of one");
+        }
+        Path source = model.toAbsolutePath();
+        try {
+            new Original(source).checkSame(manifest.source(), set.tensors(), set.directory());
+        } catch (IOException e) {
+            throw FileErrors.explain("cannot compare " + source + " with " + names(shards), e);
+        } catch (UncheckedIOException e) {
+            throw FileErrors.explain("cannot compare " + source + " with " + names(shards), e.getCause());
+        }
+    }
+
+    private static void checkModel(Path model) {
+        if (!Files.isDirectory(model)) {
+            throw new LaminaException(model + (Files.exists(model) ? " is not a folder" : " does not exist")
+                    + "; give the folder of the model");
         }
     }
 
@@ -188,7 +221,13 @@ public final class Splitter {
             Function<Checkpoint, List<StageTensors>> stages) throws IOException {
         SplitPlan begun = begunPlan(opened);
         List<SplitJournal> journals = begun == null ? opened : inOrder(opened);
+        List<Path> named = outs;
         outs = journals.stream().map(journal -> journal.file().getParent()).toList();
+        if (begun != null && !options.rates().isEmpty() && outs.size() > 1
+                && !begun.isCutBy(outs.stream().map(out -> options.rates().get(named.indexOf(out))).toList())) {
+            notes.add("the split goes on with the cut that it was begun with, which is not that of the given rates; "
+                    + "to change it, delete " + names(outs) + " and split again");
+        }
         Work work;
         if (fresh != null && begun == null) {
             work = new Work(fresh, journals);
@@ -210,7 +249,7 @@ public final class Splitter {
             }
             long copied = work.copy();
             finish(work);
-            return new SplitResult(false, copied, measured, List.copyOf(freed), List.copyOf(kept));
+            return new SplitResult(false, copied, measured, List.copyOf(notes), List.copyOf(freed), List.copyOf(kept));
         } catch (IOException | RuntimeException e) {
             cleanUp(work, e);
             throw e;
@@ -274,10 +313,7 @@ public final class Splitter {
     // ---- before anything is written
 
     private void checkFolders() throws IOException {
-        if (!Files.isDirectory(model)) {
-            throw new LaminaException(model + (Files.exists(model) ? " is not a folder" : " does not exist")
-                    + "; give the folder of the model");
-        }
+        checkModel(model);
         if (outs.isEmpty() || outs.size() > ShardManifest.MAX_STRIPES) {
             throw new LaminaException("a shard set goes to between 1 and " + ShardManifest.MAX_STRIPES
                     + " folders, not " + outs.size() + "; name some");
@@ -345,37 +381,63 @@ public final class Splitter {
         if (checkpoint.tensors().isEmpty()) {
             throw new LaminaException(model + " holds no tensors; download the model again");
         }
-        SplitPlan plan =
-                SplitPlan.of(checkpoint, original.describe(checkpoint), stages.apply(checkpoint), rates());
+        ShardManifest.Source source = original.describe(checkpoint);
+        checkDeletable(source);
+        SplitPlan plan = SplitPlan.of(checkpoint, source, stages.apply(checkpoint), rates(checkpoint));
         if (plan.shards().stream().mapToInt(SplitPlan.Shard::folder).distinct().count() < outs.size()) {
             throw new LaminaException(model + " is too small to be shared out over " + outs.size()
                     + " folders; name fewer");
         }
-        checkDeletable(plan);
         checkSpace(plan, Set.of());
         return plan;
     }
 
-    private List<Long> rates() throws IOException {
+    private List<Long> rates(Checkpoint checkpoint) throws IOException {
         if (outs.size() == 1) {
             return List.of(1L);
         }
         if (!options.rates().isEmpty()) {
             return options.rates();
         }
+        checkRoomOfAll(checkpoint);
         List<Long> rates = new ArrayList<>();
         for (Path out : outs) {
             Path folder = existingAncestor(out);
             beforeChange(folder);
-            rates.add(DriveRate.measure(folder, disk.usableBytes(folder)));
+            OptionalLong rate = DriveRate.measure(folder, disk.usableBytes(folder));
+            if (rate.isEmpty()) {
+                notes.add("the drives could not be measured, because " + folder + " has no reads past the page cache: "
+                        + "each folder gets an equal share; give rates if that is not right");
+                return outs.stream().map(folderOut -> 1L).toList();
+            }
+            rates.add(rate.getAsLong());
         }
         measured = List.copyOf(rates);
         return measured;
     }
 
-    private void checkDeletable(SplitPlan plan) throws IOException {
-        for (ShardManifest.SourceFile source : plan.source().files()) {
-            Path file = model.resolve(source.name());
+    /**
+     * Refuses what cannot fit however it is cut, before anything is written to measure the drives. With deletion of the
+     * original there is no telling yet.
+     */
+    private void checkRoomOfAll(Checkpoint checkpoint) throws IOException {
+        long needed = checkpoint.tensors().stream().mapToLong(Tensor::bytes).sum();
+        Map<Object, Long> usable = new HashMap<>();
+        for (Path out : outs) {
+            Path folder = existingAncestor(out);
+            usable.put(disk.drive(folder), disk.usableBytes(folder));
+        }
+        double free = usable.values().stream().mapToDouble(bytes -> bytes).sum();
+        if (!options.deleteOriginal() && needed > free) {
+            throw new LaminaException("the shards need " + gib(needed) + " of free space in " + names(outs)
+                    + ", which have " + gib((long) free) + " together; free " + gib(needed - (long) free)
+                    + ", or delete the original on the way (--delete-original)");
+        }
+    }
+
+    private void checkDeletable(ShardManifest.Source source) throws IOException {
+        for (ShardManifest.SourceFile sourceFile : source.files()) {
+            Path file = model.resolve(sourceFile.name());
             if (options.deleteOriginal() && Files.exists(file) && original.reasonToKeep(file) == null
                     && !(Files.isWritable(file.getParent()) && Files.isWritable(file.toRealPath().getParent()))) {
                 throw new LaminaException("no permission to delete " + file
@@ -500,7 +562,7 @@ public final class Splitter {
 
         /** Verifies what earlier runs left, and keeps what is sound. */
         void takeUp() throws IOException {
-            checkDeletable(plan);
+            checkDeletable(plan.source());
             for (int file = 0; file < plan.source().files().size(); file++) {
                 checkUnchanged(file);
             }
@@ -932,7 +994,7 @@ public final class Splitter {
                 }
             }
         }
-        return new SplitResult(true, 0, List.of(), List.copyOf(freed), List.copyOf(kept));
+        return new SplitResult(true, 0, List.of(), List.of(), List.copyOf(freed), List.copyOf(kept));
     }
 
     /** Makes sure that all tensors of a file are in a shard set, bit by bit. */

@@ -208,8 +208,13 @@ class StripedSplitTest {
     void ratesAreMeasuredWhereNoneAreGiven() throws IOException {
         List<Path> outs = outs("set", 2);
         SplitResult result = split(outs, List.of());
-        assertEquals(2, result.rates().size());
-        assertTrue(result.rates().stream().allMatch(rate -> rate > 0));
+        if (result.notes().isEmpty()) {
+            assertEquals(2, result.rates().size());
+            assertTrue(result.rates().stream().allMatch(rate -> rate > 0));
+        } else { // the file system has no direct reads
+            assertEquals(List.of(), result.rates());
+            assertTrue(result.notes().getFirst().contains("an equal share"), result.notes().toString());
+        }
         SplitFixture.assertSameContents(tensors(Checkpoint.open(model)), tensors(Checkpoint.open(outs)));
         try (Stream<Path> entries = Files.list(folder)) {
             assertEquals(List.of("drive0", "drive1", "model"),
@@ -305,7 +310,8 @@ class StripedSplitTest {
         // whatever the rates are now, the cut stays; before it is stored, they are those that are given
         List<Long> rates = Stream.of(outs.get(0), outs.get(1)).anyMatch(StripedSplitTest::hasPlan)
                 ? List.of(1L, 1L) : RATES;
-        Splitter.split(from, outs, STAGES, options(deleteOriginal, rates), SILENT);
+        SplitResult result = Splitter.split(from, outs, STAGES, options(deleteOriginal, rates), SILENT);
+        assertEquals(rates.equals(RATES) || result.alreadyComplete() ? 0 : 1, result.notes().size());
         assertSame(expected, outs);
         SplitFixture.assertSameContents(tensors(Checkpoint.open(folder.resolve("whole/tiny"))),
                 tensors(Checkpoint.open(outs)));
@@ -411,6 +417,40 @@ class StripedSplitTest {
         Map<Path, Long> shared = Map.of(folder, (1L << 20) + weights * 9 / 10);
         assertThrows(LaminaException.class, () -> Splitter.split(model,
                 List.of(folder.resolve("p"), folder.resolve("q")), STAGES, keep, SILENT, new Drives(shared)));
+    }
+
+    @Test
+    void whatCannotFitIsRefusedBeforeDrivesAreMeasured() throws IOException {
+        List<Path> outs = outs("out", 2);
+        Map<Path, Long> free = new HashMap<>();
+        for (Path out : outs) {
+            free.put(Files.createDirectories(out.getParent()), 1L << 10);
+        }
+        String message = assertThrows(LaminaException.class, () -> Splitter.split(model, outs, STAGES,
+                options(false, List.of()), SILENT, new Drives(free))).getMessage();
+        assertTrue(message.contains("2.0 KiB together") || message.contains("0.1 MiB together"), message);
+    }
+
+    @Test
+    void givenRatesAreComparedWithTheCutByFolder() throws IOException {
+        List<Path> outs = outs("out", 2);
+        assertFalse(run(model, outs, false, new FailingDisk(20, null)));
+        List<Long> reversed = RATES.reversed();
+        SplitResult result = Splitter.split(model, outs.reversed(), STAGES, options(false, reversed), SILENT);
+        assertEquals(List.of(), result.notes());
+    }
+
+    @Test
+    void comparingASetWithAModelWritesNothing() throws IOException {
+        List<Path> outs = outs("out", 2);
+        split(outs, RATES);
+        Path journal = outs.get(0).resolve(ShardManifest.FILE_NAME + ".partial");
+        Files.writeString(journal, "");
+        Splitter.checkSameModel(model, outs);
+        assertTrue(Files.exists(journal));
+        Path tuned = write(folder.resolve("tuned"), 2);
+        assertTrue(assertThrows(LaminaException.class, () -> Splitter.checkSameModel(tuned, outs)).getMessage()
+                .contains("another model"));
     }
 
     @Test

@@ -194,7 +194,7 @@ typedef struct lm_step {
     int32_t rows;                /* rows of this sweep */
     int32_t output_rows;         /* rows whose logits are wanted, <= rows */
     int32_t sequences;           /* entries of kv */
-    int32_t reserved;            /* 0 */
+    int32_t alone;               /* CPU: 1: the submitting thread computes alone and leaves the other cores to others */
     const int32_t* positions;    /* (rows): position of each row in its sequence, from 0 */
     const int32_t* sequence;     /* (rows): index into kv */
     const int32_t* output_index; /* (output_rows): row numbers */

@@ -16,7 +16,7 @@
 /* What an op gets: the step, the threads, and memory to work in that grows before the first op runs. */
 typedef struct lm_run {
     const lm_step* step;
-    lm_pool* pool;
+    lm_pool* pool; /* null: the submitting thread is alone */
     int32_t threads;
     float* scratch; /* 64-byte aligned, as many floats as lm_kernels.scratch asked for */
 } lm_run;

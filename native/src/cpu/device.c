@@ -240,8 +240,9 @@ static int32_t cpu_submit(lm_queue* queue, const lm_op* ops, int32_t count, cons
         pthread_mutex_unlock(&cpu->running);
         return status;
     }
-    lm_run run = {step, cpu->pool, cpu->base.info.threads, cpu->scratch};
-    lm_pool_begin(cpu->pool);
+    lm_pool* pool = step->alone ? NULL : cpu->pool;
+    lm_run run = {step, pool, cpu->base.info.threads, cpu->scratch};
+    lm_pool_begin(pool);
     for (int32_t i = 0; i < count; i++) {
         const lm_op* op = &ops[i];
         switch (op->code) {
@@ -274,7 +275,7 @@ static int32_t cpu_submit(lm_queue* queue, const lm_op* ops, int32_t count, cons
             break;
         }
     }
-    lm_pool_end(cpu->pool);
+    lm_pool_end(pool);
     pthread_mutex_unlock(&cpu->running);
     return LM_OK;
 }

@@ -155,11 +155,15 @@ int32_t lm_pool_open(int32_t threads, lm_pool** out) {
 }
 
 void lm_pool_begin(lm_pool* pool) {
-    atomic_store(&pool->active, 1);
+    if (pool != NULL) {
+        atomic_store(&pool->active, 1);
+    }
 }
 
 void lm_pool_end(lm_pool* pool) {
-    atomic_store(&pool->active, 0);
+    if (pool != NULL) {
+        atomic_store(&pool->active, 0);
+    }
 }
 
 static void wake_workers(lm_pool* pool, int_fast32_t wanted) {
@@ -179,7 +183,7 @@ static void wake_workers(lm_pool* pool, int_fast32_t wanted) {
 }
 
 void lm_pool_run(lm_pool* pool, lm_chunk chunk, const void* work, int32_t chunks) {
-    if (chunks <= 1 || pool->workers == 0) {
+    if (chunks <= 1 || pool == NULL || pool->workers == 0) {
         for (int32_t i = 0; i < chunks; i++) {
             chunk(work, i, 0);
         }

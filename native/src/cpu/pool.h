@@ -13,7 +13,7 @@ typedef void (*lm_chunk)(const void* work, int32_t chunk, int32_t thread);
 int32_t lm_pool_open(int32_t threads, lm_pool** out);
 void lm_pool_close(lm_pool* pool);
 
-/* Between begin and end the workers wait for the next op more eagerly. */
+/* Between begin and end the workers wait for the next op more eagerly. A null pool is that of a thread that is alone. */
 void lm_pool_begin(lm_pool* pool);
 void lm_pool_end(lm_pool* pool);
 

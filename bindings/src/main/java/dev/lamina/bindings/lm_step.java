@@ -18,7 +18,7 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t rows;
  *     int32_t output_rows;
  *     int32_t sequences;
- *     int32_t reserved;
+ *     int32_t alone;
  *     const int32_t *positions;
  *     const int32_t *sequence;
  *     const int32_t *output_index;
@@ -42,7 +42,7 @@ public class lm_step {
         lamina_h.C_INT.withName("rows"),
         lamina_h.C_INT.withName("output_rows"),
         lamina_h.C_INT.withName("sequences"),
-        lamina_h.C_INT.withName("reserved"),
+        lamina_h.C_INT.withName("alone"),
         lamina_h.C_POINTER.withName("positions"),
         lamina_h.C_POINTER.withName("sequence"),
         lamina_h.C_POINTER.withName("output_index"),
@@ -194,48 +194,48 @@ public class lm_step {
         struct.set(sequences$LAYOUT, sequences$OFFSET, fieldValue);
     }
 
-    private static final OfInt reserved$LAYOUT = (OfInt)$LAYOUT.select(groupElement("reserved"));
+    private static final OfInt alone$LAYOUT = (OfInt)$LAYOUT.select(groupElement("alone"));
 
     /**
      * Layout for field:
      * {@snippet lang=c :
-     * int32_t reserved
+     * int32_t alone
      * }
      */
-    public static final OfInt reserved$layout() {
-        return reserved$LAYOUT;
+    public static final OfInt alone$layout() {
+        return alone$LAYOUT;
     }
 
-    private static final long reserved$OFFSET = $LAYOUT.byteOffset(groupElement("reserved"));
+    private static final long alone$OFFSET = $LAYOUT.byteOffset(groupElement("alone"));
 
     /**
      * Offset for field:
      * {@snippet lang=c :
-     * int32_t reserved
+     * int32_t alone
      * }
      */
-    public static final long reserved$offset() {
-        return reserved$OFFSET;
+    public static final long alone$offset() {
+        return alone$OFFSET;
     }
 
     /**
      * Getter for field:
      * {@snippet lang=c :
-     * int32_t reserved
+     * int32_t alone
      * }
      */
-    public static int reserved(MemorySegment struct) {
-        return struct.get(reserved$LAYOUT, reserved$OFFSET);
+    public static int alone(MemorySegment struct) {
+        return struct.get(alone$LAYOUT, alone$OFFSET);
     }
 
     /**
      * Setter for field:
      * {@snippet lang=c :
-     * int32_t reserved
+     * int32_t alone
      * }
      */
-    public static void reserved(MemorySegment struct, int fieldValue) {
-        struct.set(reserved$LAYOUT, reserved$OFFSET, fieldValue);
+    public static void alone(MemorySegment struct, int fieldValue) {
+        struct.set(alone$LAYOUT, alone$OFFSET, fieldValue);
     }
 
     private static final AddressLayout positions$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("positions"));

@@ -143,7 +143,7 @@ final class Budget implements AutoCloseable {
         }
         peakBytes = Math.max(peakBytes, fixedBytes + reservedBytes());
         return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), queue, workspace,
-                telemetry, residentBytes());
+                telemetry, residentBytes(), device.info().threads());
     }
 
     /** Rows that a sweep may have, as the last call was prepared. */

@@ -42,6 +42,7 @@ final class Sweep {
     private final Workspace workspace;
     private final Telemetry telemetry;
     private final long weightBytes;
+    private final Crew crew;
     private final long residentBytes;
     private long done;
 
@@ -51,7 +52,7 @@ final class Sweep {
      * @param residentBytes bytes of weights that stay in memory
      */
     Sweep(Program program, Schedule schedule, RowTable table, Streamer streamer, Queue queue, Workspace workspace,
-            Telemetry telemetry, long residentBytes) {
+            Telemetry telemetry, long residentBytes, int threads) {
         this.program = program;
         this.schedule = schedule;
         this.table = table;
@@ -61,6 +62,7 @@ final class Sweep {
         this.telemetry = telemetry;
         this.residentBytes = residentBytes;
         this.weightBytes = schedule.weightBytes();
+        this.crew = new Crew(threads);
     }
 
     /** Sweeps that are done. */
@@ -100,6 +102,8 @@ final class Sweep {
         long start = System.nanoTime();
         var step = workspace.step();
         var tokens = layRows(parts);
+        long waitedBefore = streamer.counters().waitNanos();
+        step.alone(crew.alone(step.rows()));
         streamer.lookup(table, tokens, workspace.inputs().asSlice(0, table.rowBytes() * tokens.length));
         compute(Telemetry.LOOKUP, 0, schedule.prologue(), 0, 0);
         boolean prefill = step.outputRows() == 0;
@@ -125,7 +129,9 @@ final class Sweep {
             progress.accept(new SweepProgress(done, step.rows(), prefill, bytesDone, weightBytes, diskBytes,
                     residentBytes));
         }
-        telemetry.swept(done, step.rows(), diskBytes, start, System.nanoTime());
+        long end = System.nanoTime();
+        crew.swept(streamer.counters().waitNanos() - waitedBefore, end - start);
+        telemetry.swept(done, step.rows(), diskBytes, start, end);
         return true;
     }
 

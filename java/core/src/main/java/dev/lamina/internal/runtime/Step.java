@@ -85,6 +85,14 @@ public final class Step implements AutoCloseable {
         }
     }
 
+    /**
+     * Whether the submitting thread computes alone: what comes out has the same bits, and the other processors are left
+     * to whoever reads.
+     */
+    public void alone(boolean alone) {
+        lm_step.alone(memory, alone ? 1 : 0);
+    }
+
     /** Rows of this sweep. */
     public int rows() {
         return lm_step.rows(memory);

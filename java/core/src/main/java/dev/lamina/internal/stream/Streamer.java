@@ -112,10 +112,13 @@ public final class Streamer implements AutoCloseable {
             int alignment = alignment(files);
             long bytes = 0;
             if (!residents.holdsAll()) {
-                for (int i = 0; i < limit; i++) {
-                    freeSlots.push(allocate(memory, slotBytes(files, cycle), alignment));
+                // one block: large pages then hold small slots too
+                long slot = HostBlock.footprint(HostBlock.roundUp(slotBytes(files, cycle), alignment), 1);
+                MemorySegment ring = allocate(memory, Math.multiplyExact(limit, slot), alignment);
+                for (int i = limit - 1; i >= 0; i--) {
+                    freeSlots.push(ring.asSlice(i * slot, slot));
                 }
-                bytes += limit * slotFootprint(files, cycle);
+                bytes += HostBlock.footprint(Math.multiplyExact(limit, slot), alignment);
             }
             if (options.rowCacheBytes() > 0) {
                 rowCache = new RowCache(allocate(memory, options.rowCacheBytes(), 1));

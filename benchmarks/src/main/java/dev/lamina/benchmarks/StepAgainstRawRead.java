@@ -17,7 +17,7 @@ import java.util.Map;
  * meanwhile.
  *
  * <pre>java --enable-native-access=ALL-UNNAMED -cp 'benchmarks/target/lamina-benchmarks.jar:benchmarks/target/lib/*'
- *     dev.lamina.benchmarks.StepAgainstRawRead MODEL [MEMORY [PAIRS]]</pre>
+ *     dev.lamina.benchmarks.StepAgainstRawRead MODEL [MEMORY [PAIRS [PANEL [PREFETCH]]]]</pre>
  */
 public final class StepAgainstRawRead {
     private static final double SHARDS_BAR = 1.05;
@@ -46,12 +46,16 @@ public final class StepAgainstRawRead {
 
     /** Runs the comparison. */
     public static void main(String[] arguments) throws IOException, InterruptedException {
-        if (arguments.length < 1 || arguments.length > 3) {
-            System.err.println("StepAgainstRawRead MODEL [MEMORY [PAIRS]]");
+        if (arguments.length < 1 || arguments.length > 5) {
+            System.err.println("StepAgainstRawRead MODEL [MEMORY [PAIRS [PANEL [PREFETCH]]]]");
             System.exit(2);
         }
         var directory = Path.of(arguments[0]);
-        var options = ModelOptions.builder().memory(arguments.length > 1 ? arguments[1] : "512MiB").build();
+        var options = ModelOptions.builder()
+                .memory(arguments.length > 1 ? arguments[1] : "512MiB")
+                .panel(arguments.length > 3 ? ModelOptions.parseSize(arguments[3]) : 0)
+                .prefetch(arguments.length > 4 ? Integer.parseInt(arguments[4]) : -1)
+                .build();
         int pairs = arguments.length > 2 ? Integer.parseInt(arguments[2]) : 7;
         try (var model = LanguageModel.open(directory.toString(), options)) {
             long resident = Stepper.warmUp(model).residentBytes();

@@ -53,7 +53,8 @@ final class Fio implements RawReader {
         var output = run(List.of("fio", "--name=read", "--filename=" + names, "--rw=read", "--direct=1",
                 "--ioengine=io_uring", "--bs=8M", "--iodepth=8", "--file_service_type=sequential", "--io_size=" + bytes,
                 huge ? HUGE_PAGES : "--iomem=malloc", "--output-format=json"));
-        var job = JsonParser.parseString(output.substring(output.indexOf('{'), output.lastIndexOf('}') + 1)).getAsJsonObject()
+        var json = output.substring(output.indexOf('{'), output.lastIndexOf('}') + 1);
+        var job = JsonParser.parseString(json).getAsJsonObject()
                 .getAsJsonArray("jobs").get(0).getAsJsonObject();
         var read = job.getAsJsonObject("read");
         double seconds = read.get("runtime").getAsDouble() / 1e3;

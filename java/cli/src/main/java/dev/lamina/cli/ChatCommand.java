@@ -142,7 +142,8 @@ final class ChatCommand implements Callable<Integer> {
             view.endLine();
             if (terminal.inIsTerminal() || main.verbose()) {
                 terminal.err().println("[" + AnswerView.figures(answer, model.info().weightBytes(),
-                        engine.options().ioLimit()) + "; context " + chat.context().used() + " of " + chat.context().capacity() + "]");
+                        engine.options().ioLimit()) + "; context " + chat.context().used()
+                        + " of " + chat.context().capacity() + "]");
             }
             if (before != null) {
                 terminal.err().println(new ProfileReport(model.profile().since(before), rates).text(false));

@@ -82,6 +82,9 @@ static void* worker_main(void* argument) {
     lm_pool* pool = self->pool;
 #if defined(__APPLE__)
     pthread_setname_np("lamina-compute");
+#elif defined(SCHED_BATCH)
+    /* A worker that wakes must not take the core of the thread that woke it, as it would where others are busy. */
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &(struct sched_param){0});
 #endif
     while (!atomic_load(&pool->closing)) {
         compute(pool, self->thread);

@@ -14,6 +14,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.BasicFileAttributes;
 import java.nio.file.attribute.FileTime;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicLongArray;
 import java.util.function.UnaryOperator;
 import java.util.zip.CRC32C;
@@ -32,6 +33,9 @@ public final class DataFile implements AutoCloseable {
     public static final int UNIT = 1 << 20;
 
     private static final int MIN_ALIGNMENT = 4096;
+
+    /** After so many bytes {@link #didRead} looks whether the file is what it was: at every panel that would cost much. */
+    private static final long UNCHECKED_BYTES = 64L << 20;
 
     /** What the system says where a file system has no direct reads. */
     private static final String INVALID_ARGUMENT = "Invalid argument";
@@ -98,6 +102,8 @@ public final class DataFile implements AutoCloseable {
     private final int alignment;
     private final int @Nullable [] checksums;
     private final AtomicLongArray verified; // one bit a unit
+    private final AtomicLong unchecked = new AtomicLong(); // bytes read since the file was looked at
+    private volatile long lastRead; // offset
 
     private DataFile(Path path, Source source, IoMode mode, int drive, Identity identity, int alignment,
             int @Nullable [] checksums) {
@@ -332,16 +338,33 @@ public final class DataFile implements AutoCloseable {
     }
 
     /**
-     * Makes sure that the file still is the one that was opened.
+     * Notes that bytes were read, and every so many of them makes sure that the file is what it was.
      *
-     * @param offset where it was read, for the message
+     * @param offset where they were read
+     * @throws IOException the file was written to, replaced or removed
+     */
+    void didRead(long offset, long bytes) throws IOException {
+        lastRead = offset;
+        if (unchecked.addAndGet(bytes) >= UNCHECKED_BYTES) {
+            checkUnchanged();
+        }
+    }
+
+    /**
+     * Makes sure that the file still is the one that was opened, if anything was read since that was last done.
+     *
      * @throws IOException it was written to, replaced or removed
      */
-    void checkUnchanged(long offset) throws IOException {
+    synchronized void checkUnchanged() throws IOException {
+        long bytes = unchecked.get();
+        if (bytes == 0) {
+            return;
+        }
         String what;
         try {
             Identity now = Identity.of(Files.readAttributes(path, BasicFileAttributes.class));
             if (now.equals(identity)) {
+                unchecked.addAndGet(-bytes); // only now: who comes meanwhile waits for the answer
                 return;
             }
             what = now.size != identity.size
@@ -352,7 +375,7 @@ public final class DataFile implements AutoCloseable {
         } catch (IOException e) {
             what = "it cannot be looked at any more (" + e.getMessage() + ")";
         }
-        throw new IOException(path + ": " + what + " while it was read at offset " + offset
+        throw new IOException(path + ": " + what + " while it was read at offset " + lastRead
                 + ". Put the file back, and open the model again");
     }
 

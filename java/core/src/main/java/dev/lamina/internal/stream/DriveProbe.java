@@ -50,7 +50,7 @@ public record DriveProbe(HostMemory host, long memory, @Nullable Path file) {
             ReadMethod.DEFAULT,
             new ReadMethod(IoMode.CHANNEL, 2, 1, 8 << 20),
             new ReadMethod(IoMode.PREAD, 1, 1, 8 << 20),
-            new ReadMethod(IoMode.PREAD, 2, 1, 4 << 20),
+            new ReadMethod(IoMode.PREAD, 2, 1, 8 << 20),
             new ReadMethod(IoMode.PREAD, 4, 1, 4 << 20),
             new ReadMethod(IoMode.URING, 1, 2, 8 << 20),
             new ReadMethod(IoMode.URING, 1, 4, 4 << 20),

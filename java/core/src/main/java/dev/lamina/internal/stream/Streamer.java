@@ -205,6 +205,32 @@ public final class Streamer implements AutoCloseable {
      * @throws IllegalStateException the streamer is closed, or the caller holds so many panels that none can be read
      */
     public Panel next() throws IOException, InterruptedException {
+        Panel panel = takeNext();
+        if (panel.index() == cycle.size() - 1) {
+            checkFiles();
+        }
+        return panel;
+    }
+
+    /** Nothing that comes of a sweep is used before this: the bytes of a file that was changed could be anything. */
+    private void checkFiles() throws IOException {
+        try {
+            for (DataFile file : files) {
+                file.checkUnchanged();
+            }
+        } catch (IOException e) {
+            lock.lock();
+            try {
+                failure = failure == null ? e : failure;
+                signalAll();
+                checkRunning();
+            } finally {
+                lock.unlock();
+            }
+        }
+    }
+
+    private Panel takeNext() throws IOException, InterruptedException {
         lock.lockInterruptibly();
         try {
             int index = (int) (position % cycle.size());
@@ -807,7 +833,8 @@ public final class Streamer implements AutoCloseable {
             List<Piece> group = pieces.list.subList((int) request.from, (int) request.to);
             DataFile file = group.getFirst().file;
             long start = file.readInto(scratch, group.getFirst().source, group.getLast().end(), request.tally);
-            file.checkUnchanged(group.getFirst().source);
+            file.didRead(group.getFirst().source, group.getLast().end() - start);
+            file.checkUnchanged();
             long wanted = 0;
             for (Piece piece : group) {
                 MemorySegment.copy(scratch, piece.source - start, pieces.destination, piece.target, piece.length);
@@ -819,8 +846,8 @@ public final class Streamer implements AutoCloseable {
         private void finish(int place, long wanted) throws IOException {
             Request request = Objects.requireNonNull(underWay[place]);
             long end = System.nanoTime();
-            if (request.panel != null && isLast(request.panel)) { // once a panel, when all of it is there
-                request.panel.file.checkUnchanged(request.from);
+            if (request.panel != null) {
+                request.panel.file.didRead(request.from, request.tally.read);
             }
             telemetry.read(request.panel == null ? Telemetry.LOOKUP : request.panel.index(), lane(place),
                     request.tally.read, request.startNanos, end);
@@ -833,16 +860,6 @@ public final class Streamer implements AutoCloseable {
                     rowBytes += wanted;
                 }
                 endRequest(place, wanted);
-            } finally {
-                lock.unlock();
-            }
-        }
-
-        /** Whether the request that ends now is the last one of its panel. */
-        private boolean isLast(Panel panel) {
-            lock.lock();
-            try {
-                return panel.isClaimed() && panel.reading == 1;
             } finally {
                 lock.unlock();
             }

@@ -32,14 +32,14 @@ final class BlockingWorker implements ThreadedReader.Worker {
         long bytes = 0;
         for (var piece = pieces.take(); piece != null; piece = pieces.take()) {
             long delivered = pace.delivered(piece.bytes());
-            bytes += read(piece);
+            bytes += read(piece, buffer);
             Pace.await(delivered);
         }
         return bytes;
     }
 
-    /** Reads a piece, in several reads where one comes back short. */
-    private long read(Pieces.Piece piece) throws IOException {
+    /** Reads a piece into memory for a whole one, in several reads where one comes back short. Returns its bytes. */
+    int read(Pieces.Piece piece, MemorySegment buffer) throws IOException {
         var file = files.get(piece.file());
         int done = 0;
         int got;

@@ -24,7 +24,9 @@ interface RawReader extends AutoCloseable {
         /** File channels through the page cache. */
         BUFFERED,
         /** Files mapped into memory, of which each page is touched. */
-        MMAP
+        MMAP,
+        /** As PREAD, while one more thread for each adds up the bytes. */
+        SUMMED
     }
 
     /**
@@ -56,6 +58,8 @@ interface RawReader extends AutoCloseable {
                     () -> new UringWorker(files, chunk, depth, memory), new Pieces(files, chunk), limit);
             case BUFFERED -> threads("buffered", RawFile::buffered, files, chunk, depth, limit, memory);
             case MMAP -> threads("mmap", RawFile::mapped, files, chunk, depth, limit, memory);
+            case SUMMED -> new ThreadedReader(name("summed", depth, chunk), depth,
+                    () -> new SummingWorker(RawFile::pread, files, chunk, memory), new Pieces(files, chunk), limit);
         };
     }
 

@@ -156,6 +156,7 @@ public final class StepAgainstRawRead {
         double bestSeconds = Double.POSITIVE_INFINITY;
         double bestCpu = Double.NaN;
         double summedSeconds = Double.NaN;
+        double summedCpu = Double.NaN;
         for (var reader : readings.entrySet()) {
             double seconds = Medians.of(reader.getValue().stream().map(reading -> bytes / reading.rate()).toList());
             double cpu = Medians.of(reader.getValue().stream()
@@ -163,6 +164,7 @@ public final class StepAgainstRawRead {
             line(reader.getKey(), seconds, cpu);
             if (reader.getKey().equals(summed)) {
                 summedSeconds = seconds;
+                summedCpu = cpu;
             } else if (seconds < bestSeconds) {
                 best = reader.getKey();
                 bestSeconds = seconds;
@@ -171,12 +173,12 @@ public final class StepAgainstRawRead {
         }
         System.out.printf(Locale.ROOT, "step / best raw read (%s): %.3f (bar: %.2f)%n", best, step / bestSeconds,
                 model.info().split() ? SHARDS_BAR : UNSPLIT_BAR);
-        if (!summed.isEmpty()) {
-            System.out.printf(Locale.ROOT, "step / raw read whose bytes are added up (%s): %.3f%n", summed,
-                    step / summedSeconds);
-        }
         System.out.printf(Locale.ROOT, "CPU of the readers / CPU of that raw read, for each GB: %.2f (bar: %.2f)%n",
                 stepCpu / bestCpu, CPU_BAR);
+        if (!summed.isEmpty()) {
+            System.out.printf(Locale.ROOT, "against the raw read whose bytes are added up (%s): step %.3f, CPU %.2f%n",
+                    summed, step / summedSeconds, stepCpu / summedCpu);
+        }
     }
 
     private void line(String name, double seconds, double cpuPerGigabyte) {

@@ -83,8 +83,15 @@ static void* worker_main(void* argument) {
 #if defined(__APPLE__)
     pthread_setname_np("lamina-compute");
 #elif defined(SCHED_BATCH)
-    /* A worker that wakes must not take the core of the thread that woke it, as it would where others are busy. */
-    pthread_setschedparam(pthread_self(), SCHED_BATCH, &(struct sched_param){0});
+    /*
+     * A worker that wakes must not take the core of the thread that woke it, as it would where others are busy. Where
+     * that is not to be had, or the host chose a policy of its own, things stay as they are.
+     */
+    int policy;
+    struct sched_param parameters;
+    if (pthread_getschedparam(pthread_self(), &policy, &parameters) == 0 && policy == SCHED_OTHER) {
+        pthread_setschedparam(pthread_self(), SCHED_BATCH, &(struct sched_param){0});
+    }
 #endif
     while (!atomic_load(&pool->closing)) {
         compute(pool, self->thread);

@@ -27,6 +27,11 @@ final class BlockingWorker implements ThreadedReader.Worker {
         }
     }
 
+    /** What it reads into by itself. */
+    MemorySegment buffer() {
+        return buffer;
+    }
+
     @Override
     public long read(Pieces pieces, Pace pace) throws IOException, InterruptedException {
         long bytes = 0;
@@ -44,7 +49,7 @@ final class BlockingWorker implements ThreadedReader.Worker {
         int done = 0;
         int got;
         do {
-            got = Math.max(0, file.read(piece.offset() + done, piece.window() - done, buffer));
+            got = Math.max(0, file.read(piece.offset() + done, piece.window() - done, buffer.asSlice(done)));
             done += got;
         } while (got > 0 && got % Pieces.ALIGNMENT == 0 && done < piece.bytes());
         return done;

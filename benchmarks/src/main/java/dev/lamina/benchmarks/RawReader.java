@@ -7,8 +7,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * The yardstick: reads files and does nothing with the bytes, as well as one way of reading can. With what it is
- * compared to it shares the memory, since the kind of memory makes a difference, and the system calls.
+ * The yardstick: reads files and, but for one way, does nothing with the bytes, as well as one way of reading can. With
+ * what it is compared to it shares the memory, since the kind of memory makes a difference, and the system calls.
  *
  * <p>For one caller at a time.
  */
@@ -85,6 +85,7 @@ interface RawReader extends AutoCloseable {
                 readers.add(open(direct ? Mode.CHANNEL : Mode.BUFFERED, files, 8 << 20, depth, Limit.NONE, memory));
             }
             if (direct) {
+                readers.add(open(Mode.PREAD, files, 8 << 20, 1, Limit.NONE, memory));
                 readers.add(open(Mode.PREAD, files, 8 << 20, 4, Limit.NONE, memory));
                 if (UringWorker.isThere()) {
                     readers.add(open(Mode.URING, files, 2 << 20, 8, Limit.NONE, memory));

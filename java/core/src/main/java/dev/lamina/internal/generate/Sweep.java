@@ -143,7 +143,8 @@ final class Sweep {
         telemetry.computed(panel, workspace.step().rows(), bytes, fromDisk, start, System.nanoTime());
     }
 
-    private void deliver(int panel, Schedule.Slice columns, LogitsSink sink) {
+    private void deliver(int panel, Schedule.Slice columns, LogitsSink sink) throws IOException {
+        streamer.checkUnchanged();
         var block = workspace.logits(columns.rows());
         telemetry.begin(Activity.COPY, Telemetry.SWEEP_LANE);
         long start = System.nanoTime();

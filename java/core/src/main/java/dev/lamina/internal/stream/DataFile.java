@@ -34,7 +34,7 @@ public final class DataFile implements AutoCloseable {
 
     private static final int MIN_ALIGNMENT = 4096;
 
-    /** After so many bytes {@link #didRead} looks whether the file is what it was: at every panel that would cost much. */
+    /** After so many bytes {@link #didRead} looks at the file again; to do so at every panel would cost much. */
     private static final long UNCHECKED_BYTES = 64L << 20;
 
     /** What the system says where a file system has no direct reads. */
@@ -104,6 +104,7 @@ public final class DataFile implements AutoCloseable {
     private final AtomicLongArray verified; // one bit a unit
     private final AtomicLong unchecked = new AtomicLong(); // bytes read since the file was looked at
     private volatile long lastRead; // offset
+    private @Nullable IOException changed; // guarded by this: what was found, for ever
 
     private DataFile(Path path, Source source, IoMode mode, int drive, Identity identity, int alignment,
             int @Nullable [] checksums) {
@@ -353,9 +354,13 @@ public final class DataFile implements AutoCloseable {
     /**
      * Makes sure that the file still is the one that was opened, if anything was read since that was last done.
      *
-     * @throws IOException it was written to, replaced or removed
+     * @throws IOException it was written to, replaced or removed, now or when this was called before: what was read
+     *     then stays wrong, whatever became of the file
      */
     synchronized void checkUnchanged() throws IOException {
+        if (changed != null) {
+            throw changed;
+        }
         long bytes = unchecked.get();
         if (bytes == 0) {
             return;
@@ -375,8 +380,9 @@ public final class DataFile implements AutoCloseable {
         } catch (IOException e) {
             what = "it cannot be looked at any more (" + e.getMessage() + ")";
         }
-        throw new IOException(path + ": " + what + " while it was read at offset " + lastRead
+        changed = new IOException(path + ": " + what + ", noticed after reading at offset " + lastRead
                 + ". Put the file back, and open the model again");
+        throw changed;
     }
 
     private void readUnit(long unit, MemorySegment scratch, Tally tally) throws IOException {

@@ -136,7 +136,7 @@ public record DriveProbe(HostMemory host, long memory, @Nullable Path file) {
         }
         var key = key(files.getFirst(), asked);
         var known = anew ? null : remembered(key);
-        if (known != null && candidates.stream().anyMatch(method -> method.mode() == known.method.mode())) {
+        if (known != null && candidates.contains(known.method)) {
             return known;
         }
         long total = 0;

@@ -200,25 +200,32 @@ public final class Streamer implements AutoCloseable {
      * Waits for the next panel in schedule order. Several panels may be held at once, up to prefetch + 1.
      *
      * @return the panel, to be released after use
-     * @throws IOException a read failed, here or ahead; everything that follows fails with the same exception
+     * @throws IOException a read failed, here or ahead, or a file was changed; everything that follows fails with the
+     *     same exception
      * @throws InterruptedException the caller was interrupted; the panel is then still the next one
      * @throws IllegalStateException the streamer is closed, or the caller holds so many panels that none can be read
      */
     public Panel next() throws IOException, InterruptedException {
         Panel panel = takeNext();
         if (panel.index() == cycle.size() - 1) {
-            checkFiles();
+            checkUnchanged();
         }
         return panel;
     }
 
-    /** Nothing that comes of a sweep is used before this: the bytes of a file that was changed could be anything. */
-    private void checkFiles() throws IOException {
+    /**
+     * Looks at all files of which something was read since they were last looked at: {@link #next} does so at the end
+     * of a cycle, and whoever uses results before that has to, because the bytes of a file that was changed could be
+     * anything. It may wait for the file system.
+     *
+     * @throws IOException a file was changed; everything that follows fails with the same exception
+     */
+    public void checkUnchanged() throws IOException {
         try {
             for (DataFile file : files) {
                 file.checkUnchanged();
             }
-        } catch (IOException e) {
+        } catch (Throwable e) {
             lock.lock();
             try {
                 failure = failure == null ? e : failure;

@@ -47,7 +47,7 @@ class BudgetTest {
             whole = model.memoryNeeds(200).whole();
         }
         int kept = 0;
-        // how often a placement is kept depends on how many threads read, which the drive of this machine decides
+        // how often a placement is kept depends on how many threads read, which may be remembered of this drive
         for (int round = 0; round < 2 || round < 20 && kept <= 2; round++) {
             long memory = random.nextLong(least, whole);
             try (var model = open(memory, 2); var fresh = open(memory, 2)) {

@@ -17,11 +17,13 @@ import dev.lamina.internal.runtime.Rings;
 import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.io.UncheckedIOException;
+import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.FileTime;
 import java.time.Instant;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
@@ -43,10 +45,10 @@ class FileFaultTest {
     /** Something that happens to the weights, or their folder. */
     private enum Fault {
         TRUNCATED(".*(the file ends at offset \\d+|its size changed .* at offset \\d+).*"),
-        WRITTEN_TO(".*it was written to or replaced while it was read at offset \\d+.*"),
-        REPLACED(".*it was written to or replaced while it was read at offset \\d+.*"),
-        DELETED(".*it, or its folder, is gone while it was read at offset \\d+.*"),
-        FOLDER_GONE(".*it, or its folder, is gone while it was read at offset \\d+.*");
+        WRITTEN_TO(".*it was written to or replaced, noticed after reading at offset \\d+.*"),
+        REPLACED(".*it was written to or replaced, noticed after reading at offset \\d+.*"),
+        DELETED(".*it, or its folder, is gone, noticed after reading at offset \\d+.*"),
+        FOLDER_GONE(".*it, or its folder, is gone, noticed after reading at offset \\d+.*");
 
         final String message;
 
@@ -139,6 +141,40 @@ class FileFaultTest {
             try (var model = open(io)) {
                 assertEquals(expected, model.generate(PROMPT, GREEDY).ids());
             }
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(value = Io.class, names = {"CHANNEL", "PREAD", "BUFFERED"})
+    void noWrongLogitsAreHandedOutBeforeTheError(Io io) throws IOException {
+        int[] ids = {3, 4, 5, 6};
+        var right = new ArrayList<FloatBuffer>();
+        try (var model = open(io)) {
+            model.logits(ids, (row, rows, column, columns, values) -> right.add(copy(values)));
+        }
+        var taken = new ArrayList<FloatBuffer>();
+        try (var model = open(io)) {
+            assertThrows(LaminaException.class, () -> model.logits(ids, (row, rows, column, columns, values) -> {
+                taken.add(copy(values));
+                if (taken.size() == 1) {
+                    overwrite();
+                }
+            }));
+        }
+        assertTrue(taken.size() < right.size(), taken.size() + " blocks");
+        assertEquals(right.subList(0, taken.size()), taken);
+    }
+
+    private static FloatBuffer copy(FloatBuffer values) {
+        return FloatBuffer.allocate(values.remaining()).put(values).flip();
+    }
+
+    private void overwrite() {
+        try (var file = new RandomAccessFile(weights.toFile(), "rw")) {
+            file.write(new byte[(int) file.length()]);
+            Files.setLastModifiedTime(weights, FileTime.from(Instant.EPOCH));
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
         }
     }
 

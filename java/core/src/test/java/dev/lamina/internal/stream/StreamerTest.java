@@ -28,6 +28,7 @@ import java.util.Random;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.UnaryOperator;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -238,8 +239,8 @@ class StreamerTest {
             // reading finds its end, or looking at the file finds its new size, whichever comes first
             assertTrue(error.getMessage().matches("\\Q" + files.paths.getFirst() + "\\E: (the file ends at offset "
                     + "\\d+, it had 5242880 bytes when it was opened: something truncated it|its size changed from "
-                    + "5242880 to 3146505 bytes while it was read at offset \\d+. Put the file back, and open the model "
-                    + "again)"), error.getMessage());
+                    + "5242880 to 3146505 bytes, noticed after reading at offset \\d+. Put the file back, and open "
+                    + "the model again)"), error.getMessage());
         }
     }
 
@@ -263,14 +264,11 @@ class StreamerTest {
                         case 2 -> Files.delete(path);
                         default -> Files.move(some.folder, some.folder.resolveSibling("gone"));
                     }
-                    var error = assertThrows(IOException.class, () -> {
-                        while (true) {
-                            streamer.next().release();
-                        }
-                    });
+                    var error = failure(streamer, cycle.size() - 2); // before the sweep is complete
                     assertTrue(error.getMessage().matches("\\Q" + path + "\\E: it.* "
-                            + (fault < 2 ? "was written to or replaced" : "is gone") + " while it was read at offset "
-                            + "\\d+. Put the file back, and open the model again"), error.getMessage());
+                            + (fault < 2 ? "was written to or replaced" : "is gone")
+                            + ", noticed after reading at offset \\d+. Put the file back, and open the model again"),
+                            error.getMessage());
                     assertSame(error, assertThrows(IOException.class, streamer::next));
                 } finally {
                     if (fault == 3) {
@@ -279,6 +277,39 @@ class StreamerTest {
                 }
             }
         }
+    }
+
+    @ParameterizedTest
+    @EnumSource(IoMode.class)
+    void noticesAChangeBeforeMuchMoreIsRead(IoMode mode) throws Exception {
+        Path path = files.writeHole(160 * MIB);
+        var cycle = new ArrayList<Extent>();
+        for (int i = 0; i < 20; i++) {
+            cycle.add(new Extent(0, i * 8L * MIB, 8 * MIB));
+        }
+        List<DataFile> open = files.open(mode, 1, false);
+        try (Streamer streamer = streamer(open, cycle, options(1, 1))) {
+            streamer.next().release();
+            var before = Files.getLastModifiedTime(path);
+            Files.setLastModifiedTime(path, FileTime.from(Instant.EPOCH));
+            var error = failure(streamer, 12); // at most 64 MiB, and what was under way
+            Files.setLastModifiedTime(path, before);
+            // it stays changed
+            assertSame(error, assertThrows(IOException.class, open.getFirst()::checkUnchanged));
+        }
+    }
+
+    /** What reading fails with, after at most so many panels. */
+    private static IOException failure(Streamer streamer, int most) {
+        var taken = new int[1];
+        var error = assertThrows(IOException.class, () -> {
+            while (true) {
+                streamer.next().release();
+                taken[0]++;
+            }
+        });
+        assertTrue(taken[0] <= most, taken[0] + " panels");
+        return error;
     }
 
     /** At a byte a second nothing is ever read: whoever waited for that would wait for days. */
@@ -505,7 +536,7 @@ class StreamerTest {
             Thread nuisance = Thread.ofPlatform().start(() -> {
                 while (!done.get()) {
                     consumer.interrupt();
-                    Thread.yield();
+                    LockSupport.parkNanos(50_000); // so that some calls get through
                 }
             });
             int interrupts = 0;

@@ -1,6 +1,7 @@
 package dev.lamina.internal.stream;
 
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -31,6 +32,16 @@ final class TestFiles implements AutoCloseable {
         Path path = folder.resolve("file-" + paths.size());
         Files.write(path, content);
         contents.add(content);
+        paths.add(path);
+        return path;
+    }
+
+    /** Makes a file of zeros that takes no room. */
+    Path writeHole(int size) throws IOException {
+        Path path = folder.resolve("file-" + paths.size());
+        try (var file = new RandomAccessFile(path.toFile(), "rw")) {
+            file.setLength(size);
+        }
         paths.add(path);
         return path;
     }

@@ -8,6 +8,10 @@
  *     for each panel that arrives from disk:  lm_submit(queue, the ops that this panel feeds, step)
  *     lm_copy_to_host(logits) -> lm_wait
  *
+ * A device with memory of its own (unified is 0) has a ring of panels too, and a second queue that fills it:
+ *     lm_queue_after(copies, computation, what last used the place) -> lm_copy_to_device(copies, place, panel)
+ *     lm_queue_after(computation, copies, that copy) -> lm_submit(computation, ...)
+ *
  * Rules
  *   - Every call returns a status: LM_OK (0) or an LM_ERROR_* code; lm_last_error gives the message for the calling thread.
  *   - Nothing here aborts, exits, prints or installs a signal handler. Every size and address range is checked before use.
@@ -36,7 +40,7 @@ extern "C" {
 #endif
 
 /* The version of this interface; it changes whenever a struct or the meaning of a call changes. */
-#define LM_ABI_VERSION 2
+#define LM_ABI_VERSION 3
 
 /* Status codes. */
 #define LM_OK 0
@@ -46,8 +50,10 @@ extern "C" {
 #define LM_ERROR_DEVICE 4           /* the device or the operating system failed */
 #define LM_ERROR_IO 5               /* a file could not be opened or read */
 
-/* Backends. */
+/* Backends. All but the CPU's are libraries of their own, see lm_backend_load. */
 #define LM_BACKEND_CPU 0
+#define LM_BACKEND_CUDA 1
+#define LM_BACKEND_CUDA_EMULATED 2 /* the CUDA kernels, run by the CPU: slow, to test them where there is no GPU */
 
 /* SIMD instruction sets of the CPU backend; all of them give the same bits. */
 #define LM_SIMD_AUTO 0 /* the environment variable LAMINA_SIMD=plain|avx2|avx512|neon if set, otherwise the best there is */
@@ -126,6 +132,7 @@ typedef struct lm_device_info {
     int32_t simd_supported; /* CPU: a bit (1 << LM_SIMD_*) for each instruction set that can run here */
     int32_t unified;        /* 1: the device reads host memory from lm_host_alloc in place, panels need no copy */
     int32_t reserved;       /* 0 */
+    int64_t memory_bytes;   /* of the device's own memory; 0 where it has none */
 } lm_device_info;
 
 /* One layer of a KV cache. */
@@ -195,6 +202,9 @@ typedef struct lm_step {
     int32_t output_rows;         /* rows whose logits are wanted, <= rows */
     int32_t sequences;           /* entries of kv */
     int32_t alone;               /* CPU: 1: the submitting thread computes alone and leaves the other cores to others */
+    int64_t generation;          /* another number whenever anything but panel differs from the last submission to the
+                                    queue, or the arrays' or inputs' content: what was copied to a device is kept till
+                                    then */
     const int32_t* positions;    /* (rows): position of each row in its sequence, from 0 */
     const int32_t* sequence;     /* (rows): index into kv */
     const int32_t* output_index; /* (output_rows): row numbers */
@@ -231,6 +241,12 @@ LM_API int32_t lm_get_abi(lm_abi* out);
  */
 LM_API int32_t lm_last_error(char* out, int64_t capacity);
 
+/*
+ * Loads the library of a backend, for this process and for good; a second time it does nothing. LM_ERROR_UNSUPPORTED: it
+ * is not there, does not fit this library, or lacks what it needs itself.
+ */
+LM_API int32_t lm_backend_load(int32_t backend, const char* path);
+
 /* Opens a device: starts its threads. */
 LM_API int32_t lm_device_open(const lm_device_options* options, lm_device** out);
 
@@ -265,7 +281,8 @@ LM_API int32_t lm_kv_destroy(lm_kv* kv);
 
 /*
  * Submits count ops, computed one after the other. Everything is checked before the first op runs. *ticket (may be null)
- * numbers the submission: lm_wait on it returns when its work is done. The CPU backend computes within the call.
+ * numbers the submission: lm_wait on it returns when its work is done. The CPU backend computes within the call. What
+ * fails after the call has returned is told by lm_wait.
  */
 LM_API int32_t lm_submit(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t* ticket);
 
@@ -274,6 +291,9 @@ LM_API int32_t lm_copy_to_device(lm_queue* queue, void* device_memory, const voi
                                  int64_t* ticket);
 LM_API int32_t lm_copy_to_host(lm_queue* queue, void* host_memory, const void* device_memory, int64_t bytes,
                                int64_t* ticket);
+
+/* What is submitted to queue from now on begins after the submission to other with this ticket; both are of one device. */
+LM_API int32_t lm_queue_after(lm_queue* queue, lm_queue* other, int64_t ticket);
 
 /* Returns when the submission with this ticket and all before it are done, with the status of the first that failed. */
 LM_API int32_t lm_wait(lm_queue* queue, int64_t ticket);

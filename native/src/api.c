@@ -48,11 +48,12 @@ int32_t lm_device_open(const lm_device_options* options, lm_device** out) {
     REQUIRE_POINTER(out);
     *out = NULL;
     REQUIRE(options->ordinal >= 0, "lm_device_open: ordinal is %d, it must not be negative", options->ordinal);
-    if (options->backend != LM_BACKEND_CPU) {
-        return lm_fail(LM_ERROR_UNSUPPORTED, "lm_device_open: this library has no backend %d, only %d (CPU)",
-                       options->backend, LM_BACKEND_CPU);
+    const lm_backend* backend = lm_find_backend(options->backend);
+    if (backend == NULL) {
+        return lm_fail(LM_ERROR_UNSUPPORTED, "lm_device_open: backend %d is not loaded, or there is none of that number",
+                       options->backend);
     }
-    return lm_cpu_backend.open(options, out);
+    return backend->open(options, out);
 }
 
 int32_t lm_device_close(lm_device* device) {
@@ -153,11 +154,14 @@ static void add_children(lm_device* device, int32_t n) {
 int32_t lm_queue_create(lm_device* device, lm_queue** out) {
     REQUIRE_POINTER(device);
     REQUIRE_POINTER(out);
-    *out = calloc(1, sizeof(lm_queue));
-    if (*out == NULL) {
-        return lm_fail(LM_ERROR_OUT_OF_MEMORY, "lm_queue_create: no memory");
+    *out = NULL;
+    lm_queue* queue = NULL;
+    int32_t status = device->backend->queue_create(device, &queue);
+    if (status != LM_OK) {
+        return status;
     }
-    (*out)->device = device;
+    queue->device = device;
+    *out = queue;
     add_children(device, 1);
     return LM_OK;
 }
@@ -166,9 +170,10 @@ int32_t lm_queue_destroy(lm_queue* queue) {
     if (queue == NULL) {
         return LM_OK;
     }
-    int32_t status = queue->device->backend->wait(queue, queue->last_ticket);
-    add_children(queue->device, -1);
-    free(queue);
+    lm_device* device = queue->device;
+    int32_t status = device->backend->wait(queue, queue->last_ticket);
+    device->backend->queue_destroy(queue);
+    add_children(device, -1);
     return status;
 }
 
@@ -534,18 +539,19 @@ static void give_ticket(lm_queue* queue, int64_t* ticket) {
 int32_t lm_submit(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t* ticket) {
     REQUIRE_POINTER(queue);
     TRY(check_submission(queue->device, ops, count, step));
-    TRY(queue->device->backend->submit(queue, ops, count, step));
+    TRY(queue->device->backend->submit(queue, ops, count, step, queue->last_ticket + 1));
     give_ticket(queue, ticket);
     return LM_OK;
 }
 
-static int32_t copy(const char* call, lm_queue* queue, void* to, const void* from, int64_t bytes, int64_t* ticket) {
+static int32_t copy(const char* call, lm_queue* queue, int32_t to_device, void* to, const void* from, int64_t bytes,
+                    int64_t* ticket) {
     REQUIRE(queue != NULL, "%s: queue is null", call);
     REQUIRE(bytes >= 0, "%s: %lld bytes, it must not be negative", call, LL(bytes));
     REQUIRE(bytes == 0 || (to != NULL && from != NULL), "%s: the %s memory is null", call,
             to == NULL ? "destination" : "source");
     if (bytes > 0) {
-        TRY(queue->device->backend->copy(queue, to, from, bytes));
+        TRY(queue->device->backend->copy(queue, to_device, to, from, bytes, queue->last_ticket + 1));
     }
     give_ticket(queue, ticket);
     return LM_OK;
@@ -553,11 +559,20 @@ static int32_t copy(const char* call, lm_queue* queue, void* to, const void* fro
 
 int32_t lm_copy_to_device(lm_queue* queue, void* device_memory, const void* host_memory, int64_t bytes,
                           int64_t* ticket) {
-    return copy(__func__, queue, device_memory, host_memory, bytes, ticket);
+    return copy(__func__, queue, 1, device_memory, host_memory, bytes, ticket);
 }
 
 int32_t lm_copy_to_host(lm_queue* queue, void* host_memory, const void* device_memory, int64_t bytes, int64_t* ticket) {
-    return copy(__func__, queue, host_memory, device_memory, bytes, ticket);
+    return copy(__func__, queue, 0, host_memory, device_memory, bytes, ticket);
+}
+
+int32_t lm_queue_after(lm_queue* queue, lm_queue* other, int64_t ticket) {
+    REQUIRE_POINTER(queue);
+    REQUIRE_POINTER(other);
+    REQUIRE(queue->device == other->device, "lm_queue_after: the queues are of two devices");
+    REQUIRE(ticket >= 0 && ticket <= other->last_ticket, "lm_queue_after: ticket %lld, the last one given was %lld",
+            LL(ticket), LL(other->last_ticket));
+    return queue->device->backend->after(queue, other, ticket);
 }
 
 int32_t lm_wait(lm_queue* queue, int64_t ticket) {

@@ -11,6 +11,10 @@
 
 #include <pthread.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct lm_backend lm_backend;
 
 /* Memory handed out by lm_host_alloc or lm_device_alloc: a free that does not match one is refused. */
@@ -30,6 +34,7 @@ struct lm_device {
     int32_t children; /* queues and KV caches not yet destroyed */
 };
 
+/* The part of a queue that all backends have; a backend's own struct begins with it. */
 struct lm_queue {
     lm_device* device;
     int64_t last_ticket; /* of the work submitted so far; the first one is 1 */
@@ -63,15 +68,34 @@ struct lm_backend {
     void (*close)(lm_device* device);
     int32_t (*alloc)(lm_device* device, int32_t use, int64_t bytes, void** out);
     void (*free)(lm_device* device, int32_t use, void* memory, int64_t bytes);
-    int32_t (*submit)(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step);
-    int32_t (*copy)(lm_queue* queue, void* to, const void* from, int64_t bytes);
+    int32_t (*queue_create)(lm_device* device, lm_queue** out); /* zeroed but for the backend's own part */
+    void (*queue_destroy)(lm_queue* queue);                      /* all of its work is done */
+    int32_t (*submit)(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket);
+    int32_t (*copy)(lm_queue* queue, int32_t to_device, void* to, const void* from, int64_t bytes, int64_t ticket);
+    int32_t (*after)(lm_queue* queue, lm_queue* other, int64_t ticket);
     int32_t (*wait)(lm_queue* queue, int64_t ticket);
 };
 
 extern const lm_backend lm_cpu_backend;
 
+/* The backend with this number; null where it is not loaded. */
+const lm_backend* lm_find_backend(int32_t backend);
+
 /* Sets the calling thread's message and returns the status. */
 __attribute__((format(printf, 2, 3))) int32_t lm_fail(int32_t status, const char* format, ...);
+
+/* What a backend in a library of its own gets from the one that loads it. */
+typedef struct lm_host {
+    int32_t abi; /* LM_ABI_VERSION of the one that loads it */
+    int32_t (*fail)(int32_t status, const char* format, ...);
+} lm_host;
+
+/*
+ * The one function that such a library exports, under the name LM_BACKEND_ENTRY: keeps what it gets and returns its
+ * table, or null if it was built for another interface.
+ */
+typedef const lm_backend* (*lm_backend_entry)(const lm_host* host);
+#define LM_BACKEND_ENTRY "lm_backend_get"
 
 /* Bytes of one element; 0 for an unknown dtype. */
 static inline int64_t lm_dtype_bytes(int32_t dtype) {
@@ -86,5 +110,9 @@ static inline int32_t lm_row_count(const lm_step* step, int32_t row_set) {
 static inline int32_t lm_step_row(const lm_step* step, int32_t row_set, int32_t i) {
     return row_set == LM_ROWS_ALL ? i : step->output_index[i];
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -27,7 +27,11 @@ static void test_devices(void) {
     lm_device_options options = {0};
     INVALID(lm_device_open(NULL, &d), "options is null");
     INVALID(lm_device_open(&options, NULL), "out is null");
-    REFUSES(lm_device_open(&(lm_device_options){.backend = 9}, &d), LM_ERROR_UNSUPPORTED, "no backend 9");
+    MUST(lm_backend_load(LM_BACKEND_CPU, ""));
+    INVALID(lm_backend_load(9, "x"), "no backend 9");
+    INVALID(lm_backend_load(LM_BACKEND_CUDA_EMULATED, NULL), "path is null");
+    REFUSES(lm_backend_load(LM_BACKEND_CUDA_EMULATED, "/no/such.so"), LM_ERROR_UNSUPPORTED, "/no/such.so");
+    REFUSES(lm_device_open(&(lm_device_options){.backend = 9}, &d), LM_ERROR_UNSUPPORTED, "backend 9 is not loaded");
     INVALID(lm_device_open(&(lm_device_options){.ordinal = 1}, &d), "no device 1");
     INVALID(lm_device_open(&(lm_device_options){.ordinal = -1}, &d), "ordinal is -1");
     INVALID(lm_device_open(&(lm_device_options){.threads = -1}, &d), "-1 threads");
@@ -153,6 +157,9 @@ static void test_queue(void) {
     INVALID(lm_wait(queue, ticket + 1), "ticket");
     INVALID(lm_wait(queue, -1), "ticket -1");
     INVALID(lm_wait(NULL, 0), "queue is null");
+    MUST(lm_queue_after(queue, queue, ticket));
+    INVALID(lm_queue_after(queue, queue, ticket + 1), "ticket");
+    INVALID(lm_queue_after(queue, NULL, 0), "other is null");
     MUST(lm_copy_to_host(queue, NULL, NULL, 0, NULL));
     INVALID(lm_copy_to_host(queue, NULL, from, 8, NULL), "destination memory is null");
     INVALID(lm_copy_to_host(queue, to, NULL, 8, NULL), "source memory is null");

@@ -231,7 +231,18 @@ static int32_t make_scratch(cpu_device* cpu, const lm_op* ops, int32_t count, co
     return LM_OK;
 }
 
-static int32_t cpu_submit(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step) {
+static int32_t cpu_queue_create(lm_device* device, lm_queue** out) {
+    (void)device;
+    *out = calloc(1, sizeof(lm_queue));
+    return *out == NULL ? lm_fail(LM_ERROR_OUT_OF_MEMORY, "lm_queue_create: no memory") : LM_OK;
+}
+
+static void cpu_queue_destroy(lm_queue* queue) {
+    free(queue);
+}
+
+static int32_t cpu_submit(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket) {
+    (void)ticket;
     cpu_device* cpu = (cpu_device*)queue->device;
     const lm_kernels* kernels = cpu->kernels;
     pthread_mutex_lock(&cpu->running);
@@ -280,13 +291,22 @@ static int32_t cpu_submit(lm_queue* queue, const lm_op* ops, int32_t count, cons
     return LM_OK;
 }
 
-static int32_t cpu_copy(lm_queue* queue, void* to, const void* from, int64_t bytes) {
+static int32_t cpu_copy(lm_queue* queue, int32_t to_device, void* to, const void* from, int64_t bytes, int64_t ticket) {
     (void)queue;
+    (void)to_device;
+    (void)ticket;
     memmove(to, from, (size_t)bytes);
     return LM_OK;
 }
 
-/* Work is done within lm_submit and lm_copy_*. */
+/* Work is done within lm_submit and lm_copy_*: nothing is ever waited for. */
+static int32_t cpu_after(lm_queue* queue, lm_queue* other, int64_t ticket) {
+    (void)queue;
+    (void)other;
+    (void)ticket;
+    return LM_OK;
+}
+
 static int32_t cpu_wait(lm_queue* queue, int64_t ticket) {
     (void)queue;
     (void)ticket;
@@ -298,7 +318,10 @@ const lm_backend lm_cpu_backend = {
     .close = cpu_close,
     .alloc = cpu_alloc,
     .free = cpu_free,
+    .queue_create = cpu_queue_create,
+    .queue_destroy = cpu_queue_destroy,
     .submit = cpu_submit,
     .copy = cpu_copy,
+    .after = cpu_after,
     .wait = cpu_wait,
 };

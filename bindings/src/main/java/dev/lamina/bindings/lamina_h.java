@@ -23,10 +23,10 @@ public class lamina_h extends lamina_h$shared {
     static final SymbolLookup SYMBOL_LOOKUP = SymbolLookup.loaderLookup()
             .or(Linker.nativeLinker().defaultLookup());
 
-    private static final int LM_ABI_VERSION = (int)2L;
+    private static final int LM_ABI_VERSION = (int)3L;
     /**
      * {@snippet lang=c :
-     * #define LM_ABI_VERSION 2
+     * #define LM_ABI_VERSION 3
      * }
      */
     public static int LM_ABI_VERSION() {
@@ -94,6 +94,24 @@ public class lamina_h extends lamina_h$shared {
      */
     public static int LM_BACKEND_CPU() {
         return LM_BACKEND_CPU;
+    }
+    private static final int LM_BACKEND_CUDA = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_BACKEND_CUDA 1
+     * }
+     */
+    public static int LM_BACKEND_CUDA() {
+        return LM_BACKEND_CUDA;
+    }
+    private static final int LM_BACKEND_CUDA_EMULATED = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_BACKEND_CUDA_EMULATED 2
+     * }
+     */
+    public static int LM_BACKEND_CUDA_EMULATED() {
+        return LM_BACKEND_CUDA_EMULATED;
     }
     private static final int LM_SIMD_AUTO = (int)0L;
     /**
@@ -453,6 +471,67 @@ public class lamina_h extends lamina_h$shared {
                 traceDowncall("lm_last_error", out, capacity);
             }
             return (int)mh$.invokeExact(out, capacity);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_backend_load {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_INT,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_backend_load").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_backend_load(int32_t backend, const char *path)
+     * }
+     */
+    public static FunctionDescriptor lm_backend_load$descriptor() {
+        return lm_backend_load.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_backend_load(int32_t backend, const char *path)
+     * }
+     */
+    public static MethodHandle lm_backend_load$handle() {
+        return lm_backend_load.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_backend_load(int32_t backend, const char *path)
+     * }
+     */
+    public static MemorySegment lm_backend_load$address() {
+        return lm_backend_load.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_backend_load(int32_t backend, const char *path)
+     * }
+     */
+    public static int lm_backend_load(int backend, MemorySegment path) {
+        var mh$ = lm_backend_load.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_backend_load", backend, path);
+            }
+            return (int)mh$.invokeExact(backend, path);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -1385,6 +1464,68 @@ public class lamina_h extends lamina_h$shared {
                 traceDowncall("lm_copy_to_host", queue, host_memory, device_memory, bytes, ticket);
             }
             return (int)mh$.invokeExact(queue, host_memory, device_memory, bytes, ticket);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_queue_after {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER,
+            lamina_h.C_POINTER,
+            lamina_h.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_queue_after").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_queue_after(lm_queue *queue, lm_queue *other, int64_t ticket)
+     * }
+     */
+    public static FunctionDescriptor lm_queue_after$descriptor() {
+        return lm_queue_after.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_queue_after(lm_queue *queue, lm_queue *other, int64_t ticket)
+     * }
+     */
+    public static MethodHandle lm_queue_after$handle() {
+        return lm_queue_after.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_queue_after(lm_queue *queue, lm_queue *other, int64_t ticket)
+     * }
+     */
+    public static MemorySegment lm_queue_after$address() {
+        return lm_queue_after.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_queue_after(lm_queue *queue, lm_queue *other, int64_t ticket)
+     * }
+     */
+    public static int lm_queue_after(MemorySegment queue, MemorySegment other, long ticket) {
+        var mh$ = lm_queue_after.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_queue_after", queue, other, ticket);
+            }
+            return (int)mh$.invokeExact(queue, other, ticket);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

@@ -22,6 +22,7 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t simd_supported;
  *     int32_t unified;
  *     int32_t reserved;
+ *     int64_t memory_bytes;
  * }
  * }
  */
@@ -38,7 +39,8 @@ public class lm_device_info {
         lamina_h.C_INT.withName("simd"),
         lamina_h.C_INT.withName("simd_supported"),
         lamina_h.C_INT.withName("unified"),
-        lamina_h.C_INT.withName("reserved")
+        lamina_h.C_INT.withName("reserved"),
+        lamina_h.C_LONG.withName("memory_bytes")
     ).withName("lm_device_info");
 
     /**
@@ -387,6 +389,50 @@ public class lm_device_info {
      */
     public static void reserved(MemorySegment struct, int fieldValue) {
         struct.set(reserved$LAYOUT, reserved$OFFSET, fieldValue);
+    }
+
+    private static final OfLong memory_bytes$LAYOUT = (OfLong)$LAYOUT.select(groupElement("memory_bytes"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int64_t memory_bytes
+     * }
+     */
+    public static final OfLong memory_bytes$layout() {
+        return memory_bytes$LAYOUT;
+    }
+
+    private static final long memory_bytes$OFFSET = $LAYOUT.byteOffset(groupElement("memory_bytes"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int64_t memory_bytes
+     * }
+     */
+    public static final long memory_bytes$offset() {
+        return memory_bytes$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int64_t memory_bytes
+     * }
+     */
+    public static long memory_bytes(MemorySegment struct) {
+        return struct.get(memory_bytes$LAYOUT, memory_bytes$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int64_t memory_bytes
+     * }
+     */
+    public static void memory_bytes(MemorySegment struct, long fieldValue) {
+        struct.set(memory_bytes$LAYOUT, memory_bytes$OFFSET, fieldValue);
     }
 
     /**

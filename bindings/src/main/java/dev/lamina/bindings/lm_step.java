@@ -19,6 +19,7 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t output_rows;
  *     int32_t sequences;
  *     int32_t alone;
+ *     int64_t generation;
  *     const int32_t *positions;
  *     const int32_t *sequence;
  *     const int32_t *output_index;
@@ -43,6 +44,7 @@ public class lm_step {
         lamina_h.C_INT.withName("output_rows"),
         lamina_h.C_INT.withName("sequences"),
         lamina_h.C_INT.withName("alone"),
+        lamina_h.C_LONG.withName("generation"),
         lamina_h.C_POINTER.withName("positions"),
         lamina_h.C_POINTER.withName("sequence"),
         lamina_h.C_POINTER.withName("output_index"),
@@ -236,6 +238,50 @@ public class lm_step {
      */
     public static void alone(MemorySegment struct, int fieldValue) {
         struct.set(alone$LAYOUT, alone$OFFSET, fieldValue);
+    }
+
+    private static final OfLong generation$LAYOUT = (OfLong)$LAYOUT.select(groupElement("generation"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int64_t generation
+     * }
+     */
+    public static final OfLong generation$layout() {
+        return generation$LAYOUT;
+    }
+
+    private static final long generation$OFFSET = $LAYOUT.byteOffset(groupElement("generation"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int64_t generation
+     * }
+     */
+    public static final long generation$offset() {
+        return generation$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int64_t generation
+     * }
+     */
+    public static long generation(MemorySegment struct) {
+        return struct.get(generation$LAYOUT, generation$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int64_t generation
+     * }
+     */
+    public static void generation(MemorySegment struct, long fieldValue) {
+        struct.set(generation$LAYOUT, generation$OFFSET, fieldValue);
     }
 
     private static final AddressLayout positions$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("positions"));

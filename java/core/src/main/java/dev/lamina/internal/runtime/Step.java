@@ -45,8 +45,9 @@ public final class Step implements AutoCloseable {
         return memory;
     }
 
-    /** Begins a sweep without rows, sequences and panel. */
+    /** Begins a sweep without rows, sequences and panel: what is written from now on is for another generation. */
     public void clear() {
+        lm_step.generation(memory, lm_step.generation(memory) + 1);
         lm_step.rows(memory, 0);
         lm_step.output_rows(memory, 0);
         lm_step.sequences(memory, 0);

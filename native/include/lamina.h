@@ -196,7 +196,7 @@ typedef struct lm_op {
     float epsilon;         /* of a norm */
 } lm_op;
 
-/* What the ops of one submission work on. The struct and its arrays are read until the submission's ticket is done. */
+/* What the ops of one submission work on. The struct, its arrays and inputs are read within the call. */
 typedef struct lm_step {
     int32_t rows;                /* rows of this sweep */
     int32_t output_rows;         /* rows whose logits are wanted, <= rows */

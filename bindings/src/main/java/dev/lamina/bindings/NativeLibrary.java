@@ -22,6 +22,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Set;
 import java.util.UUID;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -63,6 +64,35 @@ public final class NativeLibrary {
             loaded = file;
         }
         return file;
+    }
+
+    /**
+     * Finds the library of a backend, which is packaged beside the runtime where the build could make it, and has it
+     * loaded.
+     *
+     * @param name such as {@code "lamina_cuda"}
+     * @param loading is given the file, which may be gone afterwards
+     * @throws UnsatisfiedLinkError there is none for this platform; the message is one line
+     */
+    public static synchronized void loadBackend(String name, Consumer<Path> loading) {
+        String file = System.mapLibraryName(name);
+        String override = System.getProperty(PATH_PROPERTY);
+        if (override != null) {
+            loading.accept(Path.of(override).toAbsolutePath().resolveSibling(file));
+            return;
+        }
+        byte[] content = resourceContent(resource(platform(), file));
+        if (content == null) {
+            throw new UnsatisfiedLinkError("this build has no " + file + " for " + platform());
+        }
+        Path cached;
+        try {
+            cached = cached(cacheFolder(), file, content);
+        } catch (IOException e) {
+            throw linkError("cannot keep " + file + " in " + cacheFolder() + " (" + describe(e)
+                    + "): set LAMINA_CACHE to a folder of yours on a file system that is not mounted noexec", e);
+        }
+        loading.accept(cached);
     }
 
     private static Path loadOverride(Path file) {
@@ -129,13 +159,9 @@ public final class NativeLibrary {
 
     /** Reads the packaged library of a platform. */
     static byte[] packaged(String platform, String name) {
-        String resource = resource(platform, name);
-        try (InputStream in = loader().getResourceAsStream(resource)) {
-            if (in != null) {
-                return in.readAllBytes();
-            }
-        } catch (IOException e) {
-            throw linkError("cannot read " + resource + " on the class path: " + e.getMessage(), e);
+        byte[] content = resourceContent(resource(platform, name));
+        if (content != null) {
+            return content;
         }
         List<String> present = new ArrayList<>();
         for (String os : SYSTEMS) {
@@ -148,6 +174,14 @@ public final class NativeLibrary {
         throw new UnsatisfiedLinkError("no native runtime for " + platform + " on the class path, only for "
                 + (present.isEmpty() ? "no platform" : String.join(", ", present))
                 + ": build Lamina on this machine, or point -D" + PATH_PROPERTY + " at a library");
+    }
+
+    private static byte @Nullable [] resourceContent(String resource) {
+        try (InputStream in = loader().getResourceAsStream(resource)) {
+            return in == null ? null : in.readAllBytes();
+        } catch (IOException e) {
+            throw linkError("cannot read " + resource + " on the class path: " + e.getMessage(), e);
+        }
     }
 
     private static String fileName(String os) {

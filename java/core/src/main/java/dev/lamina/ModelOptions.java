@@ -21,9 +21,10 @@ import java.util.Locale;
  *     at the same time, and configuration and tokenizer too. The model's folder may be one of them, or the folder that
  *     they were split from, or what is left of it. Empty: the model's folder holds all of it
  * @param profile whether to note what is read, waited for and computed
+ * @param device what computes: {@code "cpu"}, {@code "cuda"} or {@code "cuda:1"} (one of several GPUs)
  */
 public record ModelOptions(long memory, int threads, int prefetch, long panel, int context, KvType kv, Io io,
-        long ioLimit, List<Path> shards, boolean profile) {
+        long ioLimit, List<Path> shards, boolean profile, String device) {
     /** Element type of a KV cache. */
     public enum KvType {
         /** 4 bytes an element. */
@@ -81,7 +82,7 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
     /** Begins with these options. */
     public Builder toBuilder() {
         return builder().memory(memory).threads(threads).prefetch(prefetch).panel(panel).context(context).kv(kv).io(io)
-                .ioLimit(ioLimit).shards(shards).profile(profile);
+                .ioLimit(ioLimit).shards(shards).profile(profile).device(device);
     }
 
     /** Builds {@link ModelOptions}. */
@@ -96,6 +97,7 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
         private long ioLimit;
         private List<Path> shards = List.of();
         private boolean profile;
+        private String device = "cpu";
 
         private Builder() {}
 
@@ -164,9 +166,16 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
             return this;
         }
 
+        /** What computes: {@code "cpu"}, {@code "cuda"} or {@code "cuda:1"}. */
+        public Builder device(String name) {
+            this.device = name;
+            return this;
+        }
+
         /** The options. */
         public ModelOptions build() {
-            return new ModelOptions(memory, threads, prefetch, panel, context, kv, io, ioLimit, shards, profile);
+            return new ModelOptions(memory, threads, prefetch, panel, context, kv, io, ioLimit, shards, profile,
+                    device);
         }
     }
 

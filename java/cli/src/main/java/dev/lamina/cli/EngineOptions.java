@@ -23,6 +23,10 @@ final class EngineOptions {
     @Option(names = "--threads", paramLabel = "N", description = "Threads that compute. Default: one a core.")
     private @Nullable Integer threads;
 
+    @Option(names = "--device", paramLabel = "cpu|cuda[:N]",
+            description = "What computes: the processor, or a GPU by its number. Default: cpu.")
+    private @Nullable String device;
+
     @Option(names = "--prefetch", paramLabel = "N",
             description = "Panels to read ahead; 0: read and compute in turn. Default: chosen.")
     private @Nullable Integer prefetch;
@@ -86,7 +90,7 @@ final class EngineOptions {
 
     /** Whether any of them was given. */
     boolean given() {
-        return Stream.of(memory, threads, prefetch, panel, context, kv, io, ioLimit).anyMatch(Objects::nonNull);
+        return Stream.of(memory, threads, device, prefetch, panel, context, kv, io, ioLimit).anyMatch(Objects::nonNull);
     }
 
     /** The options, checked. */
@@ -103,6 +107,9 @@ final class EngineOptions {
             }
             if (threads != null) {
                 builder.threads(threads);
+            }
+            if (device != null) {
+                builder.device(device);
             }
             if (prefetch != null) {
                 builder.prefetch(prefetch);

@@ -45,6 +45,7 @@ final class Budget implements AutoCloseable {
     private final Telemetry telemetry;
     private final List<Extent> cycle;
     private final ResidentPanels residents;
+    private final PanelFeed feed;
     private final List<Sequence> kept = new ArrayList<>();
     private @Nullable Placement placement;
     private @Nullable Streamer streamer;
@@ -95,6 +96,7 @@ final class Budget implements AutoCloseable {
         this.order = division.order(rates);
         this.cycle = weights.schedule().cycle();
         this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), device);
+        this.feed = new PanelFeed(device, queue, weights.schedule());
     }
 
     /**
@@ -142,7 +144,7 @@ final class Budget implements AutoCloseable {
                     weights.embeddingType(), size);
         }
         peakBytes = Math.max(peakBytes, fixedBytes + reservedBytes());
-        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), queue, workspace,
+        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), feed, queue, workspace,
                 telemetry, residentBytes(), device.info().threads());
     }
 
@@ -227,7 +229,7 @@ final class Budget implements AutoCloseable {
         }
         long readerBytes = placed.hostBytes() - placed.slots() * placed.slotBytes() - placed.residentBytes();
         return new MemoryPlan(chosen.memory(), called.origin, positions, weights.vectors().bytes(),
-                others - logitsBytes(), chosen.workspaceBytes(size) + logitsBytes(), readerBytes, placed.slots(),
+                others - logitsBytes(), chosen.workspaceBytes(size) + chosen.feedBytes() + logitsBytes(), readerBytes, placed.slots(),
                 placed.slotBytes(), placed.residentBytes(), chosen.schedule().weightBytes(),
                 chosen.residentBytes(placed), first == Planner.Order.HEAD_FIRST, chosen.kinds(placed),
                 chosen.stages(placed), predicted, chosen.planner().secondsPerSweep(placed, predicted));
@@ -338,6 +340,7 @@ final class Budget implements AutoCloseable {
         var all = new Closing();
         all.close(this::reset);
         all.close(residents);
+        all.close(feed);
         all.close(workspace);
         kept.forEach(all::close);
         kept.clear();

@@ -58,13 +58,18 @@ record Division(long memory, Weights weights, Schedule schedule, ActivationPlan 
         return Workspace.bytes(weights.program(), activations, weights.embeddingType(), size);
     }
 
+    /** The ring of a device with memory of its own. */
+    long feedBytes() {
+        return weights.unified() ? 0 : PanelFeed.bytes(schedule);
+    }
+
     /**
      * All but ring and resident panels.
      *
      * @param otherBytes KV caches and logits
      */
     long fixedBytes(Workspace.Size size, long otherBytes) {
-        return weights.vectors().bytes() + workspaceBytes(size) + otherBytes;
+        return weights.vectors().bytes() + feedBytes() + workspaceBytes(size) + otherBytes;
     }
 
     /** The least budget for so much, with these panels. */

@@ -93,7 +93,7 @@ final class StreamedModel implements LanguageModel {
         var name = options.memory() > 0 ? Budget.Name.of(memory) : Budget.Name.of(free);
         var defaults = GenerationDefaults.load(folders.getFirst(), config);
         // The Java runtime knows the limits of a container, which the native one does not.
-        var device = Device.openCpu(
+        var device = Device.open(options.device(),
                 options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors());
         Queue queue = null;
         Weights weights = null;

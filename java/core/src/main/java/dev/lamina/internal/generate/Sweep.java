@@ -19,6 +19,11 @@ import java.util.function.Consumer;
  * panel in the schedule, wait until the ring has it, let the device run its ops, free its slot.
  */
 final class Sweep {
+    private static final System.Logger LOG = System.getLogger(Sweep.class.getName());
+
+    /** Panels whose copies to the device are under way: more would only be fewer that are read ahead. */
+    private static final int MOST_HELD = 2;
+
     /** Which rows of a part have their logits computed. */
     enum Output {
         NONE,
@@ -38,6 +43,7 @@ final class Sweep {
     private final Schedule schedule;
     private final RowTable table;
     private final Streamer streamer;
+    private final PanelFeed feed;
     private final Queue queue;
     private final Workspace workspace;
     private final Telemetry telemetry;
@@ -51,12 +57,13 @@ final class Sweep {
      *
      * @param residentBytes bytes of weights that stay in memory
      */
-    Sweep(Program program, Schedule schedule, RowTable table, Streamer streamer, Queue queue, Workspace workspace,
-            Telemetry telemetry, long residentBytes, int threads) {
+    Sweep(Program program, Schedule schedule, RowTable table, Streamer streamer, PanelFeed feed, Queue queue,
+            Workspace workspace, Telemetry telemetry, long residentBytes, int threads) {
         this.program = program;
         this.schedule = schedule;
         this.table = table;
         this.streamer = streamer;
+        this.feed = feed;
         this.queue = queue;
         this.workspace = workspace;
         this.telemetry = telemetry;
@@ -86,7 +93,7 @@ final class Sweep {
             Thread.currentThread().interrupt();
         } finally {
             if (!complete) {
-                streamer.restart();
+                abandon();
             }
         }
         if (complete) {
@@ -94,6 +101,16 @@ final class Sweep {
             done++;
         }
         return complete;
+    }
+
+    private void abandon() {
+        try {
+            feed.drain();
+        } catch (RuntimeException e) { // what made this sweep end is told, or the next one fails with it
+            LOG.log(System.Logger.Level.DEBUG, "a sweep that was abandoned", e);
+        } finally {
+            streamer.restart();
+        }
     }
 
     private boolean pass(List<Part> parts, LogitsSink sink, Consumer<SweepProgress> progress, BooleanSupplier cancelled)
@@ -113,9 +130,10 @@ final class Sweep {
             if (cancelled.getAsBoolean()) {
                 return false;
             }
+            feed.holdAtMost(Math.min(MOST_HELD, streamer.slots() - 1));
             var arrived = streamer.next();
             try {
-                step.panel(arrived.memory());
+                step.panel(feed.bring(arrived));
                 compute(arrived.index(), panel.firstOp(), panel.opCount(), panel.extent().bytes(),
                         arrived.diskBytes());
                 if (panel.logits() != null && step.outputRows() > 0) {
@@ -123,23 +141,24 @@ final class Sweep {
                 }
                 diskBytes += arrived.diskBytes();
             } finally {
-                arrived.release();
+                feed.done();
             }
             bytesDone += panel.extent().bytes();
             progress.accept(new SweepProgress(done, step.rows(), prefill, bytesDone, weightBytes, diskBytes,
                     residentBytes));
         }
+        feed.drain();
         long end = System.nanoTime();
         crew.swept(streamer.counters().waitNanos() - waitedBefore, end - start);
         telemetry.swept(done, step.rows(), diskBytes, start, end);
         return true;
     }
 
-    /** Runs ops and waits until they are done. */
+    /** Runs ops; a device that reads panels in host memory is done with them then. */
     private void compute(int panel, int firstOp, int opCount, long bytes, long fromDisk) {
         telemetry.begin(Activity.COMPUTE, Telemetry.SWEEP_LANE);
         long start = System.nanoTime();
-        queue.await(queue.submit(workspace.ops(), firstOp, opCount, workspace.step()));
+        feed.submitted(queue.submit(workspace.ops(), firstOp, opCount, workspace.step()));
         telemetry.computed(panel, workspace.step().rows(), bytes, fromDisk, start, System.nanoTime());
     }
 

@@ -40,6 +40,7 @@ import java.util.stream.Collectors;
  * @param readings how they are read, by folder of the checkpoint
  * @param numbers the number of each file
  * @param kv what its KV caches hold
+ * @param unified whether the device reads panels in host memory
  */
 record Weights(
         Checkpoint checkpoint,
@@ -52,7 +53,8 @@ record Weights(
         Vectors vectors,
         RowTable table,
         DType embeddingType,
-        KvLayout kv) implements AutoCloseable {
+        KvLayout kv,
+        boolean unified) implements AutoCloseable {
 
     /** A probe of the drive may take this share of the memory, which nothing else has yet. */
     private static final int PROBE_IN_MEMORY = 2;
@@ -94,7 +96,7 @@ record Weights(
             var files = List.copyOf(opened.values());
             var vectors = Vectors.load(device, queue, program, checkpoint, files, numbers);
             return new Weights(checkpoint, program, files, readings, Map.copyOf(numbers), schedule, plan, vectors,
-                    table, embedding.dtype(), kvLayout(program, halfKv));
+                    table, embedding.dtype(), kvLayout(program, halfKv), device.info().unified());
         } catch (Throwable e) {
             try {
                 closeAll(opened.values());

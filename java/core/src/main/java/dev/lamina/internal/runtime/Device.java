@@ -18,12 +18,14 @@ import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.regex.Pattern;
 
 /**
  * A processor that computes, with its threads and its memory. Allocation may be used from any thread. What was
  * allocated is freed before the device is closed.
  */
 public final class Device implements HostMemory, AutoCloseable {
+    private static final Pattern NAME = Pattern.compile("cpu|cuda-emulated|cuda(?::([0-9]{1,4}))?");
     private static final String[] SIMD_NAMES = {"auto", "plain", "avx2", "avx512", "neon"};
 
     /**
@@ -31,14 +33,19 @@ public final class Device implements HostMemory, AutoCloseable {
      *
      * @param name of the processor
      * @param backend such as {@code "cpu"}
-     * @param threads that compute
-     * @param simd the instruction set in use
+     * @param threads of the CPU that compute
+     * @param simd the instruction set of the CPU in use
      * @param simdSupported all that can run here
+     * @param unified whether it reads host memory in place; else it has memory of its own
+     * @param memoryBytes of its own memory
      */
-    public record Info(String name, String backend, int threads, String simd, List<String> simdSupported) {
+    public record Info(String name, String backend, int threads, String simd, List<String> simdSupported,
+            boolean unified, long memoryBytes) {
         @Override
         public String toString() {
-            return backend + " (" + simd + ", " + threads + (threads == 1 ? " thread)" : " threads)");
+            return unified
+                    ? backend + " (" + simd + ", " + threads + (threads == 1 ? " thread)" : " threads)")
+                    : backend + " (" + name + ", " + (memoryBytes >> 20) + "MiB)";
         }
     }
 
@@ -48,6 +55,43 @@ public final class Device implements HostMemory, AutoCloseable {
     private Device(MemorySegment handle) {
         this.handle = handle;
         this.info = readInfo(handle);
+    }
+
+    /**
+     * Opens a device by its name.
+     *
+     * @param name {@code "cpu"}, {@code "cuda"}, {@code "cuda:1"} or {@code "cuda-emulated"}
+     * @param threads of the CPU that compute; 0: one a core
+     * @throws LaminaException there is no such device, or it cannot be used; the message says why
+     */
+    public static Device open(String name, int threads) {
+        var parts = NAME.matcher(name);
+        if (!parts.matches()) {
+            throw new LaminaException("There is no device " + name + ": use cpu, cuda, or cuda:N for one of several.");
+        }
+        if (name.equals("cpu")) {
+            return openCpu(threads);
+        }
+        loadLibrary();
+        boolean emulated = name.equals("cuda-emulated");
+        int backend = emulated ? lamina_h.LM_BACKEND_CUDA_EMULATED() : lamina_h.LM_BACKEND_CUDA();
+        try (var arena = Arena.ofConfined()) {
+            NativeLibrary.loadBackend(emulated ? "lamina_cuda_emulated" : "lamina_cuda", file -> Status.check(
+                    lamina_h.lm_backend_load(backend, arena.allocateFrom(file.toString()))));
+            var options = lm_device_options.allocate(arena);
+            lm_device_options.backend(options, backend);
+            lm_device_options.ordinal(options, parts.group(1) == null ? 0 : Integer.parseInt(parts.group(1)));
+            return open(options, arena);
+        } catch (UnsatisfiedLinkError e) {
+            throw new LaminaException("The device " + name + " cannot be used: " + e.getMessage()
+                    + ". Use --device cpu, or build Lamina where nvcc is installed.", e);
+        }
+    }
+
+    private static Device open(MemorySegment options, Arena arena) {
+        var out = arena.allocate(ValueLayout.ADDRESS);
+        Status.check(lamina_h.lm_device_open(options, out));
+        return new Device(out.get(ValueLayout.ADDRESS, 0));
     }
 
     /**
@@ -62,9 +106,7 @@ public final class Device implements HostMemory, AutoCloseable {
             lm_device_options.backend(options, lamina_h.LM_BACKEND_CPU());
             lm_device_options.threads(options, threads);
             lm_device_options.simd(options, lamina_h.LM_SIMD_AUTO());
-            var out = arena.allocate(ValueLayout.ADDRESS);
-            Status.check(lamina_h.lm_device_open(options, out));
-            return new Device(out.get(ValueLayout.ADDRESS, 0));
+            return open(options, arena);
         }
     }
 
@@ -113,8 +155,12 @@ public final class Device implements HostMemory, AutoCloseable {
                     supported.add(SIMD_NAMES[simd]);
                 }
             }
-            return new Info(lm_device_info.name(info).getString(0), "cpu", lm_device_info.threads(info),
-                    SIMD_NAMES[lm_device_info.simd(info)], List.copyOf(supported));
+            int backend = lm_device_info.backend(info);
+            var backendName = backend == lamina_h.LM_BACKEND_CPU() ? "cpu"
+                    : backend == lamina_h.LM_BACKEND_CUDA() ? "cuda" : "cuda-emulated";
+            return new Info(lm_device_info.name(info).getString(0), backendName, lm_device_info.threads(info),
+                    SIMD_NAMES[lm_device_info.simd(info)], List.copyOf(supported), lm_device_info.unified(info) != 0,
+                    lm_device_info.memory_bytes(info));
         }
     }
 

@@ -41,6 +41,11 @@ public final class Queue implements AutoCloseable {
         return ticket.get(ValueLayout.JAVA_LONG, 0);
     }
 
+    /** Begins what is submitted from now on after the work of a ticket of another queue of the device. */
+    public void after(Queue other, long ticket) {
+        Status.check(lamina_h.lm_queue_after(handle, other.handle, ticket));
+    }
+
     /** Returns when the work of a ticket, and all before it, is done. */
     public void await(long ticket) {
         Status.check(lamina_h.lm_wait(handle, ticket));

@@ -183,6 +183,11 @@ public final class Streamer implements AutoCloseable {
         return ownBytes + residents.bytes();
     }
 
+    /** Panels that can be read, waiting or held at once. */
+    public int slots() {
+        return limit;
+    }
+
     /** What was done so far. */
     public StreamCounters counters() {
         lock.lock();

@@ -23,10 +23,15 @@ class GoldenTest {
                 "qwen3", "e2e_llama2", "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3"));
     }
 
+    /** How the models are opened. */
+    ModelOptions options() {
+        return ModelOptions.defaults();
+    }
+
     @ParameterizedTest
     @MethodSource("fixtures")
     void logitsAreWithinTolerance(Fixture fixture) throws IOException {
-        try (var model = LanguageModel.open(fixture.directory().toString())) {
+        try (var model = LanguageModel.open(fixture.directory().toString(), options())) {
             for (var prompt : fixture.prompts()) {
                 var expected = fixture.logits(prompt.index());
                 int skipped = prompt.ids().length - expected.length;
@@ -53,7 +58,7 @@ class GoldenTest {
     @ParameterizedTest
     @MethodSource("fixtures")
     void greedyTokensAreEqual(Fixture fixture) throws IOException {
-        try (var model = LanguageModel.open(fixture.directory().toString(), ModelOptions.defaults())) {
+        try (var model = LanguageModel.open(fixture.directory().toString(), options())) {
             for (var prompt : fixture.prompts()) {
                 var expected = prompt.greedyIds();
                 var options = GenerationOptions.builder().maxTokens(expected.length).greedy().ignoreEos(true).build();

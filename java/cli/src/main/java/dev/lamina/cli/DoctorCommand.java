@@ -72,6 +72,7 @@ final class DoctorCommand implements Callable<Integer> {
         var library = NativeLibrary.load();
         try (var device = Device.openCpu(0)) {
             machine(device.info(), library);
+            gpu();
             if (folder.given()) {
                 model(ModelFiles.open(folder.folders()), device, options);
             } else {
@@ -116,6 +117,16 @@ final class DoctorCommand implements Callable<Integer> {
         fields.addProperty("memory_free_bytes", free.bytes());
         fields.addProperty("memory_limited_by", free.limitedBy());
         fields.addProperty("memory_auto_bytes", free.budget());
+    }
+
+    private void gpu() {
+        try (var device = Device.open("cuda", 0)) {
+            line("GPU", device.info().toString());
+            fields.addProperty("gpu", device.info().name());
+            fields.addProperty("gpu_memory_bytes", device.info().memoryBytes());
+        } catch (LaminaException e) {
+            line("GPU", "none: " + e.getMessage());
+        }
     }
 
     private void directReads(Path directory) {

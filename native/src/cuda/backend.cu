@@ -1,0 +1,519 @@
+/* backend.cu: the table of the CUDA backend: devices, memory, queues, and what a step needs on the device. */
+#include "kernels.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__CUDACC__)
+#define THIS_BACKEND LM_BACKEND_CUDA
+#else
+#define THIS_BACKEND LM_BACKEND_CUDA_EMULATED
+#endif
+
+enum {
+    EVENTS = 64,           /* tickets of a queue that can be told apart */
+    MEMORY_ALIGN = 4096,   /* what lamina.h promises; cudaMalloc gives 256 */
+    OLDEST_CAPABILITY = 75 /* major * 10 + minor of the oldest GPU that the kernels are compiled for */
+};
+
+/* Memory that was handed out at another address than CUDA gave. */
+struct moved_memory {
+    moved_memory* next;
+    void* memory;
+    void* base;
+};
+
+struct cuda_device {
+    lm_device base;
+    int32_t ordinal;
+    moved_memory* moved; /* guarded by moving */
+    pthread_mutex_t moving;
+};
+
+/* A range of the device's memory that grows. */
+struct cuda_buffer {
+    uint8_t* memory;
+    int64_t bytes;
+};
+
+struct cuda_queue {
+    lm_queue base;
+    cudaStream_t stream;
+    cudaEvent_t events[EVENTS];
+    int64_t tickets[EVENTS]; /* after which each event was recorded; 0: it never was */
+    cudaEvent_t staged;      /* when the staging buffer has been read */
+    uint8_t* staging;        /* page-locked, of staging_bytes */
+    int64_t staging_bytes;
+    cuda_buffer inputs;      /* what lies on the device of the step of generation, as laid out by lay_out */
+    cuda_buffer scratch;
+    int64_t generation;
+    bool has_step; /* inputs are those of generation */
+};
+
+/* Byte offsets of a step's arrays in a queue's inputs. */
+struct step_layout {
+    int64_t inputs;
+    int64_t positions;
+    int64_t sequence;
+    int64_t output_index;
+    int64_t caches;
+    int64_t bytes;
+    int32_t layers; /* that all caches have */
+};
+
+static const lm_host* host;
+
+static cuda_device* cuda(lm_device* device) {
+    return (cuda_device*)device;
+}
+
+static cuda_queue* cuda(lm_queue* queue) {
+    return (cuda_queue*)queue;
+}
+
+static int32_t check(cudaError_t error, const char* call, const char* what) {
+    if (error == cudaSuccess) {
+        return LM_OK;
+    }
+    (void)cudaGetLastError(); /* what this call reports must not be taken for the error of the next */
+    return host->fail(error == cudaErrorMemoryAllocation ? LM_ERROR_OUT_OF_MEMORY : LM_ERROR_DEVICE, "%s: %s: %s", call,
+                      what, cudaGetErrorString(error));
+}
+
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        int32_t status_ = (call);                                                                                      \
+        if (status_ != LM_OK) {                                                                                        \
+            return status_;                                                                                            \
+        }                                                                                                              \
+    } while (0)
+
+/* The current device belongs to the thread, and a device may be used by any. */
+static int32_t choose(lm_device* device, const char* call) {
+    return check(cudaSetDevice(cuda(device)->ordinal), call, "the GPU could not be chosen");
+}
+
+/* -- devices ------------------------------------------------------------------------------------------------------ */
+
+static int32_t count_devices(int* count) {
+    cudaError_t error = cudaGetDeviceCount(count);
+    if (error == cudaSuccess && *count > 0) {
+        return LM_OK;
+    }
+    (void)cudaGetLastError();
+    int driver = 0;
+    (void)cudaDriverGetVersion(&driver);
+    if (error == cudaErrorInsufficientDriver && driver == 0) {
+        return host->fail(LM_ERROR_UNSUPPORTED, "lm_device_open: this machine has no NVIDIA driver");
+    }
+    if (error == cudaErrorInsufficientDriver) {
+        return host->fail(LM_ERROR_UNSUPPORTED,
+                          "lm_device_open: the NVIDIA driver is one for CUDA %d.%d, it must be one for %d.%d or newer",
+                          driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    }
+    if (error == cudaSuccess || error == cudaErrorNoDevice) {
+        return host->fail(LM_ERROR_UNSUPPORTED, "lm_device_open: the NVIDIA driver finds no GPU");
+    }
+    return check(error, "lm_device_open", "the GPUs could not be counted");
+}
+
+extern const lm_backend cuda_backend;
+
+static int32_t cuda_open(const lm_device_options* options, lm_device** out) {
+    int count = 0;
+    TRY(count_devices(&count));
+    if (options->ordinal >= count) {
+        return host->fail(LM_ERROR_INVALID_ARGUMENT, "lm_device_open: there is no GPU %d, this machine has %d, from 0 on",
+                          options->ordinal, count);
+    }
+    cudaDeviceProp properties;
+    TRY(check(cudaGetDeviceProperties(&properties, options->ordinal), "lm_device_open", "the GPU could not be asked"));
+    if (properties.major * 10 + properties.minor < OLDEST_CAPABILITY) {
+        return host->fail(LM_ERROR_UNSUPPORTED,
+                          "lm_device_open: %s has compute capability %d.%d, it must be %d.%d or newer", properties.name,
+                          properties.major, properties.minor, OLDEST_CAPABILITY / 10, OLDEST_CAPABILITY % 10);
+    }
+    cuda_device* device = (cuda_device*)calloc(1, sizeof *device);
+    if (device == nullptr) {
+        return host->fail(LM_ERROR_OUT_OF_MEMORY, "lm_device_open: no memory");
+    }
+    device->base.backend = &cuda_backend;
+    device->base.info.backend = THIS_BACKEND;
+    device->base.info.memory_bytes = (int64_t)properties.totalGlobalMem;
+    snprintf(device->base.info.name, sizeof device->base.info.name, "%.127s", properties.name);
+    device->ordinal = options->ordinal;
+    int32_t status = choose(&device->base, "lm_device_open");
+    if (status != LM_OK) {
+        free(device);
+        return status;
+    }
+    pthread_mutex_init(&device->base.lock, nullptr);
+    pthread_mutex_init(&device->moving, nullptr);
+    *out = &device->base;
+    return LM_OK;
+}
+
+static void cuda_close(lm_device* device) {
+    pthread_mutex_destroy(&cuda(device)->moving);
+    pthread_mutex_destroy(&device->lock);
+    free(device);
+}
+
+/* -- memory ------------------------------------------------------------------------------------------------------- */
+
+/* Device memory at a multiple of MEMORY_ALIGN; one that CUDA gave elsewhere is replaced by a larger one. */
+static int32_t alloc_aligned(cuda_device* device, int64_t bytes, void** out) {
+    static const char* call = "lm_device_alloc";
+    static const char* what = "device memory could not be had";
+    void* base = nullptr;
+    TRY(check(cudaMalloc(&base, (size_t)bytes), call, what));
+    if ((uintptr_t)base % MEMORY_ALIGN == 0) {
+        *out = base;
+        return LM_OK;
+    }
+    cudaFree(base);
+    moved_memory* moved = (moved_memory*)malloc(sizeof *moved);
+    if (moved == nullptr) {
+        return host->fail(LM_ERROR_OUT_OF_MEMORY, "lm_device_alloc: no memory");
+    }
+    int32_t status = check(cudaMalloc(&base, (size_t)bytes + MEMORY_ALIGN), call, what);
+    if (status != LM_OK) {
+        free(moved);
+        return status;
+    }
+    moved->base = base;
+    moved->memory = (void*)(((uintptr_t)base + MEMORY_ALIGN - 1) / MEMORY_ALIGN * MEMORY_ALIGN);
+    pthread_mutex_lock(&device->moving);
+    moved->next = device->moved;
+    device->moved = moved;
+    pthread_mutex_unlock(&device->moving);
+    *out = moved->memory;
+    return LM_OK;
+}
+
+static void free_aligned(cuda_device* device, void* memory) {
+    pthread_mutex_lock(&device->moving);
+    moved_memory** link = &device->moved;
+    while (*link != nullptr && (*link)->memory != memory) {
+        link = &(*link)->next;
+    }
+    moved_memory* moved = *link;
+    if (moved != nullptr) {
+        *link = moved->next;
+        memory = moved->base;
+    }
+    pthread_mutex_unlock(&device->moving);
+    free(moved);
+    cudaFree(memory);
+}
+
+static int32_t cuda_alloc(lm_device* device, int32_t use, int64_t bytes, void** out) {
+    if (use == LM_MEMORY_HOST) {
+        TRY(choose(device, "lm_host_alloc"));
+        return check(cudaHostAlloc(out, (size_t)bytes, cudaHostAllocPortable), "lm_host_alloc",
+                     "page-locked memory could not be had");
+    }
+    TRY(choose(device, "lm_device_alloc"));
+    if (bytes > device->info.memory_bytes) {
+        return host->fail(LM_ERROR_OUT_OF_MEMORY, "lm_device_alloc: %lld bytes asked for, the GPU has %lld",
+                          (long long)bytes, (long long)device->info.memory_bytes);
+    }
+    TRY(alloc_aligned(cuda(device), bytes, out));
+    cudaError_t error = cudaMemsetAsync(*out, 0, (size_t)bytes, nullptr);
+    if (error == cudaSuccess) {
+        error = cudaStreamSynchronize(nullptr); /* the queues' streams do not wait for this one */
+    }
+    int32_t status = check(error, "lm_device_alloc", "device memory could not be zeroed");
+    if (status != LM_OK) {
+        free_aligned(cuda(device), *out);
+        *out = nullptr;
+    }
+    return status;
+}
+
+static void cuda_free(lm_device* device, int32_t use, void* memory, int64_t bytes) {
+    (void)bytes;
+    if (cudaSetDevice(cuda(device)->ordinal) != cudaSuccess) {
+        return; /* a driver that fails has no memory to take back */
+    }
+    if (use == LM_MEMORY_HOST) {
+        cudaFreeHost(memory);
+    } else {
+        free_aligned(cuda(device), memory);
+    }
+}
+
+/* -- queues ------------------------------------------------------------------------------------------------------- */
+
+static void cuda_queue_destroy(lm_queue* base) {
+    cuda_queue* queue = cuda(base);
+    cudaFree(queue->inputs.memory);
+    cudaFree(queue->scratch.memory);
+    cudaFreeHost(queue->staging);
+    for (int32_t i = 0; i < EVENTS; i++) {
+        if (queue->events[i] != nullptr) {
+            cudaEventDestroy(queue->events[i]);
+        }
+    }
+    if (queue->staged != nullptr) {
+        cudaEventDestroy(queue->staged);
+    }
+    if (queue->stream != nullptr) {
+        cudaStreamDestroy(queue->stream);
+    }
+    free(queue);
+}
+
+static cudaError_t make_queue(cuda_queue* queue) {
+    cudaError_t error = cudaStreamCreateWithFlags(&queue->stream, cudaStreamNonBlocking);
+    if (error == cudaSuccess) {
+        error = cudaEventCreateWithFlags(&queue->staged, cudaEventDisableTiming);
+    }
+    for (int32_t i = 0; i < EVENTS && error == cudaSuccess; i++) {
+        error = cudaEventCreateWithFlags(&queue->events[i], cudaEventDisableTiming);
+    }
+    return error;
+}
+
+static int32_t cuda_queue_create(lm_device* device, lm_queue** out) {
+    TRY(choose(device, "lm_queue_create"));
+    cuda_queue* queue = (cuda_queue*)calloc(1, sizeof *queue);
+    if (queue == nullptr) {
+        return host->fail(LM_ERROR_OUT_OF_MEMORY, "lm_queue_create: no memory");
+    }
+    queue->base.device = device;
+    int32_t status = check(make_queue(queue), "lm_queue_create", "a stream could not be made");
+    if (status != LM_OK) {
+        cuda_queue_destroy(&queue->base);
+        return status;
+    }
+    *out = &queue->base;
+    return LM_OK;
+}
+
+static int32_t record(cuda_queue* queue, const char* call, int64_t ticket) {
+    TRY(check(cudaEventRecord(queue->events[ticket % EVENTS], queue->stream), call, "an event could not be recorded"));
+    queue->tickets[ticket % EVENTS] = ticket;
+    return LM_OK;
+}
+
+/*
+ * Which event comes first of those after the work of a ticket; -1 if there was no work. A copy of no bytes has a ticket
+ * without an event: where none comes after it, the last event is the one.
+ */
+static int32_t event_after(const cuda_queue* queue, int64_t ticket) {
+    int32_t after = -1;
+    int32_t last = -1;
+    for (int32_t i = 0; ticket > 0 && i < EVENTS; i++) {
+        int64_t has = queue->tickets[i];
+        if (has >= ticket && (after < 0 || has < queue->tickets[after])) {
+            after = i;
+        }
+        if (has > 0 && (last < 0 || has > queue->tickets[last])) {
+            last = i;
+        }
+    }
+    return after >= 0 ? after : last;
+}
+
+static int32_t cuda_after(lm_queue* queue, lm_queue* other, int64_t ticket) {
+    int32_t event = event_after(cuda(other), ticket);
+    if (queue == other || event < 0) {
+        return LM_OK;
+    }
+    TRY(choose(queue->device, "lm_queue_after"));
+    return check(cudaStreamWaitEvent(cuda(queue)->stream, cuda(other)->events[event], 0), "lm_queue_after",
+                 "the queue could not be made to wait");
+}
+
+static int32_t cuda_wait(lm_queue* queue, int64_t ticket) {
+    int32_t event = event_after(cuda(queue), ticket);
+    if (event < 0) {
+        return LM_OK;
+    }
+    TRY(choose(queue->device, "lm_wait"));
+    return check(cudaEventSynchronize(cuda(queue)->events[event]), "lm_wait", "the GPU failed");
+}
+
+static int32_t cuda_copy(lm_queue* base, int32_t to_device, void* to, const void* from, int64_t bytes, int64_t ticket) {
+    const char* call = to_device ? "lm_copy_to_device" : "lm_copy_to_host";
+    cuda_queue* queue = cuda(base);
+    TRY(choose(base->device, call));
+    TRY(check(cudaMemcpyAsync(to, from, (size_t)bytes, to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost,
+                              queue->stream),
+              call, "the copy could not be made"));
+    return record(queue, call, ticket);
+}
+
+/* -- steps -------------------------------------------------------------------------------------------------------- */
+
+/* Makes a buffer at least this large, once what the queue does with it is done; its content is lost. */
+static int32_t grow(cuda_queue* queue, cuda_buffer* buffer, int64_t bytes) {
+    if (bytes <= buffer->bytes) {
+        return LM_OK;
+    }
+    TRY(check(cudaStreamSynchronize(queue->stream), "lm_submit", "the GPU failed"));
+    cudaFree(buffer->memory);
+    *buffer = {};
+    void* memory = nullptr;
+    TRY(check(cudaMalloc(&memory, (size_t)bytes), "lm_submit", "device memory could not be had"));
+    *buffer = {(uint8_t*)memory, bytes};
+    return LM_OK;
+}
+
+static int64_t add_range(int64_t* end, int64_t bytes) {
+    int64_t at = *end;
+    *end = (at + bytes + 15) / 16 * 16;
+    return at;
+}
+
+/* What no op of a submission reads need not be there. */
+static step_layout lay_out(const lm_step* step) {
+    step_layout l = {};
+    int32_t sequences = step->kv == nullptr ? 0 : step->sequences;
+    l.layers = sequences == 0 || step->kv[0] == nullptr ? 0 : step->kv[0]->layer_count;
+    for (int32_t i = 0; i < sequences; i++) {
+        int32_t layers = step->kv[i] == nullptr ? 0 : step->kv[i]->layer_count;
+        l.layers = layers < l.layers ? layers : l.layers;
+    }
+    int64_t rows = step->rows * (int64_t)sizeof(int32_t);
+    l.inputs = add_range(&l.bytes, step->inputs == nullptr ? 0 : step->inputs_bytes);
+    l.positions = add_range(&l.bytes, step->positions == nullptr ? 0 : rows);
+    l.sequence = add_range(&l.bytes, step->sequence == nullptr ? 0 : rows);
+    l.output_index = add_range(&l.bytes, step->output_rows * (int64_t)sizeof(int32_t));
+    l.caches = add_range(&l.bytes, (int64_t)l.layers * sequences * (int64_t)sizeof(kv_cache));
+    return l;
+}
+
+static void put(uint8_t* to, const void* from, int64_t bytes) {
+    if (bytes > 0) {
+        memcpy(to, from, (size_t)bytes);
+    }
+}
+
+static void fill(uint8_t* to, const step_layout& l, const lm_step* step) {
+    int64_t rows = step->rows * (int64_t)sizeof(int32_t);
+    put(to + l.inputs, step->inputs, step->inputs == nullptr ? 0 : step->inputs_bytes);
+    put(to + l.positions, step->positions, step->positions == nullptr ? 0 : rows);
+    put(to + l.sequence, step->sequence, step->sequence == nullptr ? 0 : rows);
+    put(to + l.output_index, step->output_index, step->output_rows * (int64_t)sizeof(int32_t));
+    kv_cache* cache = (kv_cache*)(to + l.caches); // (layers, sequences)
+    for (int32_t layer = 0; layer < l.layers; layer++) {
+        for (int32_t i = 0; i < step->sequences; i++, cache++) {
+            const lm_kv* kv = step->kv[i];
+            uint8_t* memory = (uint8_t*)kv->memory;
+            *cache = {memory + kv->layers[layer].keys, memory + kv->layers[layer].values, kv->capacity, kv->dtype, 0};
+        }
+    }
+}
+
+static int32_t make_staging(cuda_queue* queue, int64_t bytes) {
+    if (bytes <= queue->staging_bytes) {
+        return LM_OK;
+    }
+    cudaFreeHost(queue->staging);
+    queue->staging = nullptr;
+    queue->staging_bytes = 0;
+    void* memory = nullptr;
+    TRY(check(cudaHostAlloc(&memory, (size_t)bytes, cudaHostAllocPortable), "lm_submit",
+              "page-locked memory could not be had"));
+    queue->staging = (uint8_t*)memory;
+    queue->staging_bytes = bytes;
+    return LM_OK;
+}
+
+/* Copies the step's arrays to the device. */
+static int32_t put_step(cuda_queue* queue, const step_layout& l, const lm_step* step) {
+    queue->has_step = false;
+    if (l.bytes > 0) {
+        TRY(check(cudaEventSynchronize(queue->staged), "lm_submit", "the GPU failed")); /* the last copy has been read */
+        TRY(make_staging(queue, l.bytes));
+        TRY(grow(queue, &queue->inputs, l.bytes));
+        fill(queue->staging, l, step);
+        TRY(check(cudaMemcpyAsync(queue->inputs.memory, queue->staging, (size_t)l.bytes, cudaMemcpyHostToDevice,
+                                  queue->stream),
+                  "lm_submit", "the step could not be copied"));
+        TRY(check(cudaEventRecord(queue->staged, queue->stream), "lm_submit", "an event could not be recorded"));
+    }
+    queue->has_step = true;
+    queue->generation = step->generation;
+    return LM_OK;
+}
+
+static void launch(const run& r, const lm_op& op) {
+    switch (op.code) {
+    case LM_OP_EMBED:
+        embed(r, op);
+        break;
+    case LM_OP_RMS_NORM:
+        rms_norm(r, op);
+        break;
+    case LM_OP_LINEAR:
+        linear(r, op);
+        break;
+    case LM_OP_ROPE:
+        rope(r, op);
+        break;
+    case LM_OP_KV_STORE:
+        kv_store(r, op);
+        break;
+    case LM_OP_ATTENTION:
+        attention(r, op);
+        break;
+    case LM_OP_ACTIVATION:
+        activation(r, op);
+        break;
+    case LM_OP_ADD:
+        add(r, op);
+        break;
+    default: /* LM_OP_GATHER_ROWS: api.c lets no other code through */
+        gather_rows(r, op);
+        break;
+    }
+}
+
+static int32_t cuda_submit(lm_queue* base, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket) {
+    cuda_queue* queue = cuda(base);
+    TRY(choose(base->device, "lm_submit"));
+    int64_t scratch = 0;
+    for (int32_t i = 0; i < count; i++) {
+        int64_t floats = ops[i].code == LM_OP_ATTENTION ? attention_scratch(*step, ops[i]) : 0;
+        scratch = floats > scratch ? floats : scratch;
+    }
+    TRY(grow(queue, &queue->scratch, scratch * (int64_t)sizeof(float)));
+    step_layout l = lay_out(step);
+    if (!queue->has_step || queue->generation != step->generation) {
+        TRY(put_step(queue, l, step));
+    }
+    uint8_t* arrays = queue->inputs.memory;
+    run r = {};
+    r.step = step;
+    r.stream = queue->stream;
+    r.inputs = arrays + l.inputs;
+    r.positions = (const int32_t*)(arrays + l.positions);
+    r.sequence = (const int32_t*)(arrays + l.sequence);
+    r.output_index = (const int32_t*)(arrays + l.output_index);
+    r.caches = (const kv_cache*)(arrays + l.caches);
+    r.scratch = (float*)queue->scratch.memory;
+    for (int32_t i = 0; i < count; i++) {
+        if (lm_row_count(step, ops[i].row_set) > 0) {
+            launch(r, ops[i]);
+            TRY(check(cudaGetLastError(), "lm_submit", "an op failed"));
+        }
+    }
+    return record(queue, "lm_submit", ticket);
+}
+
+const lm_backend cuda_backend = {
+    cuda_open, cuda_close, cuda_alloc, cuda_free, cuda_queue_create, cuda_queue_destroy,
+    cuda_submit, cuda_copy, cuda_after, cuda_wait,
+};
+
+extern "C" __attribute__((visibility("default"))) const lm_backend* lm_backend_get(const lm_host* from) {
+    if (from->abi != LM_ABI_VERSION) {
+        return nullptr;
+    }
+    host = from;
+    return &cuda_backend;
+}

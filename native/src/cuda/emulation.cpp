@@ -1,0 +1,503 @@
+/* emulation.cpp: fibers, the scheduler of a block's warps, and the runtime's functions (emulation.h). */
+#include "emulation.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#define ANNOTATE_FIBERS 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ANNOTATE_FIBERS 1
+#endif
+#endif
+#if defined(ANNOTATE_FIBERS)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+uint3 threadIdx;
+uint3 blockIdx;
+dim3 blockDim;
+dim3 gridDim;
+
+namespace {
+
+constexpr unsigned WARP = 32;
+constexpr unsigned MOST_THREADS = 1024;
+constexpr size_t MOST_SHARED = 48 << 10; /* what every GPU gives without being asked for more */
+constexpr size_t STACK = 256 << 10;      /* of a fiber; its pages are taken at first touch */
+
+/* -- contexts ---------------------------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+typedef void* context; /* the stack pointer; what else must be kept lies on the stack */
+
+#if defined(__APPLE__)
+#define SWITCH_SYMBOL "_lamina_emulation_switch"
+#else
+#define SWITCH_SYMBOL "lamina_emulation_switch"
+#endif
+
+extern "C" void lamina_emulation_switch(context* from, context to) __attribute__((visibility("hidden")));
+
+asm(".text\n"
+    ".globl " SWITCH_SYMBOL "\n"
+#if !defined(__APPLE__)
+    ".hidden " SWITCH_SYMBOL "\n"
+#endif
+    SWITCH_SYMBOL ":\n"
+    "    pushq %rbp\n"
+    "    pushq %rbx\n"
+    "    pushq %r12\n"
+    "    pushq %r13\n"
+    "    pushq %r14\n"
+    "    pushq %r15\n"
+    "    movq %rsp, (%rdi)\n"
+    "    movq %rsi, %rsp\n"
+    "    popq %r15\n"
+    "    popq %r14\n"
+    "    popq %r13\n"
+    "    popq %r12\n"
+    "    popq %rbx\n"
+    "    popq %rbp\n"
+    "    ret\n");
+
+void context_switch(context* from, context* to) {
+    lamina_emulation_switch(from, *to);
+}
+
+/* Lays out a stack as if entry had been about to begin when it was switched away from. */
+void context_make(context* out, uint8_t* stack, void (*entry)()) {
+    void** top = (void**)(stack + STACK);
+    top[-1] = NULL; /* entry's return address: it never returns */
+    memcpy(&top[-2], &entry, sizeof entry);
+    for (int i = 3; i <= 8; i++) {
+        top[-i] = NULL; /* the six registers */
+    }
+    *out = &top[-8];
+}
+#else
+typedef ucontext_t context;
+
+void context_switch(context* from, context* to) {
+    swapcontext(from, to);
+}
+
+void context_make(context* out, uint8_t* stack, void (*entry)()) {
+    getcontext(out);
+    out->uc_stack.ss_sp = stack;
+    out->uc_stack.ss_size = STACK;
+    out->uc_link = NULL;
+    makecontext(out, entry, 0);
+}
+#endif
+
+/* -- fibers and blocks ------------------------------------------------------------------------------------------- */
+
+enum fiber_state { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, AT_SHUFFLE, ENDED };
+
+struct fiber {
+    context at;
+    uint3 index;
+    fiber_state state;
+    unsigned mask;  /* of lanes, at a warp barrier or a shuffle */
+    unsigned from;  /* at a shuffle: the lane whose value this one gets */
+    uint32_t value; /* at a shuffle: what it gives, then what it got */
+};
+
+pthread_mutex_t running = PTHREAD_MUTEX_INITIALIZER; /* guards all that follows: one grid at a time */
+fiber fibers[MOST_THREADS];
+unsigned fiber_count;
+fiber* current;
+context scheduler;
+uint8_t* stacks; // (MOST_THREADS, STACK), each begins with a page that faults
+void (*kernel_thread)(const void*);
+const void* kernel_context;
+alignas(16) uint8_t dynamic_shared[MOST_SHARED];
+
+thread_local cudaError_t last_error;
+thread_local char failure[256]; /* of the last launch that failed on this thread */
+
+__attribute__((format(printf, 1, 2))) bool fail_launch(const char* format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(failure, sizeof failure, format, arguments);
+    va_end(arguments);
+    last_error = cudaErrorLaunchFailure;
+    return false;
+}
+
+uint8_t* fiber_stack(const fiber* f) {
+    return stacks + (f - fibers) * STACK;
+}
+
+#if defined(ANNOTATE_FIBERS)
+const void* host_stack;
+size_t host_stack_bytes;
+void* host_fake_stack;
+
+void leave_fiber(bool ended) {
+    void* fake_stack;
+    __sanitizer_start_switch_fiber(ended ? NULL : &fake_stack, host_stack, host_stack_bytes);
+    context_switch(&current->at, &scheduler);
+    __sanitizer_finish_switch_fiber(fake_stack, &host_stack, &host_stack_bytes);
+}
+
+void enter_fiber(fiber* f) {
+    __sanitizer_start_switch_fiber(&host_fake_stack, fiber_stack(f), STACK);
+    context_switch(&scheduler, &f->at);
+    __sanitizer_finish_switch_fiber(host_fake_stack, NULL, NULL);
+}
+
+void begin_fiber() {
+    __sanitizer_finish_switch_fiber(NULL, &host_stack, &host_stack_bytes);
+}
+
+/* What a fiber that never came to its end left poisoned. */
+void clean_stack(uint8_t* stack) {
+    ASAN_UNPOISON_MEMORY_REGION(stack, STACK);
+}
+#else
+void leave_fiber(bool) {
+    context_switch(&current->at, &scheduler);
+}
+
+void enter_fiber(fiber* f) {
+    context_switch(&scheduler, &f->at);
+}
+
+void begin_fiber() {
+}
+
+void clean_stack(uint8_t*) {
+}
+#endif
+
+void fiber_main() {
+    begin_fiber();
+    kernel_thread(kernel_context);
+    current->state = ENDED;
+    leave_fiber(true);
+}
+
+void pause(fiber_state state) {
+    current->state = state;
+    leave_fiber(false);
+}
+
+const char* state_name(const fiber* f) {
+    switch (f->state) {
+    case AT_BLOCK_BARRIER:
+        return "__syncthreads";
+    case AT_WARP_BARRIER:
+        return "__syncwarp";
+    case AT_SHUFFLE:
+        return "a shuffle";
+    default:
+        return "its end";
+    }
+}
+
+/* Lets the lanes go on that f waits for, if all of them have come; false if they have not. */
+bool release_lanes(fiber* lanes, unsigned count, const fiber* f) {
+    unsigned mask = f->mask;
+    fiber_state state = f->state;
+    if (count < WARP && mask >> count != 0) {
+        return false;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (mask >> i & 1 && (lanes[i].state != state || lanes[i].mask != mask)) {
+            return false;
+        }
+    }
+    if (!(mask >> (f - lanes) & 1)) {
+        return false;
+    }
+    uint32_t got[WARP];
+    for (unsigned i = 0; i < count; i++) {
+        if (mask >> i & 1 && state == AT_SHUFFLE) {
+            if (lanes[i].from >= count || !(mask >> lanes[i].from & 1)) {
+                return false;
+            }
+            got[i] = lanes[lanes[i].from].value;
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (mask >> i & 1) {
+            lanes[i].value = state == AT_SHUFFLE ? got[i] : lanes[i].value;
+            lanes[i].state = READY;
+        }
+    }
+    return true;
+}
+
+/* Runs a warp until each of its lanes is at its end or at a barrier of the block. */
+bool run_warp(fiber* lanes, unsigned count) {
+    for (;;) {
+        for (unsigned i = 0; i < count; i++) {
+            if (lanes[i].state == READY) {
+                current = &lanes[i];
+                threadIdx = current->index;
+                enter_fiber(current);
+            }
+        }
+        const fiber* waiting = NULL;
+        bool released = false;
+        for (unsigned i = 0; i < count; i++) {
+            if (lanes[i].state == AT_WARP_BARRIER || lanes[i].state == AT_SHUFFLE) {
+                waiting = &lanes[i];
+                released |= release_lanes(lanes, count, waiting);
+            }
+        }
+        if (waiting == NULL) {
+            return true;
+        }
+        if (!released) {
+            unsigned other = 0;
+            while (other + 1 < count && lanes[other].state == waiting->state && lanes[other].mask == waiting->mask) {
+                other++;
+            }
+            return fail_launch("block (%u, %u, %u): lane %u of a warp is at %s of the lanes %08x, lane %u is at %s",
+                               blockIdx.x, blockIdx.y, blockIdx.z, (unsigned)(waiting - lanes), state_name(waiting),
+                               waiting->mask, other, state_name(&lanes[other]));
+        }
+    }
+}
+
+bool run_block() {
+    memset(dynamic_shared, 0xff, sizeof dynamic_shared); /* NaNs: what a kernel has not written shows */
+    unsigned i = 0;
+    for (unsigned z = 0; z < blockDim.z; z++) {
+        for (unsigned y = 0; y < blockDim.y; y++) {
+            for (unsigned x = 0; x < blockDim.x; x++, i++) {
+                fibers[i].index = {x, y, z};
+                fibers[i].state = READY;
+                clean_stack(fiber_stack(&fibers[i]));
+                context_make(&fibers[i].at, fiber_stack(&fibers[i]), fiber_main);
+            }
+        }
+    }
+    for (;;) {
+        for (unsigned warp = 0; warp < fiber_count; warp += WARP) {
+            if (!run_warp(&fibers[warp], fiber_count - warp < WARP ? fiber_count - warp : WARP)) {
+                return false;
+            }
+        }
+        unsigned at_barrier = 0;
+        for (unsigned f = 0; f < fiber_count; f++) {
+            at_barrier += fibers[f].state == AT_BLOCK_BARRIER;
+        }
+        if (at_barrier == 0) {
+            return true;
+        }
+        if (at_barrier < fiber_count) {
+            return fail_launch("block (%u, %u, %u): %u of %u threads are at __syncthreads, the others have ended",
+                               blockIdx.x, blockIdx.y, blockIdx.z, at_barrier, fiber_count);
+        }
+        for (unsigned f = 0; f < fiber_count; f++) {
+            fibers[f].state = READY;
+        }
+    }
+}
+
+bool make_stacks() {
+    if (stacks != NULL) {
+        return true;
+    }
+    void* memory = mmap(NULL, MOST_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return false;
+    }
+    stacks = (uint8_t*)memory;
+    return true;
+}
+
+} // namespace
+
+void __syncthreads() {
+    pause(AT_BLOCK_BARRIER);
+}
+
+void __syncwarp(unsigned mask) {
+    current->mask = mask;
+    pause(AT_WARP_BARRIER);
+}
+
+unsigned emulated_lane() {
+    return (unsigned)(current - fibers) % WARP;
+}
+
+uint32_t emulated_shuffle(unsigned mask, uint32_t value, unsigned from) {
+    fiber* self = current;
+    self->mask = mask;
+    self->value = value;
+    self->from = from;
+    pause(AT_SHUFFLE);
+    return self->value;
+}
+
+void* emulated_dynamic_shared() {
+    return dynamic_shared;
+}
+
+void emulated_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*thread)(const void*), const void* context) {
+    uint64_t threads = (uint64_t)block.x * block.y * block.z;
+    if (threads == 0 || threads > MOST_THREADS || grid.x == 0 || grid.x > INT32_MAX || grid.y == 0 || grid.y > 65535
+        || grid.z == 0 || grid.z > 65535 || shared_bytes > MOST_SHARED) {
+        last_error = cudaErrorInvalidConfiguration;
+        return;
+    }
+    pthread_mutex_lock(&running);
+    if (!make_stacks()) {
+        last_error = cudaErrorMemoryAllocation;
+        pthread_mutex_unlock(&running);
+        return;
+    }
+    gridDim = grid;
+    blockDim = block;
+    fiber_count = (unsigned)threads;
+    kernel_thread = thread;
+    kernel_context = context;
+    bool going = true;
+    for (unsigned z = 0; going && z < grid.z; z++) {
+        for (unsigned y = 0; going && y < grid.y; y++) {
+            for (unsigned x = 0; going && x < grid.x; x++) {
+                blockIdx = {x, y, z};
+                going = run_block();
+            }
+        }
+    }
+    pthread_mutex_unlock(&running);
+}
+
+/* -- the runtime's functions ------------------------------------------------------------------------------------- */
+
+const char* cudaGetErrorString(cudaError_t error) {
+    switch (error) {
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorInvalidValue:
+        return "invalid argument";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorInvalidConfiguration:
+        return "invalid configuration argument";
+    case cudaErrorInvalidDevice:
+        return "invalid device ordinal";
+    case cudaErrorLaunchFailure:
+        return failure;
+    default:
+        return "unknown error";
+    }
+}
+
+cudaError_t cudaGetLastError() {
+    cudaError_t error = last_error;
+    last_error = cudaSuccess;
+    return error;
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+    *count = 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+    return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int device) {
+    if (device != 0) {
+        return cudaErrorInvalidDevice;
+    }
+    *out = {};
+    snprintf(out->name, sizeof out->name, "emulated GPU");
+    out->totalGlobalMem = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    out->major = 7;
+    out->minor = 5;
+    return cudaSuccess;
+}
+
+static cudaError_t allocate(void** out, size_t bytes) {
+    *out = NULL;
+    if (bytes > PTRDIFF_MAX || posix_memalign(out, 4096, bytes) != 0) {
+        return cudaErrorMemoryAllocation;
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void** out, size_t bytes) {
+    return allocate(out, bytes);
+}
+
+cudaError_t cudaFree(void* memory) {
+    free(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned) {
+    return allocate(out, bytes);
+}
+
+cudaError_t cudaFreeHost(void* memory) {
+    free(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+    memcpy(to, from, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
+    memset(memory, value, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned) {
+    *out = NULL;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t) {
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned) {
+    *out = NULL;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t) {
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+    return cudaSuccess;
+}

@@ -1,0 +1,148 @@
+/*
+ * emulation.h: the part of CUDA that the backend uses, run by the CPU, so that its kernels are tested where there is no
+ * GPU.
+ *
+ * Each CUDA thread is a fiber; the warps of a block take turns, and blocks run one after the other, of one grid at a
+ * time. A kernel that deadlocks or is undefined on a GPU (a barrier that only part of a block reaches, a shuffle with a
+ * missing lane) ends with cudaErrorLaunchFailure, and cudaGetErrorString says why. Streams do everything at once.
+ */
+#ifndef LAMINA_CUDA_EMULATION_H
+#define LAMINA_CUDA_EMULATION_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <math.h>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(threads)
+#define __shared__ static /* one block runs at a time */
+
+struct uint3 {
+    unsigned x, y, z;
+};
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {
+    }
+};
+
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
+extern uint3 threadIdx;
+extern uint3 blockIdx;
+extern dim3 blockDim;
+extern dim3 gridDim;
+
+void __syncthreads();
+void __syncwarp(unsigned mask = 0xffffffffu);
+
+/* A lane's part in a shuffle: what lane `from` gave. */
+uint32_t emulated_shuffle(unsigned mask, uint32_t value, unsigned from);
+unsigned emulated_lane();
+
+template <class T>
+T emulated_shuffle_of(unsigned mask, T value, unsigned from) {
+    static_assert(sizeof(T) == sizeof(uint32_t), "shuffles of 32 bits alone");
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits = emulated_shuffle(mask, bits, from);
+    memcpy(&value, &bits, sizeof bits);
+    return value;
+}
+
+template <class T>
+T __shfl_sync(unsigned mask, T value, int lane) {
+    return emulated_shuffle_of(mask, value, (unsigned)lane % 32);
+}
+
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int distance) {
+    return emulated_shuffle_of(mask, value, emulated_lane() ^ (unsigned)distance);
+}
+
+/* A lane whose source lies beyond the warp keeps its own value. */
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned distance) {
+    unsigned lane = emulated_lane();
+    return emulated_shuffle_of(mask, value, lane + distance < 32 ? lane + distance : lane);
+}
+
+/* -- launches ---------------------------------------------------------------------------------------------------- */
+
+void emulated_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*thread)(const void*), const void* context);
+void* emulated_dynamic_shared();
+
+template <class F>
+void emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, const F& thread) {
+    emulated_grid(grid, block, shared_bytes, [](const void* context) { (*(const F*)context)(); }, &thread);
+}
+
+#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                         \
+    ((void)(stream), emulated_launch((grid), (block), (shared_bytes), [&] { kernel(__VA_ARGS__); }))
+
+#define DYNAMIC_SHARED(type, name) type* name = (type*)emulated_dynamic_shared()
+
+/* -- the runtime's functions ------------------------------------------------------------------------------------- */
+
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNoDevice = 100,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorLaunchFailure = 719,
+};
+
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+
+#define cudaStreamNonBlocking 1u
+#define cudaEventDisableTiming 2u
+#define cudaHostAllocPortable 1u
+#define CUDART_VERSION 13000
+
+typedef struct emulated_stream* cudaStream_t;
+typedef struct emulated_event* cudaEvent_t;
+
+struct cudaDeviceProp {
+    char name[256];
+    size_t totalGlobalMem;
+    int major;
+    int minor;
+};
+
+const char* cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError();
+cudaError_t cudaDriverGetVersion(int* version);
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int device);
+cudaError_t cudaMalloc(void** out, size_t bytes);
+cudaError_t cudaFree(void* memory);
+cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void* memory);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+
+#endif

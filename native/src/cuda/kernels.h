@@ -1,0 +1,86 @@
+/*
+ * kernels.h: the ops of the CUDA backend, one file each.
+ *
+ *     backend.cu    devices, memory, queues; puts what a step needs onto the device and launches its ops
+ *     dtype.h       element types          reduce.h      sums over warps and blocks
+ *     intrinsics.h  what is an instruction of a GPU      emulation.*  CUDA without a GPU
+ *
+ * Kernels take grids of any size and go over their items in strides of the grid. The bits of an item depend neither on
+ * the grid nor on the other items.
+ */
+#ifndef LAMINA_CUDA_KERNELS_H
+#define LAMINA_CUDA_KERNELS_H
+
+#include "../backend.h"
+#include "intrinsics.h"
+
+/* One layer of one sequence's cache, on the device. */
+struct kv_cache {
+    uint8_t* keys;   // (kv_heads, capacity, head_dim) of dtype
+    uint8_t* values; // (kv_heads, capacity, head_dim_v) of dtype
+    int64_t capacity;
+    int32_t dtype;
+    int32_t reserved;
+};
+
+/* What an op gets: the step, its arrays on the device, and the stream. */
+struct run {
+    const lm_step* step;
+    cudaStream_t stream;
+    const uint8_t* inputs;
+    const int32_t* positions;    // (rows)
+    const int32_t* sequence;     // (rows)
+    const int32_t* output_index; // (output_rows)
+    const kv_cache* caches;      // (layers, sequences)
+    float* scratch;              // as many floats as attention_scratch asked for
+};
+
+/* A (rows, width) matrix on the device. */
+struct matrix {
+    float* data;
+    int64_t stride; /* floats from one row to the next */
+};
+
+void embed(const run& run, const lm_op& op);
+void rms_norm(const run& run, const lm_op& op);
+void linear(const run& run, const lm_op& op);
+void rope(const run& run, const lm_op& op);
+void kv_store(const run& run, const lm_op& op);
+void attention(const run& run, const lm_op& op);
+void activation(const run& run, const lm_op& op);
+void add(const run& run, const lm_op& op);
+void gather_rows(const run& run, const lm_op& op);
+int64_t attention_scratch(const lm_step& step, const lm_op& op); /* floats */
+
+static inline matrix view_matrix(const run& run, const lm_view& view) {
+    return {(float*)run.step->activations + view.offset, view.stride};
+}
+
+/* Whether every row begins at a multiple of 16 bytes; activations do. */
+static inline bool view_aligned(const lm_view& view) {
+    return view.offset % 4 == 0 && view.stride % 4 == 0;
+}
+
+/* The step's rows behind the rows of a row set; null: they are the same. */
+static inline const int32_t* row_index(const run& run, int32_t row_set) {
+    return row_set == LM_ROWS_ALL ? nullptr : run.output_index;
+}
+
+/* Blocks for this many items: enough to fill any GPU, and the kernels stride over the rest. */
+static inline unsigned block_count(int64_t items, int64_t items_per_block) {
+    int64_t blocks = (items + items_per_block - 1) / items_per_block;
+    return (unsigned)(blocks < 1 << 20 ? blocks : 1 << 20);
+}
+
+enum { BLOCK_THREADS = 256 }; /* of kernels that have an element a thread */
+
+/* The first item of a thread that has one, and how far it is to the next. */
+__device__ __forceinline__ int64_t first_item() {
+    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+__device__ __forceinline__ int64_t item_stride() {
+    return (int64_t)gridDim.x * blockDim.x;
+}
+
+#endif

@@ -4,6 +4,7 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonPrimitive;
 import com.sun.management.OperatingSystemMXBean;
+import dev.lamina.LaminaException;
 import dev.lamina.LanguageModel;
 import dev.lamina.ModelOptions;
 import dev.lamina.Rates;

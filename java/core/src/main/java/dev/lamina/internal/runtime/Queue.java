@@ -11,6 +11,8 @@ public final class Queue implements AutoCloseable {
     private final Arena arena = Arena.ofShared();
     private final MemorySegment ticket = arena.allocate(ValueLayout.JAVA_LONG);
 
+    private long generation; // of steps
+
     Queue(MemorySegment handle) {
         this.handle = handle;
     }
@@ -21,12 +23,17 @@ public final class Queue implements AutoCloseable {
      * @param ops of a whole sweep
      * @param first the first of them to run
      * @param count how many
-     * @param step what they work on; not to be changed until they are done
+     * @param step what they work on, as {@link Step#clear} demands; of this queue alone
      * @return a ticket to {@link #await}
      */
     public long submit(OpArray ops, int first, int count, Step step) {
-        Status.check(lamina_h.lm_submit(handle, ops.from(first), count, step.memory(), ticket));
+        Status.check(lamina_h.lm_submit(handle, ops.from(first), count, step.submitted(this), ticket));
         return ticket.get(ValueLayout.JAVA_LONG, 0);
+    }
+
+    /** A number that no step had before on this queue. */
+    long nextGeneration() {
+        return ++generation;
     }
 
     /** Copies all of {@code host} into device memory of the same size. */

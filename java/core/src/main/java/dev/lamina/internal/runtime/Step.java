@@ -15,6 +15,7 @@ public final class Step implements AutoCloseable {
     private final MemorySegment sequences;
     private final MemorySegment outputIndex;
     private final MemorySegment caches;
+    private boolean fresh; // nothing was submitted since it was cleared
 
     /**
      * Makes a step.
@@ -41,13 +42,21 @@ public final class Step implements AutoCloseable {
         lm_step.inputs_bytes(memory, inputs.byteSize());
     }
 
-    MemorySegment memory() {
+    /** The struct, for the next submission to a queue, which counts the generations of what it is given. */
+    MemorySegment submitted(Queue queue) {
+        if (fresh) {
+            lm_step.generation(memory, queue.nextGeneration());
+            fresh = false;
+        }
         return memory;
     }
 
-    /** Begins a sweep without rows, sequences and panel: what is written from now on is for another generation. */
+    /**
+     * Begins a sweep without rows, sequences and panel. What it is about is written before it is submitted for the first
+     * time, and stays till this is called again: a device may keep a copy.
+     */
     public void clear() {
-        lm_step.generation(memory, lm_step.generation(memory) + 1);
+        fresh = true;
         lm_step.rows(memory, 0);
         lm_step.output_rows(memory, 0);
         lm_step.sequences(memory, 0);

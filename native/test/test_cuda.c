@@ -1,3 +1,723 @@
-int main(void) {
-    return 0;
+/*
+ * test_cuda.c: every op of the CUDA kernels, run by their emulation, against the CPU backend within a tolerance, and bit
+ * for bit against themselves: rows alone or together, cuts into panels, addresses. Then queues, memory and messages.
+ *
+ * The same on a GPU: test_cuda <path of liblamina_cuda.so>
+ */
+#define _GNU_SOURCE
+#include "backend.h"
+#include "test.h"
+
+#include <dlfcn.h>
+#include <math.h>
+
+typedef struct machine {
+    lm_device* device;
+    lm_queue* queue;
+} machine;
+
+static int32_t backend = LM_BACKEND_CUDA_EMULATED;
+static const char* library = LIBRARY;
+static machine cpu;
+static machine gpu;
+static int64_t generation; /* of the last step */
+
+static void open_machine(machine* m, int32_t of_backend) {
+    MUST(lm_device_open(&(lm_device_options){.backend = of_backend, .threads = of_backend == LM_BACKEND_CPU ? 1 : 0},
+                        &m->device));
+    MUST(lm_queue_create(m->device, &m->queue));
+}
+
+static void close_machine(machine* m) {
+    MUST(lm_queue_destroy(m->queue));
+    MUST(lm_device_close(m->device));
+}
+
+/* A copy of host memory on the device; null for none. */
+static void* on_device(const machine* m, const void* from, int64_t bytes) {
+    void* memory = NULL;
+    if (bytes > 0) {
+        MUST(lm_device_alloc(m->device, bytes, &memory));
+        MUST(lm_copy_to_device(m->queue, memory, from, bytes, NULL));
+    }
+    return memory;
+}
+
+static void to_host(const machine* m, void* to, const void* from, int64_t bytes) {
+    int64_t ticket;
+    MUST(lm_copy_to_host(m->queue, to, from, bytes, &ticket));
+    MUST(lm_wait(m->queue, ticket));
+}
+
+static int64_t element_bytes(int32_t dtype) {
+    return dtype == LM_DTYPE_F32 ? 4 : 2;
+}
+
+/* Random elements, without infinities and NaNs. */
+static void put_random(uint8_t* to, int64_t count, int32_t dtype, uint64_t* seed) {
+    for (int64_t i = 0; i < count; i++) {
+        float x = random_float(seed);
+        uint16_t h = (uint16_t)random_bits(seed);
+        if (dtype == LM_DTYPE_F32) {
+            memcpy(to + i * 4, &x, sizeof x);
+            continue;
+        }
+        if (dtype == LM_DTYPE_F16) {
+            h = (h & 0x83ff) | (uint16_t)(random_int(seed, 0, 15) << 10); /* subnormals too, all below 2 */
+        } else {
+            h = (h & 0x807f) | (uint16_t)(random_int(seed, 118, 127) << 7);
+        }
+        memcpy(to + i * 2, &h, sizeof h);
+    }
+}
+
+/* -- one op -------------------------------------------------------------------------------------------------------- */
+
+/* An op over a step whose memory all lies on the host: each machine gets copies. */
+typedef struct problem {
+    const char* name;
+    lm_op op;
+    lm_step step;
+    float* image; // (floats)
+    int64_t floats;
+} problem;
+
+/* Gives all of the activation memory after the op. */
+static void run(const machine* m, const problem* p, float* result) {
+    lm_step step = p->step;
+    lm_op op = p->op;
+    step.generation = ++generation;
+    step.activations = on_device(m, p->image, p->floats * 4);
+    step.activations_bytes = p->floats * 4;
+    step.panel = on_device(m, p->step.panel, p->step.panel_bytes);
+    op.vector = on_device(m, p->op.vector, p->op.vector_length * 4);
+    MUST(lm_submit(m->queue, &op, 1, &step, NULL));
+    to_host(m, result, step.activations, p->floats * 4);
+    MUST(lm_device_free(m->device, step.activations, p->floats * 4));
+    MUST(lm_device_free(m->device, (void*)step.panel, p->step.panel_bytes));
+    MUST(lm_device_free(m->device, (void*)op.vector, p->op.vector_length * 4));
+}
+
+static int in_view(const lm_view* view, int32_t rows, int64_t i) {
+    int64_t d = i - view->offset;
+    return d >= 0 && d / view->stride < rows && d % view->stride < view->width;
+}
+
+/* The GPU's out is that of the CPU within tolerance * (1 + |x|), and it writes nothing else; result gets its memory. */
+static void check_problem(const problem* p, double tolerance, float* result) {
+    int32_t rows = p->op.row_set == LM_ROWS_ALL ? p->step.rows : p->step.output_rows;
+    float* expected = malloc((size_t)p->floats * 4);
+    run(&cpu, p, expected);
+    run(&gpu, p, result);
+    for (int64_t i = 0; i < p->floats; i++) {
+        if (in_view(&p->op.out, rows, i)) {
+            CHECK(fabs(result[i] - expected[i]) <= tolerance * (1 + fabs(expected[i])),
+                  "%s: row %lld, element %lld is %.9g, not %.9g", p->name,
+                  (long long)((i - p->op.out.offset) / p->op.out.stride),
+                  (long long)((i - p->op.out.offset) % p->op.out.stride), result[i], expected[i]);
+        } else {
+            CHECK(memcmp(&result[i], &p->image[i], 4) == 0, "%s: float %lld is overwritten", p->name, (long long)i);
+        }
+    }
+    free(expected);
+}
+
+static void make_image(problem* p, int64_t floats, uint64_t* seed) {
+    p->floats = floats;
+    p->image = malloc((size_t)floats * 4);
+    for (int64_t i = 0; i < floats; i++) {
+        p->image[i] = random_float(seed);
+    }
+}
+
+/* Views one after the other: with gaps, or each row at a multiple of 16 bytes. */
+static lm_view place(int64_t* end, int32_t rows, int32_t width, int aligned, uint64_t* seed) {
+    lm_view view = {*end, width, width};
+    if (aligned) {
+        view.offset = (view.offset + 3) / 4 * 4;
+        view.stride = (width + 3) / 4 * 4;
+    } else {
+        view.offset += random_int(seed, 0, 9);
+        view.stride += random_int(seed, 0, 9);
+    }
+    *end = view.offset + (int64_t)rows * view.stride;
+    return view;
+}
+
+static void check_same_row(const char* name, const float* x, const lm_view* x_view, int32_t x_row, const float* y,
+                           const lm_view* y_view, int32_t y_row, int32_t width, const char* what) {
+    const float* a = x + x_view->offset + (int64_t)x_row * x_view->stride;
+    const float* b = y + y_view->offset + (int64_t)y_row * y_view->stride;
+    CHECK(memcmp(a, b, (size_t)width * 4) == 0, "%s: row %d has other bits %s", name, y_row, what);
+}
+
+/* Rows alone, by two, by three ...: they have the bits of `whole`. */
+static void check_rows_apart(const problem* p, const float* whole, int64_t input_row_bytes, uint64_t* seed) {
+    float* part = malloc((size_t)p->floats * 4);
+    for (int32_t r = 0; r < p->step.rows; r += random_int(seed, 1, 5)) {
+        int32_t left = p->step.rows - r;
+        int32_t some = random_int(seed, 1, left < 9 ? left : 9);
+        problem q = *p;
+        q.step.rows = some;
+        q.op.out.offset += (int64_t)r * q.op.out.stride;
+        q.op.a.offset += (int64_t)r * q.op.a.stride;
+        q.op.b.offset += (int64_t)r * q.op.b.stride;
+        q.op.input_offset += r * input_row_bytes;
+        run(&gpu, &q, part);
+        for (int32_t i = 0; i < some; i++) {
+            check_same_row(p->name, part, &q.op.out, i, whole, &p->op.out, r + i, p->op.out.width,
+                           "beside other rows");
+        }
+    }
+    free(part);
+}
+
+/* -- linear -------------------------------------------------------------------------------------------------------- */
+
+/* The weight's rows cut into panels, each at another address. */
+static void check_panels(const problem* p, const float* whole, uint64_t* seed) {
+    const lm_op* op = &p->op;
+    float* part = malloc((size_t)p->floats * 4);
+    for (int32_t first = 0; first < op->weight_rows;) {
+        int32_t some = random_int(seed, 1, op->weight_rows - first);
+        int64_t offset = random_int(seed, 0, 40);
+        int64_t bytes = (some - 1) * op->weight_stride + op->a.width * element_bytes(op->dtype);
+        uint8_t* panel = calloc(1, (size_t)(offset + bytes));
+        memcpy(panel + offset, (const uint8_t*)p->step.panel + op->weight_offset + first * op->weight_stride,
+               (size_t)bytes);
+        problem q = *p;
+        q.step.panel = panel;
+        q.step.panel_bytes = offset + bytes;
+        q.op.weight_offset = offset;
+        q.op.weight_rows = some;
+        q.op.out.offset += first;
+        q.op.out.width = some;
+        if (op->vector != NULL) {
+            q.op.vector += first;
+            q.op.vector_length = some;
+        }
+        run(&gpu, &q, part);
+        for (int32_t r = 0; r < p->step.rows; r++) {
+            lm_view same = op->out;
+            same.offset += first;
+            check_same_row(p->name, part, &q.op.out, r, whole, &same, r, some, "in another panel");
+        }
+        free(panel);
+        first += some;
+    }
+    free(part);
+}
+
+static void test_linear(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias, int aligned) {
+    int64_t element = element_bytes(dtype);
+    int64_t stride = aligned ? (k * element + 15) / 16 * 16 : k * element + random_int(&seed, 0, 1) * 7;
+    int64_t offset = aligned ? 0 : random_int(&seed, 0, 17);
+    int64_t panel_bytes = offset + (n - 1) * stride + k * element;
+    uint8_t* panel = calloc(1, (size_t)panel_bytes);
+    for (int64_t i = 0; i < n; i++) {
+        put_random(panel + offset + i * stride, k, dtype, &seed);
+    }
+    float* vector = malloc((size_t)n * 4);
+    put_random((uint8_t*)vector, n, LM_DTYPE_F32, &seed);
+    problem p = {.name = "linear"};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, k, aligned, &seed);
+    lm_view out = place(&end, rows, n, 0, &seed);
+    make_image(&p, end, &seed);
+    p.step = (lm_step){.rows = rows, .panel = panel, .panel_bytes = panel_bytes};
+    p.op = (lm_op){.code = LM_OP_LINEAR,
+                   .out = out,
+                   .a = a,
+                   .weight_offset = offset,
+                   .weight_stride = stride,
+                   .weight_rows = n,
+                   .dtype = dtype};
+    if (bias) {
+        p.op.vector = vector;
+        p.op.vector_length = n;
+    }
+    float* whole = malloc((size_t)p.floats * 4);
+    check_problem(&p, 2e-6 * sqrt(k), whole);
+    check_rows_apart(&p, whole, 0, &seed);
+    check_panels(&p, whole, &seed);
+    free(whole);
+    free(p.image);
+    free(vector);
+    free(panel);
+}
+
+static void test_linears(void) {
+    uint64_t seed = 1;
+    uint64_t shapes = 2;
+    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
+        for (int32_t rows = 1; rows <= 20; rows++) {
+            int32_t k = random_int(&shapes, 1, rows % 4 == 0 ? 700 : 90);
+            int32_t n = random_int(&shapes, 1, 30);
+            test_linear(seed += 10, rows, k, n, dtype, rows & 1, rows % 3 == 0);
+        }
+        test_linear(seed += 10, 1, 1, 1, dtype, 0, 0);
+        test_linear(seed += 10, 3, 2100, 5, dtype, 1, 0);
+        test_linear(seed += 10, 9, 1024, 7, dtype, 0, 1);
+        test_linear(seed += 10, 67, 256, 9, dtype, 0, 1);
+    }
+}
+
+/* -- ops over rows ----------------------------------------------------------------------------------------------- */
+
+/* Checks, frees the image. input_row_bytes: what of the inputs belongs to a row. */
+static void finish_rows(problem* p, double tolerance, int64_t input_row_bytes, uint64_t* seed) {
+    float* whole = malloc((size_t)p->floats * 4);
+    check_problem(p, tolerance, whole);
+    if (p->op.row_set == LM_ROWS_ALL) {
+        check_rows_apart(p, whole, input_row_bytes, seed);
+    }
+    free(whole);
+    free(p->image);
+}
+
+static void test_embed(uint64_t seed, int32_t rows, int32_t width, int32_t dtype) {
+    int64_t offset = random_int(&seed, 0, 7);
+    int64_t row_bytes = width * element_bytes(dtype);
+    uint8_t* inputs = calloc(1, (size_t)(offset + rows * row_bytes));
+    put_random(inputs + offset, (int64_t)rows * width, dtype, &seed);
+    problem p = {.name = "embed"};
+    int64_t end = 0;
+    p.op = (lm_op){.code = LM_OP_EMBED, .input_offset = offset, .dtype = dtype};
+    p.op.out = place(&end, rows, width, 0, &seed);
+    p.step = (lm_step){.rows = rows, .inputs = inputs, .inputs_bytes = offset + rows * row_bytes};
+    make_image(&p, end, &seed);
+    finish_rows(&p, 0, row_bytes, &seed);
+    free(inputs);
+}
+
+static void test_rms_norm(uint64_t seed, int32_t rows, int32_t groups, int32_t width, int in_place) {
+    float* vector = malloc((size_t)width * 4);
+    put_random((uint8_t*)vector, width, LM_DTYPE_F32, &seed);
+    problem p = {.name = "rms_norm"};
+    int64_t end = 0;
+    p.op = (lm_op){
+        .code = LM_OP_RMS_NORM, .vector = vector, .vector_length = width, .heads = groups, .epsilon = 1e-5f};
+    p.op.a = place(&end, rows, groups * width, 0, &seed);
+    p.op.out = in_place ? p.op.a : place(&end, rows, groups * width, 0, &seed);
+    p.step = (lm_step){.rows = rows};
+    make_image(&p, end, &seed);
+    finish_rows(&p, 4e-6, 0, &seed);
+    free(vector);
+}
+
+static void test_rope(uint64_t seed, int32_t rows, int32_t heads, int32_t head_dim, int32_t rotary_dim, int32_t kind) {
+    int64_t offset = random_int(&seed, 0, 7);
+    int64_t row_bytes = rotary_dim * INT64_C(4);
+    uint8_t* inputs = calloc(1, (size_t)(offset + rows * row_bytes));
+    put_random(inputs + offset, (int64_t)rows * rotary_dim, LM_DTYPE_F32, &seed);
+    problem p = {.name = "rope"};
+    int64_t end = 0;
+    p.op = (lm_op){.code = LM_OP_ROPE,
+                   .input_offset = offset,
+                   .kind = kind,
+                   .heads = heads,
+                   .head_dim = head_dim,
+                   .rotary_dim = rotary_dim};
+    p.op.a = place(&end, rows, heads * head_dim, 0, &seed);
+    p.op.out = p.op.a;
+    p.step = (lm_step){.rows = rows, .inputs = inputs, .inputs_bytes = offset + rows * row_bytes};
+    make_image(&p, end, &seed);
+    finish_rows(&p, 6e-7, row_bytes, &seed);
+    free(inputs);
+}
+
+/* where: 0 out is a view of its own, 1 it is a, 2 it is b. */
+static void test_pointwise(uint64_t seed, int32_t code, int32_t rows, int32_t width, int32_t kind, int has_b,
+                           int where) {
+    problem p = {.name = code == LM_OP_ADD ? "add" : "activation"};
+    int64_t end = 0;
+    p.op = (lm_op){.code = code, .kind = kind};
+    p.op.a = place(&end, rows, width, 0, &seed);
+    p.op.b = has_b ? place(&end, rows, width, 0, &seed) : (lm_view){0};
+    p.op.out = where == 0 ? place(&end, rows, width, 0, &seed) : where == 1 ? p.op.a : p.op.b;
+    p.step = (lm_step){.rows = rows};
+    make_image(&p, end, &seed);
+    for (int64_t i = 0; i < p.floats; i++) {
+        p.image[i] *= (float)random_int(&seed, 1, 30);
+    }
+    finish_rows(&p, code == LM_OP_ADD ? 0 : 8e-6, 0, &seed);
+}
+
+static void test_gather_rows(uint64_t seed, int32_t rows, int32_t output_rows, int32_t width) {
+    int32_t* index = malloc((size_t)(output_rows + 1) * 4);
+    for (int32_t r = 0; r < output_rows; r++) {
+        index[r] = random_int(&seed, 0, rows - 1);
+    }
+    problem p = {.name = "gather_rows"};
+    int64_t end = 0;
+    p.op = (lm_op){.code = LM_OP_GATHER_ROWS, .row_set = LM_ROWS_OUTPUT};
+    p.op.out = place(&end, output_rows, width, 0, &seed);
+    p.op.a = place(&end, rows, width, 0, &seed);
+    p.step = (lm_step){.rows = rows, .output_rows = output_rows, .output_index = index};
+    make_image(&p, end, &seed);
+    finish_rows(&p, 0, 0, &seed);
+    free(index);
+}
+
+static void test_row_ops(void) {
+    uint64_t seed = 1000000;
+    uint64_t shapes = 3;
+    for (int i = 0; i < 24; i++) {
+        int32_t rows = i < 20 ? i + 1 : random_int(&shapes, 21, 60);
+        int32_t width = random_int(&shapes, 1, 300);
+        int32_t groups = random_int(&shapes, 1, 5);
+        int32_t rotary_dim = 2 * random_int(&shapes, 1, 40);
+        int32_t head_dim = rotary_dim + random_int(&shapes, 0, 20);
+        int32_t output_rows = random_int(&shapes, 1, rows);
+        test_embed(seed += 10, rows, width, i % 3);
+        test_rms_norm(seed += 10, rows, 1, width, i & 1);
+        test_rms_norm(seed += 10, rows, groups, head_dim, i & 1);
+        test_rope(seed += 10, rows, groups, head_dim, rotary_dim, i & 1);
+        test_pointwise(seed += 10, LM_OP_ACTIVATION, rows, width, i % 4, 0, i & 1);
+        test_pointwise(seed += 10, LM_OP_ACTIVATION, rows, width, i / 2 % 4, 1, i % 3);
+        test_pointwise(seed += 10, LM_OP_ADD, rows, width, 0, 1, i % 3);
+        test_gather_rows(seed += 10, rows, output_rows, width);
+    }
+    test_rms_norm(seed += 10, 3, 1, 5003, 1);
+    test_gather_rows(seed += 10, 3, 0, 16);
+}
+
+/* -- KV cache and attention ---------------------------------------------------------------------------------------- */
+
+typedef struct attention {
+    int32_t heads;
+    int32_t kv_heads;
+    int32_t head_dim;
+    int32_t head_dim_v;
+    int32_t window;
+    int32_t dtype;
+    int32_t sequences;
+    int32_t lengths[3]; /* tokens of each sequence */
+} attention;
+
+/* The tokens of all sequences, of which a chunk of each at a time is stored and attended to; gives out of each. */
+static void attend(const machine* m, const attention* t, int32_t chunk, const float* q, const float* k, const float* v,
+                   float* out) {
+    const lm_kv_layer layers[2] = {{1, 3, 5, 0}, {t->kv_heads, t->head_dim, t->head_dim_v, 0}};
+    lm_kv* kv[3];
+    int32_t base[3];
+    int32_t total = 0;
+    for (int32_t s = 0; s < t->sequences; s++) {
+        MUST(lm_kv_create(m->device, layers, 2, t->lengths[s] + s, t->dtype, &kv[s]));
+        base[s] = total;
+        total += t->lengths[s];
+    }
+    int32_t q_width = t->heads * t->head_dim;
+    int32_t k_width = t->kv_heads * t->head_dim;
+    int32_t v_width = t->kv_heads * t->head_dim_v;
+    int32_t out_width = t->heads * t->head_dim_v;
+    int64_t row_floats = q_width + k_width + v_width + out_width;
+    int64_t most = (int64_t)chunk * t->sequences;
+    float* image = calloc((size_t)(most * row_floats), 4);
+    float* memory = on_device(m, image, most * row_floats * 4);
+    int32_t* positions = malloc((size_t)most * 4);
+    int32_t* sequence = malloc((size_t)most * 4);
+    for (int32_t start = 0; start < total; start += chunk) {
+        int32_t rows = 0;
+        for (int32_t s = 0; s < t->sequences; s++) {
+            for (int32_t i = start; i < start + chunk && i < t->lengths[s]; i++) {
+                positions[rows] = i;
+                sequence[rows] = s;
+                float* row = image + rows * row_floats;
+                memcpy(row, q + (int64_t)(base[s] + i) * q_width, (size_t)q_width * 4);
+                memcpy(row + q_width, k + (int64_t)(base[s] + i) * k_width, (size_t)k_width * 4);
+                memcpy(row + q_width + k_width, v + (int64_t)(base[s] + i) * v_width, (size_t)v_width * 4);
+                rows++;
+            }
+        }
+        if (rows == 0) {
+            break;
+        }
+        int32_t stride = (int32_t)row_floats;
+        lm_view views[4] = {{0, stride, q_width},
+                            {q_width, stride, k_width},
+                            {q_width + k_width, stride, v_width},
+                            {q_width + k_width + v_width, stride, out_width}};
+        lm_op ops[2] = {
+            {.code = LM_OP_KV_STORE, .a = views[1], .b = views[2], .layer = 1},
+            {.code = LM_OP_ATTENTION,
+             .out = views[3],
+             .a = views[0],
+             .layer = 1,
+             .heads = t->heads,
+             .head_dim = t->head_dim,
+             .window = t->window,
+             .scale = 0.25f},
+        };
+        lm_step step = {.rows = rows,
+                        .sequences = t->sequences,
+                        .generation = ++generation,
+                        .positions = positions,
+                        .sequence = sequence,
+                        .kv = kv,
+                        .activations = memory,
+                        .activations_bytes = most * row_floats * 4};
+        MUST(lm_copy_to_device(m->queue, memory, image, most * row_floats * 4, NULL));
+        MUST(lm_submit(m->queue, ops, 2, &step, NULL));
+        to_host(m, image, memory, most * row_floats * 4);
+        for (int32_t i = 0; i < rows; i++) {
+            memcpy(out + (int64_t)(base[sequence[i]] + positions[i]) * out_width,
+                   image + i * row_floats + q_width + k_width + v_width, (size_t)out_width * 4);
+        }
+    }
+    MUST(lm_device_free(m->device, memory, most * row_floats * 4));
+    for (int32_t s = 0; s < t->sequences; s++) {
+        MUST(lm_kv_destroy(kv[s]));
+    }
+    free(image);
+    free(positions);
+    free(sequence);
+}
+
+static float* random_floats(int64_t count, float scale, uint64_t* seed) {
+    float* x = malloc((size_t)count * 4);
+    for (int64_t i = 0; i < count; i++) {
+        x[i] = scale * random_float(seed);
+    }
+    return x;
+}
+
+static void test_attention(uint64_t seed, attention t, const int32_t* chunks, int32_t chunk_count) {
+    int32_t total = 0;
+    int32_t longest = 0;
+    for (int32_t s = 0; s < t.sequences; s++) {
+        total += t.lengths[s];
+        longest = t.lengths[s] > longest ? t.lengths[s] : longest;
+    }
+    int64_t out_floats = (int64_t)total * t.heads * t.head_dim_v;
+    float* q = random_floats((int64_t)total * t.heads * t.head_dim, 4, &seed);
+    float* k = random_floats((int64_t)total * t.kv_heads * t.head_dim, 1, &seed);
+    float* v = random_floats((int64_t)total * t.kv_heads * t.head_dim_v, 1, &seed);
+    float* expected = malloc((size_t)out_floats * 4);
+    float* out = malloc((size_t)out_floats * 4);
+    float* other = malloc((size_t)out_floats * 4);
+    attend(&cpu, &t, longest, q, k, v, expected);
+    attend(&gpu, &t, longest, q, k, v, out);
+    for (int64_t i = 0; i < out_floats; i++) {
+        CHECK(fabs(out[i] - expected[i]) <= 6e-6, "attention: float %lld is %.9g, not %.9g", (long long)i, out[i],
+              expected[i]);
+    }
+    for (int32_t i = 0; i < chunk_count; i++) {
+        attend(&gpu, &t, chunks[i], q, k, v, other);
+        CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0, "attention: chunks of %d rows give other bits",
+              chunks[i]);
+    }
+    free(other);
+    free(out);
+    free(expected);
+    free(v);
+    free(k);
+    free(q);
+}
+
+/* Of rows at one position the last one is kept, of output rows too. */
+static void test_overwritten(int32_t dtype) {
+    enum { ROWS = 300, HEADS = 2, DIM = 9, OUTPUT = 5, CAPACITY = 8 };
+    uint64_t seed = 77;
+    int32_t positions[ROWS];
+    int32_t sequence[ROWS];
+    int32_t output_index[OUTPUT] = {299, 7, 7, 0, 150};
+    for (int32_t i = 0; i < ROWS; i++) {
+        positions[i] = random_int(&seed, 0, CAPACITY - 2);
+        sequence[i] = random_int(&seed, 0, 1);
+    }
+    float* image = random_floats(ROWS * HEADS * DIM * 4, 1, &seed);
+    float* results[2];
+    for (int i = 0; i < 2; i++) {
+        const machine* m = i == 0 ? &cpu : &gpu;
+        lm_kv* kv[2];
+        for (int s = 0; s < 2; s++) {
+            MUST(lm_kv_create(m->device, &(lm_kv_layer){HEADS, DIM, DIM, 0}, 1, CAPACITY, dtype, &kv[s]));
+        }
+        int64_t bytes = ROWS * HEADS * DIM * 4 * 4;
+        void* memory = on_device(m, image, bytes);
+        int32_t width = HEADS * DIM;
+        lm_view views[4];
+        for (int32_t n = 0; n < 4; n++) {
+            views[n] = (lm_view){n * (int64_t)ROWS * width, width, width};
+        }
+        lm_op ops[3] = {
+            {.code = LM_OP_KV_STORE, .a = views[0], .b = views[1]},
+            {.code = LM_OP_ATTENTION, .out = views[3], .a = views[2], .heads = HEADS, .head_dim = DIM, .scale = 1},
+            {.code = LM_OP_KV_STORE, .row_set = LM_ROWS_OUTPUT, .a = views[2], .b = views[2]},
+        };
+        lm_op output = ops[1];
+        output.row_set = LM_ROWS_OUTPUT;
+        output.out = views[1]; /* its values are stored */
+        lm_step step = {.rows = ROWS,
+                        .output_rows = OUTPUT,
+                        .sequences = 2,
+                        .generation = ++generation,
+                        .positions = positions,
+                        .sequence = sequence,
+                        .output_index = output_index,
+                        .kv = kv,
+                        .activations = memory,
+                        .activations_bytes = bytes};
+        MUST(lm_submit(m->queue, ops, 3, &step, NULL));
+        MUST(lm_submit(m->queue, &output, 1, &step, NULL));
+        results[i] = malloc((size_t)bytes);
+        to_host(m, results[i], memory, bytes);
+        MUST(lm_device_free(m->device, memory, bytes));
+        for (int s = 0; s < 2; s++) {
+            MUST(lm_kv_destroy(kv[s]));
+        }
+    }
+    for (int32_t i = 0; i < ROWS * HEADS * DIM * 4; i++) {
+        CHECK(fabs(results[1][i] - results[0][i]) <= 6e-6, "overwritten: float %d is %.9g, not %.9g", i, results[1][i],
+              results[0][i]);
+    }
+    free(results[1]);
+    free(results[0]);
+    free(image);
+}
+
+static void test_attentions(void) {
+    uint64_t seed = 2000000;
+    const int32_t few[] = {1, 7, 40};
+    const int32_t many[] = {300};
+    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_F16; dtype++) {
+        test_attention(seed += 10, (attention){2, 2, 16, 16, 0, dtype, 1, {9}}, few, 2);
+        test_attention(seed += 10, (attention){4, 2, 17, 13, 0, dtype, 2, {40, 21}}, few, 3);
+        test_attention(seed += 10, (attention){3, 1, 8, 40, 5, dtype, 3, {3, 30, 17}}, few, 3);
+        test_attention(seed += 10, (attention){6, 3, 1, 1, 1, dtype, 1, {20}}, few, 2);
+        test_attention(seed += 10, (attention){2, 1, 24, 8, 130, dtype, 1, {290}}, few + 2, 1);
+        test_attention(seed += 10, (attention){2, 1, 300, 270, 0, dtype, 1, {10}}, few, 2);
+        test_attention(seed += 10, (attention){1, 1, 9001, 3, 0, dtype, 1, {3}}, few, 1);
+        test_overwritten(dtype);
+    }
+    /* Segments: together in one block of threads, then spread over blocks. */
+    test_attention(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, {1100}}, many, 1);
+    test_attention(seed += 10, (attention){2, 1, 4, 6, 120, LM_DTYPE_F32, 1, {1200}}, many, 1);
+}
+
+/* -- queues, memory, messages ------------------------------------------------------------------------------------ */
+
+static void test_queues(void) {
+    lm_queue* other;
+    int64_t ticket = 0;
+    MUST(lm_queue_create(gpu.device, &other));
+    MUST(lm_wait(other, 0));
+    float values[64];
+    void* memory;
+    void* copy;
+    MUST(lm_device_alloc(gpu.device, sizeof values, &memory));
+    MUST(lm_device_alloc(gpu.device, sizeof values, &copy));
+    MUST(lm_copy_to_device(other, memory, values, 0, &ticket));
+    MUST(lm_queue_after(gpu.queue, other, ticket)); /* nothing was ever done there */
+    MUST(lm_wait(other, ticket));
+    for (int i = 0; i < 200; i++) { /* more than a queue tells apart, some of them empty */
+        values[i % 64] = (float)i;
+        MUST(lm_copy_to_device(other, memory, values, i % 3 == 0 ? 0 : (int64_t)sizeof values, &ticket));
+        MUST(lm_queue_after(gpu.queue, other, ticket - i % 70 > 0 ? ticket - i % 70 : 0));
+        MUST(lm_wait(other, ticket));
+        if (i % 3 != 0) {
+            float got[64];
+            to_host(&gpu, got, memory, sizeof got);
+            CHECK(memcmp(got, values, sizeof got) == 0, "copy %d", i);
+        }
+    }
+    MUST(lm_wait(other, 1));
+    MUST(lm_queue_after(other, other, ticket));
+    MUST(lm_device_free(gpu.device, copy, sizeof values));
+    MUST(lm_device_free(gpu.device, memory, sizeof values));
+    MUST(lm_queue_destroy(other));
+}
+
+/* What a step brings is kept while its generation lasts, and read anew after it, also where it has grown. */
+static void test_generations(void) {
+    enum { ROWS = 3, MOST = 4096 };
+    static float inputs[ROWS * MOST];
+    static float got[ROWS * MOST];
+    void* memory;
+    MUST(lm_device_alloc(gpu.device, sizeof got, &memory));
+    for (int32_t width = 16; width <= MOST; width *= 16) {
+        for (int32_t again = 0; again < 3; again++) {
+            lm_step step = {.rows = ROWS,
+                            .generation = again == 0 ? ++generation : generation,
+                            .activations = memory,
+                            .activations_bytes = sizeof got,
+                            .inputs = inputs,
+                            .inputs_bytes = ROWS * width * 4};
+            lm_op op = {.code = LM_OP_EMBED, .out = {0, width, width}, .dtype = LM_DTYPE_F32};
+            for (int32_t i = 0; again == 0 && i < ROWS * width; i++) {
+                inputs[i] = (float)(i + width);
+            }
+            MUST(lm_submit(gpu.queue, &op, 1, &step, NULL));
+            to_host(&gpu, got, memory, ROWS * width * 4);
+            CHECK(memcmp(got, inputs, (size_t)(ROWS * width) * 4) == 0, "width %d, submission %d", width, again);
+        }
+    }
+    MUST(lm_device_free(gpu.device, memory, sizeof got));
+}
+
+static void test_memory(void) {
+    static const int64_t sizes[] = {1, 4096, 100001, 5000000};
+    for (int i = 0; i < 4; i++) {
+        uint8_t* memory;
+        uint8_t* of_host;
+        uint8_t* bytes = malloc((size_t)sizes[i]);
+        MUST(lm_device_alloc(gpu.device, sizes[i], (void**)&memory));
+        MUST(lm_host_alloc(gpu.device, sizes[i], (void**)&of_host));
+        CHECK((uintptr_t)memory % 4096 == 0, "device memory of %lld bytes at %p", (long long)sizes[i], (void*)memory);
+        CHECK((uintptr_t)of_host % 4096 == 0, "host memory of %lld bytes at %p", (long long)sizes[i], (void*)of_host);
+        memset(of_host, 1, (size_t)sizes[i]);
+        to_host(&gpu, of_host, memory, sizes[i]);
+        memset(bytes, 0, (size_t)sizes[i]);
+        CHECK(memcmp(of_host, bytes, (size_t)sizes[i]) == 0, "device memory is not zeroed");
+        memset(bytes, 0xff, (size_t)sizes[i]); /* for the next one that gets it */
+        MUST(lm_copy_to_device(gpu.queue, memory, bytes, sizes[i], NULL));
+        MUST(lm_host_free(gpu.device, of_host, sizes[i]));
+        MUST(lm_wait(gpu.queue, 0));
+        to_host(&gpu, bytes, memory, sizes[i]);
+        MUST(lm_device_free(gpu.device, memory, sizes[i]));
+        free(bytes);
+    }
+    void* none;
+    REFUSES(lm_device_alloc(gpu.device, INT64_MAX / 2, &none), LM_ERROR_OUT_OF_MEMORY, "bytes asked for, the GPU has");
+}
+
+static void test_devices(void) {
+    lm_device* device;
+    lm_device_info info;
+    MUST(lm_device_get_info(gpu.device, &info));
+    CHECK(info.backend == backend && info.unified == 0 && info.memory_bytes > 0 && info.threads == 0
+              && info.simd == 0 && info.simd_supported == 0 && info.name[0] != 0,
+          "%s: backend %d, %lld bytes", info.name, info.backend, (long long)info.memory_bytes);
+    INVALID(lm_device_open(&(lm_device_options){.backend = backend, .ordinal = 1000}, &device), "there is no GPU 1000");
+    MUST(lm_backend_load(backend, "loaded already"));
+
+    void* handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    lm_backend_entry entry = NULL;
+    if (handle != NULL) {
+        *(void**)&entry = dlsym(handle, LM_BACKEND_ENTRY);
+    }
+    CHECK(entry != NULL, "%s", library);
+    lm_host other = {LM_ABI_VERSION + 1, NULL};
+    CHECK(entry != NULL && entry(&other) == NULL, "a library for another version is taken");
+}
+
+int main(int argc, char** argv) {
+    if (argc > 1) {
+        library = argv[1];
+        backend = LM_BACKEND_CUDA;
+    }
+    MUST(lm_backend_load(backend, library));
+    open_machine(&cpu, LM_BACKEND_CPU);
+    open_machine(&gpu, backend);
+    test_devices();
+    test_memory();
+    test_queues();
+    test_generations();
+    test_row_ops();
+    test_linears();
+    test_attentions();
+    close_machine(&gpu);
+    close_machine(&cpu);
+    return finish_tests("test_cuda");
 }

@@ -106,8 +106,8 @@ __device__ softmax_state attend_segment(const attention_problem& p, const attent
         float most = fmaxf(state.most, block_max(score));
         float weight = visible ? expf(score - most) : 0.0f;
         float before = state.sum == 0.0f ? 0.0f : expf(state.most - most);
-        weights[thread] = weight;
-        state.sum = fmaf(state.sum, before, block_sum(weight)); /* its barriers are those of weights too */
+        weights[thread] = weight; /* block_max has waited for those who still read the last ones */
+        state.sum = fmaf(state.sum, before, block_sum(weight)); /* and this waits for weights */
         state.most = most;
         int32_t from = first > block ? (int32_t)(first - block) : 0;
         int32_t to = last - block < ATTENTION_THREADS ? (int32_t)(last - block) : ATTENTION_THREADS;
@@ -125,7 +125,6 @@ __device__ softmax_state attend_segment(const attention_problem& p, const attent
                 state.values[v] = sum;
             }
         }
-        __syncthreads(); /* the next block writes weights */
     }
     return state;
 }

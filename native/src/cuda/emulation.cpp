@@ -368,9 +368,9 @@ void emulated_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*thread)(co
     kernel_thread = thread;
     kernel_context = context;
     bool going = true;
-    for (unsigned z = 0; going && z < grid.z; z++) {
-        for (unsigned y = 0; going && y < grid.y; y++) {
-            for (unsigned x = 0; going && x < grid.x; x++) {
+    for (unsigned z = grid.z; going && z-- > 0;) { /* from the last block on: none may rely on those before it */
+        for (unsigned y = grid.y; going && y-- > 0;) {
+            for (unsigned x = grid.x; going && x-- > 0;) {
                 blockIdx = {x, y, z};
                 going = run_block();
             }

@@ -2,9 +2,10 @@
  * emulation.h: the part of CUDA that the backend uses, run by the CPU, so that its kernels are tested where there is no
  * GPU.
  *
- * Each CUDA thread is a fiber; the warps of a block take turns, and blocks run one after the other, of one grid at a
- * time. A kernel that deadlocks or is undefined on a GPU (a barrier that only part of a block reaches, a shuffle with a
- * missing lane) ends with cudaErrorLaunchFailure, and cudaGetErrorString says why. Streams do everything at once.
+ * Each CUDA thread is a fiber; the warps of a block take turns, and blocks run one after the other, the last one first,
+ * of one grid at a time. A kernel that deadlocks or is undefined on a GPU (a barrier that only part of a block reaches, a
+ * shuffle with a missing lane) ends with cudaErrorLaunchFailure, and cudaGetErrorString says why. Streams do everything
+ * at once.
  */
 #ifndef LAMINA_CUDA_EMULATION_H
 #define LAMINA_CUDA_EMULATION_H

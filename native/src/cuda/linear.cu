@@ -9,7 +9,7 @@
 #include "kernels.h"
 #include "reduce.h"
 
-enum { TILE_WEIGHT_ROWS = 2, MOST_TILE_ROWS = 8, LINEAR_WARPS = 4 };
+enum { LINEAR_WARPS = 4 };
 
 struct linear_problem {
     matrix out;            // (rows, weight_rows)
@@ -24,7 +24,7 @@ struct linear_problem {
     bool weight_aligned;
 };
 
-template <class T, int TILE_ROWS>
+template <class T, int TILE_ROWS, int TILE_WEIGHT_ROWS>
 __device__ __forceinline__ void linear_tile(const linear_problem& p, int32_t row, int32_t weight_row) {
     constexpr int elements = chunk<T>::elements;
     int32_t lane = threadIdx.x % WARP_LANES;
@@ -34,14 +34,14 @@ __device__ __forceinline__ void linear_tile(const linear_problem& p, int32_t row
     /* Rows beyond the last one are computed as that one, and not stored. */
 #pragma unroll
     for (int m = 0; m < TILE_ROWS; m++) {
-        a[m] = p.a.data + (row + m < p.rows ? row + m : p.rows - 1) * p.a.stride; // (k)
+        a[m] = p.a.data + (m < p.rows - row ? row + m : p.rows - 1) * p.a.stride; // (k)
     }
 #pragma unroll
     for (int n = 0; n < TILE_WEIGHT_ROWS; n++) {
-        int32_t w = weight_row + n < p.weight_rows ? weight_row + n : p.weight_rows - 1;
+        int32_t w = n < p.weight_rows - weight_row ? weight_row + n : p.weight_rows - 1;
         weight[n] = p.weight + w * p.weight_stride; // (k) of dtype
     }
-    for (int64_t k = lane * elements; k < p.k; k += WARP_LANES * elements) {
+    for (int64_t k = (int64_t)lane * elements; k < p.k; k += WARP_LANES * elements) {
         int32_t count = p.k - k < elements ? (int32_t)(p.k - k) : elements;
         float w[TILE_WEIGHT_ROWS][elements];
 #pragma unroll
@@ -66,7 +66,7 @@ __device__ __forceinline__ void linear_tile(const linear_problem& p, int32_t row
 #pragma unroll
         for (int n = 0; n < TILE_WEIGHT_ROWS; n++) {
             float sum = warp_sum(sums[m][n]);
-            if (lane == 0 && row + m < p.rows && weight_row + n < p.weight_rows) {
+            if (lane == 0 && m < p.rows - row && n < p.weight_rows - weight_row) {
                 p.out.data[(row + m) * p.out.stride + weight_row + n] =
                     p.bias == nullptr ? sum : sum + p.bias[weight_row + n];
             }
@@ -74,23 +74,28 @@ __device__ __forceinline__ void linear_tile(const linear_problem& p, int32_t row
     }
 }
 
-/* Tiles that share weight rows are neighbours: these come from memory once. */
-template <class T, int TILE_ROWS>
-__global__ void __launch_bounds__(LINEAR_WARPS * WARP_LANES) linear_kernel(linear_problem p, int64_t tiles) {
+/*
+ * The warps of a block have the same rows of a, which come from the cache for all but one of them; neighbouring blocks
+ * have the same weight rows, which come from memory once.
+ */
+template <class T, int TILE_ROWS, int TILE_WEIGHT_ROWS>
+__global__ void __launch_bounds__(LINEAR_WARPS * WARP_LANES) linear_kernel(linear_problem p, int64_t items) {
     int32_t row_tiles = (p.rows - 1) / TILE_ROWS + 1;
-    int64_t warp = (int64_t)blockIdx.x * LINEAR_WARPS + threadIdx.x / WARP_LANES;
-    for (int64_t tile = warp; tile < tiles; tile += (int64_t)gridDim.x * LINEAR_WARPS) {
-        linear_tile<T, TILE_ROWS>(p, (int32_t)(tile % row_tiles) * TILE_ROWS,
-                                  (int32_t)(tile / row_tiles) * TILE_WEIGHT_ROWS);
+    for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
+        int64_t weight_row = (item / row_tiles * LINEAR_WARPS + threadIdx.x / WARP_LANES) * TILE_WEIGHT_ROWS;
+        if (weight_row < p.weight_rows) {
+            linear_tile<T, TILE_ROWS, TILE_WEIGHT_ROWS>(p, (int32_t)(item % row_tiles) * TILE_ROWS,
+                                                        (int32_t)weight_row);
+        }
     }
 }
 
-template <class T, int TILE_ROWS>
+template <class T, int TILE_ROWS, int TILE_WEIGHT_ROWS>
 static void launch_linear(const linear_problem& p, cudaStream_t stream) {
     int64_t row_tiles = (p.rows - 1) / TILE_ROWS + 1;
-    int64_t tiles = row_tiles * ((p.weight_rows - 1) / TILE_WEIGHT_ROWS + 1);
-    LAUNCH((linear_kernel<T, TILE_ROWS>), block_count(tiles, LINEAR_WARPS), LINEAR_WARPS * WARP_LANES, 0, stream, p,
-           tiles);
+    int64_t items = row_tiles * ((p.weight_rows - 1) / (TILE_WEIGHT_ROWS * LINEAR_WARPS) + 1);
+    LAUNCH((linear_kernel<T, TILE_ROWS, TILE_WEIGHT_ROWS>), block_count(items, 1), LINEAR_WARPS * WARP_LANES, 0, stream,
+           p, items);
 }
 
 void linear(const run& run, const lm_op& op) {
@@ -108,11 +113,11 @@ void linear(const run& run, const lm_op& op) {
     with_dtype(op.dtype, [&](auto type) {
         typedef decltype(type) T;
         if (p.rows == 1) {
-            launch_linear<T, 1>(p, run.stream);
+            launch_linear<T, 1, 2>(p, run.stream);
         } else if (p.rows <= 4) {
-            launch_linear<T, 4>(p, run.stream);
+            launch_linear<T, 4, 4>(p, run.stream);
         } else {
-            launch_linear<T, MOST_TILE_ROWS>(p, run.stream);
+            launch_linear<T, 8, 4>(p, run.stream);
         }
     });
 }

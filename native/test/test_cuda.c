@@ -1,6 +1,6 @@
 /*
- * test_cuda.c: every op of the CUDA kernels, run by their emulation, against the CPU backend within a tolerance, and bit
- * for bit against themselves: rows alone or together, cuts into panels, addresses. Then queues, memory and messages.
+ * test_cuda.c: every op of the CUDA kernels, run by their emulation, against the CPU backend within a tolerance, and
+ * bit for bit against themselves: rows alone or together, cuts into panels, addresses. Then queues, memory, messages.
  *
  * The same on a GPU: test_cuda <path of liblamina_cuda.so>
  */
@@ -679,7 +679,8 @@ static void test_memory(void) {
         free(bytes);
     }
     void* none;
-    REFUSES(lm_device_alloc(gpu.device, INT64_MAX / 2, &none), LM_ERROR_OUT_OF_MEMORY, "bytes asked for, the GPU has");
+    REFUSES(lm_device_alloc(gpu.device, INT64_MAX / 2, &none), LM_ERROR_OUT_OF_MEMORY,
+            "bytes of GPU memory asked for, there are");
 }
 
 static void test_devices(void) {

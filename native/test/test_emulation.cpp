@@ -1,4 +1,4 @@
-/* test_emulation.cpp: what a GPU's threads do together, and that kernels which would hang or be undefined there fail. */
+/* test_emulation.cpp: what a GPU's threads do together; kernels that would hang or be undefined there fail. */
 #include "cuda/emulation.h"
 
 #include <stdio.h>

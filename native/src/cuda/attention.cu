@@ -171,6 +171,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) attention_kernel(attention_
         attention_item it = item_of(p, piece / pieces);
         const float* q = p.q.data + it.row * p.q.stride + (int64_t)it.head * p.head_dim; // (head_dim)
         if (p.head_dim <= MOST_SHARED_QUERY) {
+            /* Nothing reads the last item's any more: sums over the block came after that. */
             for (int32_t i = threadIdx.x; i < p.head_dim; i += ATTENTION_THREADS) {
                 query[i] = q[i];
             }
@@ -195,7 +196,6 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) attention_kernel(attention_
                 to[VALUES + 1] = state.sum;
             }
         }
-        __syncthreads(); /* the next item has another query */
     }
 }
 

@@ -81,6 +81,16 @@ static int32_t check(cudaError_t error, const char* call, const char* what) {
                       what, cudaGetErrorString(error));
 }
 
+static int32_t check_memory(cudaError_t error, int64_t bytes, const char* kind) {
+    if (error == cudaSuccess) {
+        return LM_OK;
+    }
+    (void)cudaGetLastError();
+    return host->fail(error == cudaErrorMemoryAllocation ? LM_ERROR_OUT_OF_MEMORY : LM_ERROR_DEVICE,
+                      "%lld bytes of %s memory could not be had: %s", (long long)bytes, kind,
+                      cudaGetErrorString(error));
+}
+
 #define TRY(call)                                                                                                      \
     do {                                                                                                               \
         int32_t status_ = (call);                                                                                      \
@@ -124,8 +134,9 @@ static int32_t cuda_open(const lm_device_options* options, lm_device** out) {
     int count = 0;
     TRY(count_devices(&count));
     if (options->ordinal >= count) {
-        return host->fail(LM_ERROR_INVALID_ARGUMENT, "lm_device_open: there is no GPU %d, this machine has %d, from 0 on",
-                          options->ordinal, count);
+        return host->fail(LM_ERROR_INVALID_ARGUMENT,
+                          "lm_device_open: there is no GPU %d, this machine has %d, numbered from 0", options->ordinal,
+                          count);
     }
     cudaDeviceProp properties;
     TRY(check(cudaGetDeviceProperties(&properties, options->ordinal), "lm_device_open", "the GPU could not be asked"));
@@ -164,10 +175,8 @@ static void cuda_close(lm_device* device) {
 
 /* Device memory at a multiple of MEMORY_ALIGN; one that CUDA gave elsewhere is replaced by a larger one. */
 static int32_t alloc_aligned(cuda_device* device, int64_t bytes, void** out) {
-    static const char* call = "lm_device_alloc";
-    static const char* what = "device memory could not be had";
     void* base = nullptr;
-    TRY(check(cudaMalloc(&base, (size_t)bytes), call, what));
+    TRY(check_memory(cudaMalloc(&base, (size_t)bytes), bytes, "GPU"));
     if ((uintptr_t)base % MEMORY_ALIGN == 0) {
         *out = base;
         return LM_OK;
@@ -175,9 +184,10 @@ static int32_t alloc_aligned(cuda_device* device, int64_t bytes, void** out) {
     cudaFree(base);
     moved_memory* moved = (moved_memory*)malloc(sizeof *moved);
     if (moved == nullptr) {
-        return host->fail(LM_ERROR_OUT_OF_MEMORY, "lm_device_alloc: no memory");
+        return host->fail(LM_ERROR_OUT_OF_MEMORY, "%lld bytes of GPU memory could not be noted: no memory",
+                          (long long)bytes);
     }
-    int32_t status = check(cudaMalloc(&base, (size_t)bytes + MEMORY_ALIGN), call, what);
+    int32_t status = check_memory(cudaMalloc(&base, (size_t)bytes + MEMORY_ALIGN), bytes, "GPU");
     if (status != LM_OK) {
         free(moved);
         return status;
@@ -211,12 +221,11 @@ static void free_aligned(cuda_device* device, void* memory) {
 static int32_t cuda_alloc(lm_device* device, int32_t use, int64_t bytes, void** out) {
     if (use == LM_MEMORY_HOST) {
         TRY(choose(device, "lm_host_alloc"));
-        return check(cudaHostAlloc(out, (size_t)bytes, cudaHostAllocPortable), "lm_host_alloc",
-                     "page-locked memory could not be had");
+        return check_memory(cudaHostAlloc(out, (size_t)bytes, cudaHostAllocPortable), bytes, "page-locked");
     }
     TRY(choose(device, "lm_device_alloc"));
     if (bytes > device->info.memory_bytes) {
-        return host->fail(LM_ERROR_OUT_OF_MEMORY, "lm_device_alloc: %lld bytes asked for, the GPU has %lld",
+        return host->fail(LM_ERROR_OUT_OF_MEMORY, "%lld bytes of GPU memory asked for, there are %lld",
                           (long long)bytes, (long long)device->info.memory_bytes);
     }
     TRY(alloc_aligned(cuda(device), bytes, out));
@@ -357,7 +366,7 @@ static int32_t grow(cuda_queue* queue, cuda_buffer* buffer, int64_t bytes) {
     cudaFree(buffer->memory);
     *buffer = {};
     void* memory = nullptr;
-    TRY(check(cudaMalloc(&memory, (size_t)bytes), "lm_submit", "device memory could not be had"));
+    TRY(check_memory(cudaMalloc(&memory, (size_t)bytes), bytes, "GPU"));
     *buffer = {(uint8_t*)memory, bytes};
     return LM_OK;
 }
@@ -416,8 +425,7 @@ static int32_t make_staging(cuda_queue* queue, int64_t bytes) {
     queue->staging = nullptr;
     queue->staging_bytes = 0;
     void* memory = nullptr;
-    TRY(check(cudaHostAlloc(&memory, (size_t)bytes, cudaHostAllocPortable), "lm_submit",
-              "page-locked memory could not be had"));
+    TRY(check_memory(cudaHostAlloc(&memory, (size_t)bytes, cudaHostAllocPortable), bytes, "page-locked"));
     queue->staging = (uint8_t*)memory;
     queue->staging_bytes = bytes;
     return LM_OK;
@@ -427,7 +435,8 @@ static int32_t make_staging(cuda_queue* queue, int64_t bytes) {
 static int32_t put_step(cuda_queue* queue, const step_layout& l, const lm_step* step) {
     queue->has_step = false;
     if (l.bytes > 0) {
-        TRY(check(cudaEventSynchronize(queue->staged), "lm_submit", "the GPU failed")); /* the last copy has been read */
+        /* The last step has been read from the staging buffer. */
+        TRY(check(cudaEventSynchronize(queue->staged), "lm_submit", "the GPU failed"));
         TRY(make_staging(queue, l.bytes));
         TRY(grow(queue, &queue->inputs, l.bytes));
         fill(queue->staging, l, step);

@@ -189,7 +189,7 @@ void fiber_main() {
     leave_fiber(true);
 }
 
-void pause(fiber_state state) {
+void wait_at(fiber_state state) {
     current->state = state;
     leave_fiber(false);
 }
@@ -317,6 +317,10 @@ bool make_stacks() {
     if (memory == MAP_FAILED) {
         return false;
     }
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (size_t i = 0; i < MOST_THREADS; i++) {
+        mprotect((uint8_t*)memory + i * STACK, page, PROT_NONE);
+    }
     stacks = (uint8_t*)memory;
     return true;
 }
@@ -324,12 +328,12 @@ bool make_stacks() {
 } // namespace
 
 void __syncthreads() {
-    pause(AT_BLOCK_BARRIER);
+    wait_at(AT_BLOCK_BARRIER);
 }
 
 void __syncwarp(unsigned mask) {
     current->mask = mask;
-    pause(AT_WARP_BARRIER);
+    wait_at(AT_WARP_BARRIER);
 }
 
 unsigned emulated_lane() {
@@ -341,7 +345,7 @@ uint32_t emulated_shuffle(unsigned mask, uint32_t value, unsigned from) {
     self->mask = mask;
     self->value = value;
     self->from = from;
-    pause(AT_SHUFFLE);
+    wait_at(AT_SHUFFLE);
     return self->value;
 }
 

@@ -3,9 +3,9 @@
  * GPU.
  *
  * Each CUDA thread is a fiber; the warps of a block take turns, and blocks run one after the other, the last one first,
- * of one grid at a time. A kernel that deadlocks or is undefined on a GPU (a barrier that only part of a block reaches, a
- * shuffle with a missing lane) ends with cudaErrorLaunchFailure, and cudaGetErrorString says why. Streams do everything
- * at once.
+ * of one grid at a time. A kernel that deadlocks or is undefined on a GPU (a barrier that only part of a block reaches,
+ * a shuffle with a missing lane) ends with cudaErrorLaunchFailure, and cudaGetErrorString says why. Streams do
+ * everything at once.
  */
 #ifndef LAMINA_CUDA_EMULATION_H
 #define LAMINA_CUDA_EMULATION_H

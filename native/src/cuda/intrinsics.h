@@ -14,6 +14,8 @@
 
 #define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 
+constexpr int64_t MOST_BLOCKS = 1 << 20; /* of a grid: enough to fill any GPU */
+
 __device__ __forceinline__ float f16_to_f32(uint16_t bits) {
     return __half2float(__ushort_as_half(bits));
 }
@@ -30,6 +32,8 @@ __device__ __forceinline__ float bits_to_f32(uint32_t bits) {
 #else
 
 #include "emulation.h"
+
+constexpr int64_t MOST_BLOCKS = 7; /* few, so that blocks have several items */
 
 static inline float bits_to_f32(uint32_t bits) {
     float x;

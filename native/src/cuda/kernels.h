@@ -66,10 +66,10 @@ static inline const int32_t* row_index(const run& run, int32_t row_set) {
     return row_set == LM_ROWS_ALL ? nullptr : run.output_index;
 }
 
-/* Blocks for this many items: enough to fill any GPU, and the kernels stride over the rest. */
+/* Blocks for this many items; the kernels stride over what is beyond MOST_BLOCKS. */
 static inline unsigned block_count(int64_t items, int64_t items_per_block) {
     int64_t blocks = (items + items_per_block - 1) / items_per_block;
-    return (unsigned)(blocks < 1 << 20 ? blocks : 1 << 20);
+    return (unsigned)(blocks < MOST_BLOCKS ? blocks : MOST_BLOCKS);
 }
 
 enum { BLOCK_THREADS = 256 }; /* of kernels that have an element a thread */

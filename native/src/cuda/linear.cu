@@ -2,8 +2,8 @@
  * linear.cu: out[r, n] = sum over k of a[r, k] * weight[n, k] + vector[n].
  *
  * A warp computes a tile of a few weight rows and rows of a. Chunk c of k (16 bytes of a weight row) belongs to lane
- * c mod 32, which adds up its products in order of k; warp_sum adds up the lanes. That order is the same for every tile,
- * address and number of rows.
+ * c mod 32, which adds up its products in order of k; warp_sum adds up the lanes. That order is the same for every
+ * tile, address and number of rows.
  */
 #include "dtype.h"
 #include "kernels.h"

@@ -264,7 +264,7 @@ LM_API int32_t lm_host_free(lm_device* device, void* memory, int64_t bytes);
 
 /* Device memory, aligned to 4096 bytes; zeroed. bytes > 0; free it with the same number of bytes. */
 LM_API int32_t lm_device_alloc(lm_device* device, int64_t bytes, void** out);
-LM_API int32_t lm_device_free(lm_device* device, void* memory, int64_t bytes);
+LM_API int32_t lm_device_free(lm_device* device, void* memory, int64_t bytes); /* work that uses it was waited for */
 
 LM_API int32_t lm_queue_create(lm_device* device, lm_queue** out);
 LM_API int32_t lm_queue_destroy(lm_queue* queue);

@@ -505,6 +505,7 @@ static int32_t check_submission(const lm_device* device, const lm_op* ops, int32
     REQUIRE(step->rows > 0, "lm_submit: step.rows is %d, it must be above 0", step->rows);
     REQUIRE(step->output_rows >= 0 && step->output_rows <= step->rows,
             "lm_submit: step.output_rows is %d, it must be 0 to step.rows = %d", step->output_rows, step->rows);
+    REQUIRE(step->sequences >= 0, "lm_submit: step.sequences is %d, it must not be negative", step->sequences);
     REQUIRE(step->output_index != NULL || step->output_rows == 0, "lm_submit: step.output_index is null");
     for (int32_t i = 0; i < step->output_rows; i++) {
         REQUIRE(step->output_index[i] >= 0 && step->output_index[i] < step->rows,

@@ -86,16 +86,24 @@ __attribute__((format(printf, 2, 3))) int32_t lm_fail(int32_t status, const char
 
 /* What a backend in a library of its own gets from the one that loads it. */
 typedef struct lm_host {
-    int32_t abi; /* LM_ABI_VERSION of the one that loads it */
+    int32_t abi;          /* LM_ABI_VERSION of the one that loads it */
+    int32_t backend;      /* LM_BACKEND_* that it is to be */
+    int64_t size_backend; /* sizeof(lm_backend): what changes here only makes another size */
     int32_t (*fail)(int32_t status, const char* format, ...);
+    int32_t (*memory_alloc)(int64_t bytes, void** out); /* pages as lm_host_alloc promises them */
+    void (*memory_free)(void* memory, int64_t bytes);
 } lm_host;
 
 /*
  * The one function that such a library exports, under the name LM_BACKEND_ENTRY: keeps what it gets and returns its
- * table, or null if it was built for another interface.
+ * table, or null if it was built for another interface or is another backend.
  */
 typedef const lm_backend* (*lm_backend_entry)(const lm_host* host);
 #define LM_BACKEND_ENTRY "lm_backend_get"
+
+/* Pages from the system; see lm_host_alloc. */
+int32_t lm_memory_alloc(int64_t bytes, void** out);
+void lm_memory_free(void* memory, int64_t bytes);
 
 /* Bytes of one element; 0 for an unknown dtype. */
 static inline int64_t lm_dtype_bytes(int32_t dtype) {

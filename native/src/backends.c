@@ -10,8 +10,6 @@ enum { BACKENDS = LM_BACKEND_CUDA_EMULATED + 1 };
 static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(const lm_backend*) loaded[BACKENDS]; /* set once, and never freed: devices of them may be open */
 
-static const lm_host host = {LM_ABI_VERSION, lm_fail};
-
 const lm_backend* lm_find_backend(int32_t backend) {
     if (backend == LM_BACKEND_CPU) {
         return &lm_cpu_backend;
@@ -26,11 +24,12 @@ static int32_t load(int32_t backend, const char* path) {
     }
     lm_backend_entry entry;
     *(void**)&entry = dlsym(library, LM_BACKEND_ENTRY); /* as POSIX has it: C knows no cast between the two */
+    lm_host host = {LM_ABI_VERSION, backend, sizeof(lm_backend), lm_fail, lm_memory_alloc, lm_memory_free};
     const lm_backend* table = entry == NULL ? NULL : entry(&host);
     if (table == NULL) {
         dlclose(library);
-        return lm_fail(LM_ERROR_UNSUPPORTED, "lm_backend_load: %s is no backend for version %d of the interface", path,
-                       LM_ABI_VERSION);
+        return lm_fail(LM_ERROR_UNSUPPORTED, "lm_backend_load: %s is not backend %d for version %d of the interface",
+                       path, backend, LM_ABI_VERSION);
     }
     atomic_store(&loaded[backend], table);
     return LM_OK;

@@ -699,8 +699,14 @@ static void test_devices(void) {
         *(void**)&entry = dlsym(handle, LM_BACKEND_ENTRY);
     }
     CHECK(entry != NULL, "%s", library);
-    lm_host other = {LM_ABI_VERSION + 1, NULL};
-    CHECK(entry != NULL && entry(&other) == NULL, "a library for another version is taken");
+    lm_host others[] = {
+        {.abi = LM_ABI_VERSION + 1, .backend = backend, .size_backend = sizeof(lm_backend)},
+        {.abi = LM_ABI_VERSION, .backend = backend + 1, .size_backend = sizeof(lm_backend)},
+        {.abi = LM_ABI_VERSION, .backend = backend, .size_backend = sizeof(lm_backend) + 8},
+    };
+    for (int i = 0; i < 3; i++) {
+        CHECK(entry != NULL && entry(&others[i]) == NULL, "a library for another host is taken (%d)", i);
+    }
 }
 
 int main(int argc, char** argv) {

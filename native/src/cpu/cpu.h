@@ -44,9 +44,6 @@ extern const lm_kernels lm_kernels_avx512;
 extern const lm_kernels lm_kernels_neon;
 #endif
 
-int32_t lm_memory_alloc(int64_t bytes, void** out);
-void lm_memory_free(void* memory, int64_t bytes);
-
 /* Row r of a view. */
 static inline float* lm_row(const lm_step* step, const lm_view* view, int64_t r) {
     return (float*)step->activations + view->offset + r * view->stride; /* (width) */

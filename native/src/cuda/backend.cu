@@ -37,20 +37,6 @@ struct cuda_buffer {
     int64_t bytes;
 };
 
-struct cuda_queue {
-    lm_queue base;
-    cudaStream_t stream;
-    cudaEvent_t events[EVENTS];
-    int64_t tickets[EVENTS]; /* after which each event was recorded; 0: it never was */
-    cudaEvent_t staged;      /* when the staging buffer has been read */
-    uint8_t* staging;        /* page-locked, of staging_bytes */
-    int64_t staging_bytes;
-    cuda_buffer inputs;      /* what lies on the device of the step of generation, as laid out by lay_out */
-    cuda_buffer scratch;
-    int64_t generation;
-    bool has_step; /* inputs are those of generation */
-};
-
 /* Byte offsets of a step's arrays in a queue's inputs. */
 struct step_layout {
     int64_t inputs;
@@ -62,7 +48,23 @@ struct step_layout {
     int32_t layers; /* that all caches have */
 };
 
-static const lm_host* host;
+struct cuda_queue {
+    lm_queue base;
+    cudaStream_t stream;
+    cudaEvent_t events[EVENTS];
+    int64_t tickets[EVENTS]; /* after which each event was recorded; 0: it never was */
+    cudaEvent_t staged;      /* when the staging buffer has been read */
+    uint8_t* staging;        /* page-locked, of staging_bytes */
+    int64_t staging_bytes;
+    cuda_buffer inputs;      /* what lies on the device of the step of generation, as laid out by lay_out */
+    cuda_buffer scratch;
+    int64_t generation;
+    step_layout layout; /* of inputs */
+    bool has_step;      /* inputs are those of generation */
+};
+
+static lm_host host_functions;
+static const lm_host* host = &host_functions;
 
 static cuda_device* cuda(lm_device* device) {
     return (cuda_device*)device;
@@ -72,11 +74,16 @@ static cuda_queue* cuda(lm_queue* queue) {
     return (cuda_queue*)queue;
 }
 
+/* What a call reports that nobody looks at must not be taken for the error of the next launch. */
+static void forget_error(void) {
+    (void)cudaGetLastError();
+}
+
 static int32_t check(cudaError_t error, const char* call, const char* what) {
     if (error == cudaSuccess) {
         return LM_OK;
     }
-    (void)cudaGetLastError(); /* what this call reports must not be taken for the error of the next */
+    forget_error();
     return host->fail(error == cudaErrorMemoryAllocation ? LM_ERROR_OUT_OF_MEMORY : LM_ERROR_DEVICE, "%s: %s: %s", call,
                       what, cudaGetErrorString(error));
 }
@@ -85,7 +92,7 @@ static int32_t check_memory(cudaError_t error, int64_t bytes, const char* kind) 
     if (error == cudaSuccess) {
         return LM_OK;
     }
-    (void)cudaGetLastError();
+    forget_error();
     return host->fail(error == cudaErrorMemoryAllocation ? LM_ERROR_OUT_OF_MEMORY : LM_ERROR_DEVICE,
                       "%lld bytes of %s memory could not be had: %s", (long long)bytes, kind,
                       cudaGetErrorString(error));
@@ -221,7 +228,14 @@ static void free_aligned(cuda_device* device, void* memory) {
 static int32_t cuda_alloc(lm_device* device, int32_t use, int64_t bytes, void** out) {
     if (use == LM_MEMORY_HOST) {
         TRY(choose(device, "lm_host_alloc"));
-        return check_memory(cudaHostAlloc(out, (size_t)bytes, cudaHostAllocPortable), bytes, "page-locked");
+        TRY(host->memory_alloc(bytes, out));
+        int32_t status =
+            check_memory(cudaHostRegister(*out, (size_t)bytes, cudaHostRegisterPortable), bytes, "page-locked");
+        if (status != LM_OK) {
+            host->memory_free(*out, bytes);
+            *out = nullptr;
+        }
+        return status;
     }
     TRY(choose(device, "lm_device_alloc"));
     if (bytes > device->info.memory_bytes) {
@@ -242,21 +256,26 @@ static int32_t cuda_alloc(lm_device* device, int32_t use, int64_t bytes, void** 
 }
 
 static void cuda_free(lm_device* device, int32_t use, void* memory, int64_t bytes) {
-    (void)bytes;
-    if (cudaSetDevice(cuda(device)->ordinal) != cudaSuccess) {
-        return; /* a driver that fails has no memory to take back */
-    }
+    bool there = cudaSetDevice(cuda(device)->ordinal) == cudaSuccess; /* else it has no memory to take back */
     if (use == LM_MEMORY_HOST) {
-        cudaFreeHost(memory);
-    } else {
+        if (there) {
+            cudaHostUnregister(memory);
+        }
+        host->memory_free(memory, bytes);
+    } else if (there) {
         free_aligned(cuda(device), memory);
     }
+    forget_error();
 }
 
 /* -- queues ------------------------------------------------------------------------------------------------------- */
 
 static void cuda_queue_destroy(lm_queue* base) {
     cuda_queue* queue = cuda(base);
+    cudaSetDevice(cuda(base->device)->ordinal);
+    if (queue->stream != nullptr) {
+        cudaStreamSynchronize(queue->stream); /* a submission that failed midway has no ticket */
+    }
     cudaFree(queue->inputs.memory);
     cudaFree(queue->scratch.memory);
     cudaFreeHost(queue->staging);
@@ -272,15 +291,16 @@ static void cuda_queue_destroy(lm_queue* base) {
         cudaStreamDestroy(queue->stream);
     }
     free(queue);
+    forget_error();
 }
 
 static cudaError_t make_queue(cuda_queue* queue) {
     cudaError_t error = cudaStreamCreateWithFlags(&queue->stream, cudaStreamNonBlocking);
     if (error == cudaSuccess) {
-        error = cudaEventCreateWithFlags(&queue->staged, cudaEventDisableTiming);
+        error = cudaEventCreateWithFlags(&queue->staged, cudaEventDisableTiming | cudaEventBlockingSync);
     }
     for (int32_t i = 0; i < EVENTS && error == cudaSuccess; i++) {
-        error = cudaEventCreateWithFlags(&queue->events[i], cudaEventDisableTiming);
+        error = cudaEventCreateWithFlags(&queue->events[i], cudaEventDisableTiming | cudaEventBlockingSync);
     }
     return error;
 }
@@ -302,7 +322,13 @@ static int32_t cuda_queue_create(lm_device* device, lm_queue** out) {
 }
 
 static int32_t record(cuda_queue* queue, const char* call, int64_t ticket) {
-    TRY(check(cudaEventRecord(queue->events[ticket % EVENTS], queue->stream), call, "an event could not be recorded"));
+    int32_t status = check(cudaEventRecord(queue->events[ticket % EVENTS], queue->stream), call,
+                           "an event could not be recorded");
+    if (status != LM_OK) { /* nobody could wait for what was begun */
+        cudaStreamSynchronize(queue->stream);
+        forget_error();
+        return status;
+    }
     queue->tickets[ticket % EVENTS] = ticket;
     return LM_OK;
 }
@@ -377,13 +403,13 @@ static int64_t add_range(int64_t* end, int64_t bytes) {
     return at;
 }
 
-/* What no op of a submission reads need not be there. */
-static step_layout lay_out(const lm_step* step) {
+/* What no op of a submission reads need not be there; caches are looked at where an op asks for them. */
+static step_layout lay_out(const lm_step* step, bool caches) {
     step_layout l = {};
-    int32_t sequences = step->kv == nullptr ? 0 : step->sequences;
-    l.layers = sequences == 0 || step->kv[0] == nullptr ? 0 : step->kv[0]->layer_count;
+    int32_t sequences = caches ? step->sequences : 0;
+    l.layers = sequences == 0 ? 0 : step->kv[0]->layer_count;
     for (int32_t i = 0; i < sequences; i++) {
-        int32_t layers = step->kv[i] == nullptr ? 0 : step->kv[i]->layer_count;
+        int32_t layers = step->kv[i]->layer_count;
         l.layers = layers < l.layers ? layers : l.layers;
     }
     int64_t rows = step->rows * (int64_t)sizeof(int32_t);
@@ -393,6 +419,11 @@ static step_layout lay_out(const lm_step* step) {
     l.output_index = add_range(&l.bytes, step->output_rows * (int64_t)sizeof(int32_t));
     l.caches = add_range(&l.bytes, (int64_t)l.layers * sequences * (int64_t)sizeof(kv_cache));
     return l;
+}
+
+static bool same_layout(const step_layout& x, const step_layout& y) {
+    return x.inputs == y.inputs && x.positions == y.positions && x.sequence == y.sequence
+           && x.output_index == y.output_index && x.caches == y.caches && x.bytes == y.bytes && x.layers == y.layers;
 }
 
 static void put(uint8_t* to, const void* from, int64_t bytes) {
@@ -447,6 +478,7 @@ static int32_t put_step(cuda_queue* queue, const step_layout& l, const lm_step* 
     }
     queue->has_step = true;
     queue->generation = step->generation;
+    queue->layout = l;
     return LM_OK;
 }
 
@@ -486,13 +518,16 @@ static int32_t cuda_submit(lm_queue* base, const lm_op* ops, int32_t count, cons
     cuda_queue* queue = cuda(base);
     TRY(choose(base->device, "lm_submit"));
     int64_t scratch = 0;
+    bool same = queue->has_step && queue->generation == step->generation;
+    bool caches = same && queue->layout.layers > 0;
     for (int32_t i = 0; i < count; i++) {
+        caches |= ops[i].code == LM_OP_KV_STORE || ops[i].code == LM_OP_ATTENTION;
         int64_t floats = ops[i].code == LM_OP_ATTENTION ? attention_scratch(*step, ops[i]) : 0;
         scratch = floats > scratch ? floats : scratch;
     }
     TRY(grow(queue, &queue->scratch, scratch * (int64_t)sizeof(float)));
-    step_layout l = lay_out(step);
-    if (!queue->has_step || queue->generation != step->generation) {
+    step_layout l = lay_out(step, caches);
+    if (!same || !same_layout(l, queue->layout)) {
         TRY(put_step(queue, l, step));
     }
     uint8_t* arrays = queue->inputs.memory;
@@ -520,9 +555,9 @@ const lm_backend cuda_backend = {
 };
 
 extern "C" __attribute__((visibility("default"))) const lm_backend* lm_backend_get(const lm_host* from) {
-    if (from->abi != LM_ABI_VERSION) {
+    if (from->abi != LM_ABI_VERSION || from->backend != THIS_BACKEND || from->size_backend != sizeof(lm_backend)) {
         return nullptr;
     }
-    host = from;
+    host_functions = *from;
     return &cuda_backend;
 }

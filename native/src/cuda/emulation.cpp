@@ -462,6 +462,14 @@ cudaError_t cudaFreeHost(void* memory) {
     return cudaSuccess;
 }
 
+cudaError_t cudaHostRegister(void*, size_t, unsigned) {
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void*) {
+    return cudaSuccess;
+}
+
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
     memcpy(to, from, bytes);
     return cudaSuccess;

@@ -45,7 +45,7 @@ final class Budget implements AutoCloseable {
     private final Telemetry telemetry;
     private final List<Extent> cycle;
     private final ResidentPanels residents;
-    private final PanelFeed feed;
+    private @Nullable PanelFeed feed;
     private final List<Sequence> kept = new ArrayList<>();
     private @Nullable Placement placement;
     private @Nullable Streamer streamer;
@@ -96,7 +96,6 @@ final class Budget implements AutoCloseable {
         this.order = division.order(rates);
         this.cycle = weights.schedule().cycle();
         this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), device);
-        this.feed = new PanelFeed(device, queue, weights.schedule());
     }
 
     /**
@@ -142,6 +141,9 @@ final class Budget implements AutoCloseable {
         if (workspace == null) {
             workspace = new Workspace(device, weights.program(), weights.schedule(), weights.plan(), weights.vectors(),
                     weights.embeddingType(), size);
+        }
+        if (feed == null) {
+            feed = new PanelFeed(device, queue, weights.schedule());
         }
         peakBytes = Math.max(peakBytes, fixedBytes + reservedBytes());
         return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), feed, queue, workspace,

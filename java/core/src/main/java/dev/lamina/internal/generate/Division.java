@@ -26,6 +26,8 @@ record Division(long memory, Weights weights, Schedule schedule, ActivationPlan 
     /** A workspace takes at most this share of the budget, unless one row for each sequence needs more. */
     private static final int WORKSPACES_IN_BUDGET = 8;
 
+    private static final int COPIES_OF_INPUTS = 2;
+
     static final Workspace.Size ONE_ROW = new Workspace.Size(1, 1, 1);
 
     /** The division of the budget with which a model was opened. */
@@ -55,7 +57,10 @@ record Division(long memory, Weights weights, Schedule schedule, ActivationPlan 
     }
 
     long workspaceBytes(Workspace.Size size) {
-        return Workspace.bytes(weights.program(), activations, weights.embeddingType(), size);
+        var program = weights.program();
+        long copies = weights.unified() ? 0 : COPIES_OF_INPUTS; // one to copy from, one on the device
+        return Workspace.bytes(program, activations, weights.embeddingType(), size)
+                + copies * Workspace.inputsBytes(program, weights.embeddingType(), size);
     }
 
     /** The ring of a device with memory of its own. */

@@ -90,8 +90,13 @@ final class Workspace implements AutoCloseable {
     /** Bytes of host and device memory that a workspace of this size takes. */
     static long bytes(Program program, ActivationPlan plan, DType embeddingType, Size size) {
         return plan.bytes(size.rows, size.outputRows)
-                + Inputs.of(program.ropes(), embeddingRowBytes(program, embeddingType), size.rows).bytes
+                + inputsBytes(program, embeddingType, size)
                 + logitsBytes(plan, size);
+    }
+
+    /** Bytes of that which a device with memory of its own gets copied in each sweep. */
+    static long inputsBytes(Program program, DType embeddingType, Size size) {
+        return Inputs.of(program.ropes(), embeddingRowBytes(program, embeddingType), size.rows).bytes;
     }
 
     private static long embeddingRowBytes(Program program, DType type) {

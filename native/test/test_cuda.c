@@ -629,6 +629,37 @@ static void test_queues(void) {
     MUST(lm_queue_destroy(other));
 }
 
+/* Two queues hand memory to each other, and nobody waits but at the end. */
+static void test_queues_by_turns(void) {
+    enum { TURNS = 100, FLOATS = 64 };
+    int64_t bytes = TURNS * FLOATS * (int64_t)sizeof(float);
+    lm_queue* other;
+    float* from; // (TURNS, FLOATS), page-locked like the next
+    float* to;   // (TURNS, FLOATS)
+    float* place; // (FLOATS) of the device
+    MUST(lm_queue_create(gpu.device, &other));
+    MUST(lm_host_alloc(gpu.device, bytes, (void**)&from));
+    MUST(lm_host_alloc(gpu.device, bytes, (void**)&to));
+    MUST(lm_device_alloc(gpu.device, FLOATS * sizeof(float), (void**)&place));
+    int64_t taken = 0;
+    for (int i = 0; i < TURNS; i++) {
+        int64_t put;
+        for (int f = 0; f < FLOATS; f++) {
+            from[i * FLOATS + f] = (float)(i * FLOATS + f);
+        }
+        MUST(lm_queue_after(other, gpu.queue, taken));
+        MUST(lm_copy_to_device(other, place, from + i * FLOATS, FLOATS * sizeof(float), &put));
+        MUST(lm_queue_after(gpu.queue, other, put));
+        MUST(lm_copy_to_host(gpu.queue, to + i * FLOATS, place, FLOATS * sizeof(float), &taken));
+    }
+    MUST(lm_wait(gpu.queue, taken));
+    CHECK(memcmp(to, from, (size_t)bytes) == 0, "float %g came first, not %g", to[0], from[0]);
+    MUST(lm_device_free(gpu.device, place, FLOATS * sizeof(float)));
+    MUST(lm_host_free(gpu.device, to, bytes));
+    MUST(lm_host_free(gpu.device, from, bytes));
+    MUST(lm_queue_destroy(other));
+}
+
 /* What a step brings is kept while its generation lasts, and read anew after it, also where it has grown. */
 static void test_generations(void) {
     enum { ROWS = 3, MOST = 4096 };
@@ -720,6 +751,7 @@ int main(int argc, char** argv) {
     test_devices();
     test_memory();
     test_queues();
+    test_queues_by_turns();
     test_generations();
     test_row_ops();
     test_linears();

@@ -353,13 +353,15 @@ void* emulated_dynamic_shared() {
     return dynamic_shared;
 }
 
-void emulated_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*thread)(const void*), const void* context) {
+bool emulated_grid_fits(dim3 grid, dim3 block, size_t shared_bytes) {
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
-    if (threads == 0 || threads > MOST_THREADS || grid.x == 0 || grid.x > INT32_MAX || grid.y == 0 || grid.y > 65535
-        || grid.z == 0 || grid.z > 65535 || shared_bytes > MOST_SHARED) {
-        last_error = cudaErrorInvalidConfiguration;
-        return;
-    }
+    bool fits = threads > 0 && threads <= MOST_THREADS && grid.x > 0 && grid.x <= INT32_MAX && grid.y > 0
+                && grid.y <= 65535 && grid.z > 0 && grid.z <= 65535 && shared_bytes <= MOST_SHARED;
+    last_error = fits ? last_error : cudaErrorInvalidConfiguration;
+    return fits;
+}
+
+void emulated_grid(dim3 grid, dim3 block, size_t, void (*thread)(const void*), const void* context) {
     pthread_mutex_lock(&running);
     if (!make_stacks()) {
         last_error = cudaErrorMemoryAllocation;
@@ -368,7 +370,7 @@ void emulated_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*thread)(co
     }
     gridDim = grid;
     blockDim = block;
-    fiber_count = (unsigned)threads;
+    fiber_count = block.x * block.y * block.z;
     kernel_thread = thread;
     kernel_context = context;
     bool going = true;
@@ -381,6 +383,160 @@ void emulated_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*thread)(co
         }
     }
     pthread_mutex_unlock(&running);
+}
+
+/* -- streams ----------------------------------------------------------------------------------------------------- */
+
+/* Lives as long as anything refers to it: its handle, events, and tasks of other streams. */
+struct emulated_stream {
+    emulated_stream* next; /* of all that are open */
+    emulated_task* first;  /* to be run */
+    emulated_task* last;
+    uint64_t enqueued;
+    uint64_t done;
+    unsigned references;
+    cudaError_t error; /* of its work, not yet told */
+};
+
+struct emulated_event {
+    emulated_stream* stream; /* null: never recorded */
+    uint64_t number;         /* of the stream's work before it */
+};
+
+namespace {
+
+/* Host memory that is page-locked: only that is copied behind the caller's back. */
+struct pinned_range {
+    pinned_range* next;
+    uint8_t* memory;
+    size_t bytes;
+};
+
+pthread_mutex_t streaming = PTHREAD_MUTEX_INITIALIZER; /* guards all streams, events and ranges; taken before running */
+emulated_stream* open_streams;
+pinned_range* pinned;
+
+struct locked {
+    locked() {
+        pthread_mutex_lock(&streaming);
+    }
+    ~locked() {
+        pthread_mutex_unlock(&streaming);
+    }
+};
+
+void release(emulated_stream* stream) {
+    if (stream != NULL && --stream->references == 0) {
+        free(stream);
+    }
+}
+
+/* Does the work of a stream up to a number. */
+void advance(emulated_stream* stream, uint64_t number) {
+    while (stream->done < number) {
+        emulated_task* task = stream->first;
+        stream->first = task->next;
+        cudaError_t before = last_error;
+        last_error = cudaSuccess;
+        task->run(task);
+        stream->error = stream->error == cudaSuccess ? last_error : stream->error;
+        last_error = before;
+        stream->done++;
+        free(task);
+    }
+}
+
+cudaError_t finish(emulated_stream* stream, uint64_t number) {
+    advance(stream, number);
+    cudaError_t error = stream->error;
+    stream->error = cudaSuccess;
+    return error;
+}
+
+void advance_all() {
+    for (emulated_stream* stream = open_streams; stream != NULL; stream = stream->next) {
+        advance(stream, stream->enqueued);
+    }
+}
+
+void append(emulated_stream* stream, emulated_task* task) {
+    task->next = NULL;
+    if (stream->first == NULL) {
+        stream->first = task;
+    } else {
+        stream->last->next = task;
+    }
+    stream->last = task;
+    stream->enqueued++;
+}
+
+struct wait_task {
+    emulated_task task;
+    emulated_stream* stream;
+    uint64_t number;
+};
+
+void run_wait(emulated_task* self) {
+    wait_task* wait = (wait_task*)self;
+    advance(wait->stream, wait->number);
+    release(wait->stream);
+}
+
+struct copy_task {
+    emulated_task task;
+    void* to;
+    const void* from;
+    size_t bytes;
+};
+
+void run_copy(emulated_task* self) {
+    copy_task* copy = (copy_task*)self;
+    memcpy(copy->to, copy->from, copy->bytes);
+}
+
+bool pin(void* memory, size_t bytes) {
+    pinned_range* range = (pinned_range*)malloc(sizeof *range);
+    if (range == NULL) {
+        return false;
+    }
+    *range = {pinned, (uint8_t*)memory, bytes};
+    pinned = range;
+    return true;
+}
+
+void unpin(void* memory) {
+    for (pinned_range** link = &pinned; *link != NULL; link = &(*link)->next) {
+        if ((*link)->memory == memory) {
+            pinned_range* range = *link;
+            *link = range->next;
+            free(range);
+            return;
+        }
+    }
+}
+
+bool is_pinned(const void* memory, size_t bytes) {
+    const uint8_t* from = (const uint8_t*)memory;
+    for (const pinned_range* range = pinned; range != NULL; range = range->next) {
+        if (from >= range->memory && bytes <= range->bytes && (size_t)(from - range->memory) <= range->bytes - bytes) {
+            return true;
+        }
+    }
+    return false;
+}
+
+} // namespace
+
+void emulated_enqueue(cudaStream_t stream, emulated_task* task) {
+    locked lock;
+    if (task == NULL) {
+        last_error = cudaErrorMemoryAllocation;
+    } else if (stream == NULL) {
+        task->run(task);
+        free(task);
+    } else {
+        append(stream, task);
+    }
 }
 
 /* -- the runtime's functions ------------------------------------------------------------------------------------- */
@@ -449,29 +605,61 @@ cudaError_t cudaMalloc(void** out, size_t bytes) {
 }
 
 cudaError_t cudaFree(void* memory) {
+    locked lock;
+    if (memory != NULL) {
+        advance_all(); /* it waits for the device */
+    }
     free(memory);
     return cudaSuccess;
 }
 
 cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned) {
-    return allocate(out, bytes);
+    locked lock;
+    cudaError_t error = allocate(out, bytes);
+    if (error == cudaSuccess && !pin(*out, bytes)) {
+        free(*out);
+        error = cudaErrorMemoryAllocation;
+    }
+    return error;
 }
 
 cudaError_t cudaFreeHost(void* memory) {
+    locked lock;
+    if (memory != NULL) {
+        advance_all();
+    }
+    unpin(memory);
     free(memory);
     return cudaSuccess;
 }
 
-cudaError_t cudaHostRegister(void*, size_t, unsigned) {
+cudaError_t cudaHostRegister(void* memory, size_t bytes, unsigned) {
+    locked lock;
+    return pin(memory, bytes) ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaHostUnregister(void* memory) {
+    locked lock;
+    advance_all();
+    unpin(memory);
     return cudaSuccess;
 }
 
-cudaError_t cudaHostUnregister(void*) {
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-    memcpy(to, from, bytes);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+    locked lock;
+    if (stream == NULL || !is_pinned(kind == cudaMemcpyHostToDevice ? from : to, bytes)) {
+        if (stream != NULL) {
+            advance(stream, stream->enqueued);
+        }
+        memcpy(to, from, bytes);
+        return cudaSuccess;
+    }
+    copy_task* copy = (copy_task*)malloc(sizeof *copy);
+    if (copy == NULL) {
+        return cudaErrorMemoryAllocation;
+    }
+    *copy = {{NULL, run_copy}, to, from, bytes};
+    append(stream, &copy->task);
     return cudaSuccess;
 }
 
@@ -481,35 +669,72 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t)
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned) {
-    *out = NULL;
+    locked lock;
+    *out = (cudaStream_t)calloc(1, sizeof **out);
+    if (*out == NULL) {
+        return cudaErrorMemoryAllocation;
+    }
+    (*out)->references = 1;
+    (*out)->next = open_streams;
+    open_streams = *out;
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamDestroy(cudaStream_t) {
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    locked lock;
+    advance(stream, stream->enqueued);
+    for (emulated_stream** link = &open_streams; *link != NULL; link = &(*link)->next) {
+        if (*link == stream) {
+            *link = stream->next;
+            break;
+        }
+    }
+    release(stream);
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
-    return cudaSuccess;
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    locked lock;
+    return stream == NULL ? cudaSuccess : finish(stream, stream->enqueued);
 }
 
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    locked lock;
+    if (event->stream == NULL || event->stream == stream) {
+        return cudaSuccess;
+    }
+    wait_task* wait = (wait_task*)malloc(sizeof *wait);
+    if (wait == NULL) {
+        return cudaErrorMemoryAllocation;
+    }
+    *wait = {{NULL, run_wait}, event->stream, event->number};
+    event->stream->references++;
+    append(stream, &wait->task);
     return cudaSuccess;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned) {
-    *out = NULL;
+    *out = (cudaEvent_t)calloc(1, sizeof **out);
+    return *out == NULL ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    locked lock;
+    release(event->stream);
+    free(event);
     return cudaSuccess;
 }
 
-cudaError_t cudaEventDestroy(cudaEvent_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    locked lock;
+    release(event->stream);
+    event->stream = stream;
+    event->number = stream->enqueued;
+    stream->references++;
     return cudaSuccess;
 }
 
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
-    return cudaSuccess;
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    locked lock;
+    return event->stream == NULL ? cudaSuccess : finish(event->stream, event->number);
 }

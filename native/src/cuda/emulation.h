@@ -3,18 +3,24 @@
  * GPU.
  *
  * Each CUDA thread is a fiber; the warps of a block take turns, and blocks run one after the other, the last one first,
- * of one grid at a time. A kernel that deadlocks or is undefined on a GPU (a barrier that only part of a block reaches,
- * a shuffle with a missing lane) ends with cudaErrorLaunchFailure, and cudaGetErrorString says why. Streams do
- * everything at once.
+ * of one grid at a time. A kernel that deadlocks or is undefined on a GPU (a barrier that only part of a block reaches, a
+ * shuffle with a missing lane) ends with cudaErrorLaunchFailure, and cudaGetErrorString says why.
+ *
+ * A stream does its work as late as it may: when its end is waited for. So whoever does not wait for what he needs, or
+ * overwrites what is still to be read, gets wrong results here, always, and not now and then.
  */
 #ifndef LAMINA_CUDA_EMULATION_H
 #define LAMINA_CUDA_EMULATION_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <math.h>
+
+#include <new>
+#include <tuple>
 
 #define __global__
 #define __device__
@@ -80,18 +86,59 @@ T __shfl_down_sync(unsigned mask, T value, unsigned distance) {
     return emulated_shuffle_of(mask, value, lane + distance < 32 ? lane + distance : lane);
 }
 
-/* -- launches ---------------------------------------------------------------------------------------------------- */
+/* -- streams ----------------------------------------------------------------------------------------------------- */
 
+typedef struct emulated_stream* cudaStream_t;
+typedef struct emulated_event* cudaEvent_t;
+
+/* Work of a stream: run once, then freed with free. */
+struct emulated_task {
+    emulated_task* next;
+    void (*run)(emulated_task* self);
+};
+
+/* Runs it when somebody waits for it; at once where stream is null, or where task is: then there was no memory. */
+void emulated_enqueue(cudaStream_t stream, emulated_task* task);
+bool emulated_grid_fits(dim3 grid, dim3 block, size_t shared_bytes);
 void emulated_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*thread)(const void*), const void* context);
 void* emulated_dynamic_shared();
 
-template <class F>
-void emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, const F& thread) {
-    emulated_grid(grid, block, shared_bytes, [](const void* context) { (*(const F*)context)(); }, &thread);
+template <class... P>
+struct emulated_kernel {
+    emulated_task task;
+    dim3 grid;
+    dim3 block;
+    size_t shared_bytes;
+    void (*kernel)(P...);
+    std::tuple<P...> arguments;
+};
+
+template <class... P, class... A>
+void emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, void (*kernel)(P...),
+                     A... arguments) {
+    typedef emulated_kernel<P...> launched;
+    if (!emulated_grid_fits(grid, block, shared_bytes)) {
+        return;
+    }
+    void* memory = malloc(sizeof(launched));
+    if (memory != nullptr) {
+        auto run = [](emulated_task* self) {
+            const launched* l = (const launched*)self;
+            emulated_grid(
+                l->grid, l->block, l->shared_bytes,
+                [](const void* context) {
+                    const launched* of = (const launched*)context;
+                    std::apply(of->kernel, of->arguments);
+                },
+                l);
+        };
+        new (memory) launched{{nullptr, run}, grid, block, shared_bytes, kernel, std::tuple<P...>(arguments...)};
+    }
+    emulated_enqueue(stream, (emulated_task*)memory);
 }
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                         \
-    ((void)(stream), emulated_launch((grid), (block), (shared_bytes), [&] { kernel(__VA_ARGS__); }))
+    emulated_launch((grid), (block), (shared_bytes), (stream), kernel, ##__VA_ARGS__)
 
 #define DYNAMIC_SHARED(type, name) type* name = (type*)emulated_dynamic_shared()
 
@@ -116,9 +163,6 @@ enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cu
 #define cudaHostRegisterPortable 1u
 #define cudaHostAllocPortable 1u
 #define CUDART_VERSION 13000
-
-typedef struct emulated_stream* cudaStream_t;
-typedef struct emulated_event* cudaEvent_t;
 
 struct cudaDeviceProp {
     char name[256];

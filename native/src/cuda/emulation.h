@@ -2,9 +2,9 @@
  * emulation.h: the part of CUDA that the backend uses, run by the CPU, so that its kernels are tested where there is no
  * GPU.
  *
- * Each CUDA thread is a fiber; the warps of a block take turns, and blocks run one after the other, the last one first,
- * of one grid at a time. A kernel that deadlocks or is undefined on a GPU (a barrier that only part of a block reaches, a
- * shuffle with a missing lane) ends with cudaErrorLaunchFailure, and cudaGetErrorString says why.
+ * Each CUDA thread is a fiber; the warps of a block take turns, and blocks run one after the other, the last one
+ * first, of one grid at a time. A kernel that deadlocks or is undefined on a GPU (a barrier that only part of a block
+ * reaches, a shuffle with a missing lane) ends with cudaErrorLaunchFailure, and cudaGetErrorString says why.
  *
  * A stream does its work as late as it may: when its end is waited for. So whoever does not wait for what he needs, or
  * overwrites what is still to be read, gets wrong results here, always, and not now and then.

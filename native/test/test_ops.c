@@ -6,7 +6,7 @@
  * One digest over all results must be the same on every platform: see DIGEST.
  */
 #define _GNU_SOURCE
-#include "test.h"
+#include "ops.h"
 
 #include <math.h>
 
@@ -28,13 +28,6 @@ static void digest_floats(const float* x, int64_t count) {
 }
 
 /* -- machines under test ------------------------------------------------------------------------------------------ */
-
-typedef struct machine {
-    lm_device* device;
-    lm_queue* queue;
-    int32_t simd;
-    int32_t threads;
-} machine;
 
 /* The first is the reference of the bits: plain, one thread. */
 static machine machines[16];
@@ -98,10 +91,6 @@ static double f16_nearest(double x) {
     return x < 0 ? -f16_value(best) : f16_value(best);
 }
 
-static int64_t element_bytes(int32_t dtype) {
-    return dtype == LM_DTYPE_F32 ? 4 : 2;
-}
-
 /* Writes a random element at any address and returns its value. */
 static double put_random(uint8_t* to, int32_t dtype, uint64_t* seed) {
     if (dtype == LM_DTYPE_F32) {
@@ -144,11 +133,6 @@ static void run(const machine* m, const problem* p, float* result) {
     MUST(lm_copy_to_host(m->queue, result, memory, p->floats * 4, &ticket));
     MUST(lm_wait(m->queue, ticket));
     MUST(lm_device_free(m->device, memory, p->floats * 4));
-}
-
-static int in_view(const lm_view* view, int32_t rows, int64_t i) {
-    int64_t d = i - view->offset;
-    return d >= 0 && d / view->stride < rows && d % view->stride < view->width;
 }
 
 /*
@@ -606,92 +590,6 @@ static void test_row_ops(void) {
 }
 
 /* -- KV cache and attention ---------------------------------------------------------------------------------------- */
-
-typedef struct attention {
-    int32_t heads;
-    int32_t kv_heads;
-    int32_t head_dim;
-    int32_t head_dim_v;
-    int32_t window;
-    int32_t dtype;
-    int32_t sequences;
-    int32_t lengths[3]; /* tokens of each sequence */
-} attention;
-
-/* The rows of all sequences, of which one chunk at a time is stored and attended to; gives out of each row. */
-static void attend(const machine* m, const attention* t, int32_t chunk, const float* q, const float* k, const float* v,
-                   float* out) {
-    const lm_kv_layer layers[2] = {{1, 3, 5, 0}, {t->kv_heads, t->head_dim, t->head_dim_v, 0}};
-    lm_kv* kv[3];
-    int32_t base[3];
-    int32_t total = 0;
-    for (int32_t s = 0; s < t->sequences; s++) {
-        MUST(lm_kv_create(m->device, layers, 2, t->lengths[s] + s, t->dtype, &kv[s]));
-        base[s] = total;
-        total += t->lengths[s];
-    }
-    int32_t q_width = t->heads * t->head_dim;
-    int32_t k_width = t->kv_heads * t->head_dim;
-    int32_t v_width = t->kv_heads * t->head_dim_v;
-    int32_t out_width = t->heads * t->head_dim_v;
-    int64_t row_floats = q_width + k_width + v_width + out_width;
-    int64_t most = (int64_t)chunk * t->sequences;
-    float* memory;
-    MUST(lm_device_alloc(m->device, most * row_floats * 4, (void**)&memory));
-    int32_t* positions = malloc((size_t)most * 4);
-    int32_t* sequence = malloc((size_t)most * 4);
-    for (int32_t start = 0; start < total; start += chunk) {
-        int32_t rows = 0;
-        for (int32_t s = 0; s < t->sequences; s++) {
-            for (int32_t i = start; i < start + chunk && i < t->lengths[s]; i++) {
-                positions[rows] = i;
-                sequence[rows] = s;
-                float* row = memory + rows * row_floats;
-                memcpy(row, q + (int64_t)(base[s] + i) * q_width, (size_t)q_width * 4);
-                memcpy(row + q_width, k + (int64_t)(base[s] + i) * k_width, (size_t)k_width * 4);
-                memcpy(row + q_width + k_width, v + (int64_t)(base[s] + i) * v_width, (size_t)v_width * 4);
-                rows++;
-            }
-        }
-        if (rows == 0) {
-            break;
-        }
-        int32_t stride = (int32_t)row_floats;
-        lm_view views[4] = {{0, stride, q_width},
-                            {q_width, stride, k_width},
-                            {q_width + k_width, stride, v_width},
-                            {q_width + k_width + v_width, stride, out_width}};
-        lm_op ops[2] = {
-            {.code = LM_OP_KV_STORE, .out = views[3], .a = views[1], .b = views[2], .layer = 1},
-            {.code = LM_OP_ATTENTION,
-             .out = views[3],
-             .a = views[0],
-             .layer = 1,
-             .heads = t->heads,
-             .head_dim = t->head_dim,
-             .window = t->window,
-             .scale = 0.25f},
-        };
-        lm_step step = {.rows = rows,
-                        .sequences = t->sequences,
-                        .positions = positions,
-                        .sequence = sequence,
-                        .kv = kv,
-                        .activations = memory,
-                        .activations_bytes = most * row_floats * 4};
-        MUST(lm_submit(m->queue, ops, 2, &step, NULL));
-        for (int32_t i = 0; i < rows; i++) {
-            memcpy(out + (int64_t)(base[sequence[i]] + positions[i]) * out_width,
-                   memory + i * row_floats + q_width + k_width + v_width, (size_t)out_width * 4);
-        }
-    }
-    MUST(lm_device_free(m->device, memory, most * row_floats * 4));
-    for (int32_t s = 0; s < t->sequences; s++) {
-        MUST(lm_kv_destroy(kv[s]));
-    }
-    free(positions);
-    free(sequence);
-}
 
 static double cached(float x, int32_t dtype) {
     return dtype == LM_DTYPE_F16 ? f16_nearest(x) : x;

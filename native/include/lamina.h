@@ -40,7 +40,7 @@ extern "C" {
 #endif
 
 /* The version of this interface; it changes whenever a struct or the meaning of a call changes. */
-#define LM_ABI_VERSION 3
+#define LM_ABI_VERSION 4
 
 /* Status codes. */
 #define LM_OK 0
@@ -61,6 +61,10 @@ extern "C" {
 #define LM_SIMD_AVX2 2 /* with FMA and F16C */
 #define LM_SIMD_AVX512 3
 #define LM_SIMD_NEON 4
+
+/* How exact a device computes. The CPU has one way, which is exact. */
+#define LM_MODE_EXACT 0 /* activations and sums in f32 */
+#define LM_MODE_FAST 1  /* a GPU may round the activations of a product to the type of its weights, and sum in f32 */
 
 /* Element types of weights and KV caches. */
 #define LM_DTYPE_F32 0
@@ -122,6 +126,7 @@ typedef struct lm_device_options {
     int32_t ordinal; /* which device of that backend, from 0 */
     int32_t threads; /* CPU: threads that compute, the submitting one included; 0 = one a core that this process may use */
     int32_t simd;    /* CPU: LM_SIMD_* */
+    int32_t mode;    /* LM_MODE_* */
 } lm_device_options;
 
 typedef struct lm_device_info {
@@ -131,8 +136,9 @@ typedef struct lm_device_info {
     int32_t simd;           /* CPU: the LM_SIMD_* in use */
     int32_t simd_supported; /* CPU: a bit (1 << LM_SIMD_*) for each instruction set that can run here */
     int32_t unified;        /* 1: the device reads host memory from lm_host_alloc in place, panels need no copy */
-    int32_t reserved;       /* 0 */
+    int32_t mode;           /* LM_MODE_* */
     int64_t memory_bytes;   /* of the device's own memory; 0 where it has none */
+    int64_t free_bytes;     /* of those, how many nobody has taken at this moment */
 } lm_device_info;
 
 /* One layer of a KV cache. */
@@ -247,6 +253,9 @@ LM_API int32_t lm_last_error(char* out, int64_t capacity);
  */
 LM_API int32_t lm_backend_load(int32_t backend, const char* path);
 
+/* How many devices a loaded backend has. LM_ERROR_UNSUPPORTED: it cannot be used here; the message says why. */
+LM_API int32_t lm_device_count(int32_t backend, int32_t* out);
+
 /* Opens a device: starts its threads. */
 LM_API int32_t lm_device_open(const lm_device_options* options, lm_device** out);
 
@@ -274,9 +283,13 @@ LM_API int32_t lm_queue_destroy(lm_queue* queue);
  */
 LM_API int32_t lm_kv_bytes(const lm_kv_layer* layers, int32_t layer_count, int32_t capacity, int32_t dtype, int64_t* out);
 
-/* Makes a KV cache of that shape. Storing a position again overwrites it: going back needs no call. */
+/*
+ * Makes a KV cache of that shape. Storing a position again overwrites it: going back needs no call. The last host_layers
+ * of the layers (0 .. layer_count) are in host memory, which the device reads and writes over its bus; where device
+ * memory is host memory, that makes no difference.
+ */
 LM_API int32_t lm_kv_create(lm_device* device, const lm_kv_layer* layers, int32_t layer_count, int32_t capacity,
-                            int32_t dtype, lm_kv** out);
+                            int32_t dtype, int32_t host_layers, lm_kv** out);
 LM_API int32_t lm_kv_destroy(lm_kv* kv);
 
 /*
@@ -292,7 +305,10 @@ LM_API int32_t lm_copy_to_device(lm_queue* queue, void* device_memory, const voi
 LM_API int32_t lm_copy_to_host(lm_queue* queue, void* host_memory, const void* device_memory, int64_t bytes,
                                int64_t* ticket);
 
-/* What is submitted to queue from now on begins after the submission to other with this ticket; both are of one device. */
+/*
+ * What is submitted to queue from now on begins after the submission to other with this ticket; both are of one backend,
+ * and may be of two of its devices.
+ */
 LM_API int32_t lm_queue_after(lm_queue* queue, lm_queue* other, int64_t ticket);
 
 /* Returns when the submission with this ticket and all before it are done, with the status of the first that failed. */

@@ -7,6 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        int32_t status_ = (call);                                                                                      \
+        if (status_ != LM_OK) {                                                                                        \
+            return status_;                                                                                            \
+        }                                                                                                              \
+    } while (0)
+
 static _Thread_local char last_error[512];
 
 int32_t lm_fail(int32_t status, const char* format, ...) {
@@ -43,16 +51,30 @@ int32_t lm_last_error(char* out, int64_t capacity) {
 
 /* -- devices and memory ------------------------------------------------------------------------------------------ */
 
+static int32_t find_backend(const char* call, int32_t number, const lm_backend** out) {
+    *out = lm_find_backend(number);
+    return *out != NULL ? LM_OK
+                        : lm_fail(LM_ERROR_UNSUPPORTED, "%s: backend %d is not loaded, or there is none of that number",
+                                  call, number);
+}
+
+int32_t lm_device_count(int32_t backend, int32_t* out) {
+    REQUIRE_POINTER(out);
+    *out = 0;
+    const lm_backend* found;
+    TRY(find_backend(__func__, backend, &found));
+    return found->count(out);
+}
+
 int32_t lm_device_open(const lm_device_options* options, lm_device** out) {
     REQUIRE_POINTER(options);
     REQUIRE_POINTER(out);
     *out = NULL;
     REQUIRE(options->ordinal >= 0, "lm_device_open: ordinal is %d, it must not be negative", options->ordinal);
-    const lm_backend* backend = lm_find_backend(options->backend);
-    if (backend == NULL) {
-        return lm_fail(LM_ERROR_UNSUPPORTED, "lm_device_open: backend %d is not loaded, or there is none of that number",
-                       options->backend);
-    }
+    REQUIRE(options->mode == LM_MODE_EXACT || options->mode == LM_MODE_FAST, "lm_device_open: unknown mode %d",
+            options->mode);
+    const lm_backend* backend;
+    TRY(find_backend(__func__, options->backend, &backend));
     return backend->open(options, out);
 }
 
@@ -79,7 +101,7 @@ int32_t lm_device_get_info(const lm_device* device, lm_device_info* out) {
     REQUIRE_POINTER(device);
     REQUIRE_POINTER(out);
     *out = device->info;
-    return LM_OK;
+    return device->backend->free_bytes(device, &out->free_bytes);
 }
 
 static int32_t allocate(const char* call, lm_device* device, int32_t host, int64_t bytes, void** out) {
@@ -211,7 +233,7 @@ static int32_t kv_layout(const char* call, const lm_kv_layer* layers, int32_t la
         fits = fits && add_tensor(bytes, shape.kv_heads, capacity, shape.head_dim_v, lm_dtype_bytes(dtype));
         REQUIRE(fits, "%s: layer %d with %d positions takes more bytes than 64 bits hold", call, i, capacity);
         if (slots != NULL) {
-            slots[i] = (lm_kv_slot){shape, keys, values};
+            slots[i] = (lm_kv_slot){shape, NULL, keys, values};
         }
     }
     return LM_OK;
@@ -228,30 +250,50 @@ int32_t lm_kv_bytes(const lm_kv_layer* layers, int32_t layer_count, int32_t capa
     return status;
 }
 
+static void free_kv(lm_kv* kv) {
+    const lm_backend* backend = kv->device->backend;
+    if (kv->memory != NULL) {
+        backend->free(kv->device, LM_MEMORY_KV, kv->memory, kv->bytes);
+    }
+    if (kv->host_memory != NULL) {
+        backend->free(kv->device, LM_MEMORY_HOST_KV, kv->host_memory, kv->host_bytes);
+    }
+    free(kv);
+}
+
 int32_t lm_kv_create(lm_device* device, const lm_kv_layer* layers, int32_t layer_count, int32_t capacity, int32_t dtype,
-                     lm_kv** out) {
+                     int32_t host_layers, lm_kv** out) {
     REQUIRE_POINTER(device);
     REQUIRE_POINTER(out);
     *out = NULL;
     int64_t bytes = 0;
-    int32_t status = kv_layout(__func__, layers, layer_count, capacity, dtype, NULL, &bytes);
-    if (status != LM_OK) {
-        return status;
-    }
+    TRY(kv_layout(__func__, layers, layer_count, capacity, dtype, NULL, &bytes));
+    REQUIRE(host_layers >= 0 && host_layers <= layer_count, "lm_kv_create: host_layers is %d, it must be 0 to %d",
+            host_layers, layer_count);
     lm_kv* kv = calloc(1, sizeof(lm_kv) + (size_t)layer_count * sizeof(lm_kv_slot));
     if (kv == NULL) {
         return lm_fail(LM_ERROR_OUT_OF_MEMORY, "lm_kv_create: no memory");
     }
     kv->device = device;
-    kv->bytes = bytes;
     kv->capacity = capacity;
     kv->dtype = dtype;
     kv->layer_count = layer_count;
-    kv_layout(__func__, layers, layer_count, capacity, dtype, kv->layers, &bytes);
-    status = device->backend->alloc(device, LM_MEMORY_KV, bytes, &kv->memory);
+    int32_t on_device = layer_count - host_layers;
+    int32_t status = LM_OK;
+    if (on_device > 0) {
+        kv_layout(__func__, layers, on_device, capacity, dtype, kv->layers, &kv->bytes);
+        status = device->backend->alloc(device, LM_MEMORY_KV, kv->bytes, &kv->memory);
+    }
+    if (host_layers > 0 && status == LM_OK) {
+        kv_layout(__func__, layers + on_device, host_layers, capacity, dtype, kv->layers + on_device, &kv->host_bytes);
+        status = device->backend->alloc(device, LM_MEMORY_HOST_KV, kv->host_bytes, &kv->host_memory);
+    }
     if (status != LM_OK) {
-        free(kv);
+        free_kv(kv);
         return status;
+    }
+    for (int32_t i = 0; i < layer_count; i++) {
+        kv->layers[i].memory = i < on_device ? kv->memory : kv->host_memory;
     }
     add_children(device, 1);
     *out = kv;
@@ -262,9 +304,9 @@ int32_t lm_kv_destroy(lm_kv* kv) {
     if (kv == NULL) {
         return LM_OK;
     }
-    kv->device->backend->free(kv->device, LM_MEMORY_KV, kv->memory, kv->bytes);
-    add_children(kv->device, -1);
-    free(kv);
+    lm_device* device = kv->device;
+    free_kv(kv);
+    add_children(device, -1);
     return LM_OK;
 }
 
@@ -420,14 +462,6 @@ static int32_t check_kv(const checked* c, lm_kv_layer* out) {
     return LM_OK;
 }
 
-#define TRY(call)                                                                                                      \
-    do {                                                                                                               \
-        int32_t status_ = (call);                                                                                      \
-        if (status_ != LM_OK) {                                                                                        \
-            return status_;                                                                                            \
-        }                                                                                                              \
-    } while (0)
-
 static int32_t check_op(const checked* c) {
     const lm_op* op = c->op;
     int32_t rows = c->rows;
@@ -570,7 +604,7 @@ int32_t lm_copy_to_host(lm_queue* queue, void* host_memory, const void* device_m
 int32_t lm_queue_after(lm_queue* queue, lm_queue* other, int64_t ticket) {
     REQUIRE_POINTER(queue);
     REQUIRE_POINTER(other);
-    REQUIRE(queue->device == other->device, "lm_queue_after: the queues are of two devices");
+    REQUIRE(queue->device->backend == other->device->backend, "lm_queue_after: the queues are of two backends");
     REQUIRE(ticket >= 0 && ticket <= other->last_ticket, "lm_queue_after: ticket %lld, the last one given was %lld",
             LL(ticket), LL(other->last_ticket));
     return queue->device->backend->after(queue, other, ticket);

@@ -40,17 +40,20 @@ struct lm_queue {
     int64_t last_ticket; /* of the work submitted so far; the first one is 1 */
 };
 
-/* One layer inside a KV cache: byte offsets into its memory. */
+/* One layer inside a KV cache: where it lies. */
 typedef struct lm_kv_slot {
     lm_kv_layer shape;
-    int64_t keys;   /* of (kv_heads, capacity, head_dim) */
+    void* memory;   /* of the device or of the host */
+    int64_t keys;   /* of (kv_heads, capacity, head_dim), from memory on */
     int64_t values; /* of (kv_heads, capacity, head_dim_v) */
 } lm_kv_slot;
 
 struct lm_kv {
     lm_device* device;
-    void* memory;
+    void* memory; /* null where all layers are in host memory */
     int64_t bytes;
+    void* host_memory; /* null where all layers are on the device */
+    int64_t host_bytes;
     int32_t capacity; /* positions */
     int32_t dtype;    /* LM_DTYPE_F32 or LM_DTYPE_F16 */
     int32_t layer_count;
@@ -61,11 +64,14 @@ struct lm_kv {
 #define LM_MEMORY_HOST 0   /* panels; touched by the reader first */
 #define LM_MEMORY_DEVICE 1 /* zeroed */
 #define LM_MEMORY_KV 2     /* zeroed; filled position by position */
+#define LM_MEMORY_HOST_KV 3 /* the same in host memory, where the device has its own */
 
 /* The functions of a backend. Each returns a status and has set the message when it is not LM_OK. */
 struct lm_backend {
+    int32_t (*count)(int32_t* out);
     int32_t (*open)(const lm_device_options* options, lm_device** out);
     void (*close)(lm_device* device);
+    int32_t (*free_bytes)(const lm_device* device, int64_t* out);
     int32_t (*alloc)(lm_device* device, int32_t use, int64_t bytes, void** out);
     void (*free)(lm_device* device, int32_t use, void* memory, int64_t bytes);
     int32_t (*queue_create)(lm_device* device, lm_queue** out); /* zeroed but for the backend's own part */

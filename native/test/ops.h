@@ -49,15 +49,18 @@ typedef struct attention {
     int32_t lengths[3]; /* tokens of each sequence */
 } attention;
 
-/* The tokens of all sequences, of which a chunk of each at a time is stored and attended to; gives out of each. */
-static inline void attend(const machine* m, const attention* t, int32_t chunk, const float* q, const float* k,
-                          const float* v, float* out) {
+/*
+ * The tokens of all sequences, of which a chunk of each at a time is stored and attended to; gives out of each. The
+ * second of two layers is attended to; the last host_layers of them are in host memory.
+ */
+static inline void attend(const machine* m, const attention* t, int32_t chunk, int32_t host_layers, const float* q,
+                          const float* k, const float* v, float* out) {
     const lm_kv_layer layers[2] = {{1, 3, 5, 0}, {t->kv_heads, t->head_dim, t->head_dim_v, 0}};
     lm_kv* kv[3];
     int32_t base[3];
     int32_t total = 0;
     for (int32_t s = 0; s < t->sequences; s++) {
-        MUST(lm_kv_create(m->device, layers, 2, t->lengths[s] + s, t->dtype, &kv[s]));
+        MUST(lm_kv_create(m->device, layers, 2, t->lengths[s] + s, t->dtype, host_layers, &kv[s]));
         base[s] = total;
         total += t->lengths[s];
     }

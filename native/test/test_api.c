@@ -106,7 +106,7 @@ static void test_lifetimes(void) {
     MUST(lm_queue_create(d, &q));
     INVALID(lm_device_close(d), "1 queues or KV caches and 0 allocations");
     MUST(lm_queue_destroy(q));
-    MUST(lm_kv_create(d, &layer, 1, 1, LM_DTYPE_F32, &kv));
+    MUST(lm_kv_create(d, &layer, 1, 1, LM_DTYPE_F32, 0, &kv));
     MUST(lm_host_alloc(d, 10, &p));
     INVALID(lm_device_close(d), "1 queues or KV caches and 1 allocations");
     MUST(lm_host_free(d, p, 10));
@@ -131,20 +131,22 @@ static void test_kv(void) {
     INVALID(lm_kv_bytes(layers, 2, 0, LM_DTYPE_F32, &bytes), "capacity is 0");
     INVALID(lm_kv_bytes(layers, 2, 10, LM_DTYPE_BF16, &bytes), "dtype 2");
     INVALID(lm_kv_bytes(layers, 2, 10, LM_DTYPE_F32, NULL), "out is null");
-    INVALID(lm_kv_create(NULL, layers, 2, 10, LM_DTYPE_F32, &kv), "device is null");
-    INVALID(lm_kv_create(device, layers, 2, 10, LM_DTYPE_F32, NULL), "out is null");
+    INVALID(lm_kv_create(NULL, layers, 2, 10, LM_DTYPE_F32, 0, &kv), "device is null");
+    INVALID(lm_kv_create(device, layers, 2, 10, LM_DTYPE_F32, 0, NULL), "out is null");
     for (int field = 0; field < 3; field++) {
         static const int32_t wrong[] = {0, -1, INT32_MAX};
         for (int i = 0; i < 3; i++) {
             lm_kv_layer bad = layers[0];
             *(field == 0 ? &bad.kv_heads : field == 1 ? &bad.head_dim : &bad.head_dim_v) = wrong[i];
-            INVALID(lm_kv_create(device, &bad, 1, 10, LM_DTYPE_F32, &kv), "layer 0 has");
+            INVALID(lm_kv_create(device, &bad, 1, 10, LM_DTYPE_F32, 0, &kv), "layer 0 has");
             CHECK(kv == NULL, "a cache beside an error");
         }
     }
+    INVALID(lm_kv_create(device, layers, 2, 10, LM_DTYPE_F32, -1, &kv), "host_layers is -1");
+    INVALID(lm_kv_create(device, layers, 2, 10, LM_DTYPE_F32, 3, &kv), "host_layers is 3");
     lm_kv_layer huge = {65536, 65536, 65536, 0};
     INVALID(lm_kv_bytes(&huge, 1, INT32_MAX, LM_DTYPE_F32, &bytes), "64 bits");
-    REFUSES(lm_kv_create(device, &huge, 1, 100000, LM_DTYPE_F32, &kv), LM_ERROR_OUT_OF_MEMORY, "could not be had");
+    REFUSES(lm_kv_create(device, &huge, 1, 100000, LM_DTYPE_F32, 0, &kv), LM_ERROR_OUT_OF_MEMORY, "could not be had");
 }
 
 static void test_queue(void) {
@@ -402,10 +404,10 @@ int main(void) {
     MUST(lm_queue_create(device, &queue));
     lm_kv_layer layer = {2, 8, 8, 0};
     lm_kv_layer wider = {2, 16, 8, 0};
-    MUST(lm_kv_create(device, &layer, 1, 8, LM_DTYPE_F32, &caches[0]));
-    MUST(lm_kv_create(device, &layer, 1, 8, LM_DTYPE_F16, &caches[1]));
-    MUST(lm_kv_create(device, &wider, 1, 8, LM_DTYPE_F32, &other_shape));
-    MUST(lm_kv_create(second, &layer, 1, 8, LM_DTYPE_F32, &other_device));
+    MUST(lm_kv_create(device, &layer, 1, 8, LM_DTYPE_F32, 0, &caches[0]));
+    MUST(lm_kv_create(device, &layer, 1, 8, LM_DTYPE_F16, 0, &caches[1]));
+    MUST(lm_kv_create(device, &wider, 1, 8, LM_DTYPE_F32, 0, &other_shape));
+    MUST(lm_kv_create(second, &layer, 1, 8, LM_DTYPE_F32, 0, &other_device));
     test_abi();
     test_devices();
     test_memory();

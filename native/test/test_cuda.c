@@ -375,16 +375,21 @@ static void test_attention(uint64_t seed, attention t, const int32_t* chunks, in
     float* expected = malloc((size_t)out_floats * 4);
     float* out = malloc((size_t)out_floats * 4);
     float* other = malloc((size_t)out_floats * 4);
-    attend(&cpu, &t, longest, q, k, v, expected);
-    attend(&gpu, &t, longest, q, k, v, out);
+    attend(&cpu, &t, longest, 0, q, k, v, expected);
+    attend(&gpu, &t, longest, 0, q, k, v, out);
     for (int64_t i = 0; i < out_floats; i++) {
         CHECK(fabs(out[i] - expected[i]) <= 6e-6, "attention: float %lld is %.9g, not %.9g", (long long)i, out[i],
               expected[i]);
     }
     for (int32_t i = 0; i < chunk_count; i++) {
-        attend(&gpu, &t, chunks[i], q, k, v, other);
+        attend(&gpu, &t, chunks[i], 0, q, k, v, other);
         CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0, "attention: chunks of %d rows give other bits",
               chunks[i]);
+    }
+    for (int32_t host_layers = 1; host_layers <= 2; host_layers++) {
+        attend(&gpu, &t, longest, host_layers, q, k, v, other);
+        CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0, "attention: %d layers in host memory give other bits",
+              host_layers);
     }
     free(other);
     free(out);
@@ -411,7 +416,7 @@ static void test_overwritten(int32_t dtype) {
         const machine* m = i == 0 ? &cpu : &gpu;
         lm_kv* kv[2];
         for (int s = 0; s < 2; s++) {
-            MUST(lm_kv_create(m->device, &(lm_kv_layer){HEADS, DIM, DIM, 0}, 1, CAPACITY, dtype, &kv[s]));
+            MUST(lm_kv_create(m->device, &(lm_kv_layer){HEADS, DIM, DIM, 0}, 1, CAPACITY, dtype, 0, &kv[s]));
         }
         int64_t bytes = ROWS * HEADS * DIM * 4 * 4;
         void* memory = on_device(m, image, bytes);
@@ -539,6 +544,58 @@ static void test_queues_by_turns(void) {
     MUST(lm_queue_destroy(other));
 }
 
+/* What one GPU computed goes to the next through host memory, and nothing waits in between. */
+static void test_two_devices(void) {
+    enum { FLOATS = 1000, TURNS = 20 };
+    int32_t count;
+    MUST(lm_device_count(backend, &count));
+    if (count < 2) {
+        printf("test_cuda: one GPU: nothing goes from one to another\n");
+        return;
+    }
+    machine second;
+    int64_t bytes = FLOATS * (int64_t)sizeof(float);
+    float* host; // (FLOATS), page-locked like the next
+    float* back; // (FLOATS)
+    float* here; // (FLOATS) of the first
+    float* there; // (FLOATS) of the second
+    MUST(lm_device_open(&(lm_device_options){.backend = backend, .ordinal = 1}, &second.device));
+    MUST(lm_queue_create(second.device, &second.queue));
+    MUST(lm_host_alloc(gpu.device, bytes, (void**)&host));
+    MUST(lm_host_alloc(gpu.device, bytes, (void**)&back));
+    MUST(lm_device_alloc(gpu.device, bytes, (void**)&here));
+    MUST(lm_device_alloc(second.device, bytes, (void**)&there));
+    for (int i = 0; i < FLOATS; i++) {
+        host[i] = (float)i;
+    }
+    MUST(lm_copy_to_device(gpu.queue, here, host, bytes, NULL));
+    lm_view view = {0, FLOATS, FLOATS};
+    lm_op twice = {.code = LM_OP_ADD, .out = view, .a = view, .b = view};
+    for (int i = 0; i < TURNS; i++) { /* there and back, doubled each time */
+        int64_t ticket;
+        lm_step step = {.rows = 1, .generation = i + 1, .activations = here, .activations_bytes = bytes};
+        MUST(lm_submit(gpu.queue, &twice, 1, &step, NULL));
+        MUST(lm_copy_to_host(gpu.queue, host, here, bytes, &ticket));
+        MUST(lm_queue_after(second.queue, gpu.queue, ticket));
+        MUST(lm_copy_to_device(second.queue, there, host, bytes, NULL));
+        step.activations = there;
+        MUST(lm_submit(second.queue, &twice, 1, &step, NULL));
+        MUST(lm_copy_to_host(second.queue, back, there, bytes, &ticket));
+        MUST(lm_queue_after(gpu.queue, second.queue, ticket));
+        MUST(lm_copy_to_device(gpu.queue, here, back, bytes, NULL));
+    }
+    to_host(&gpu, host, here, bytes);
+    for (int i = 0; i < FLOATS; i++) {
+        CHECK(host[i] == (float)i * 0x1p40f, "float %d is %g", i, host[i]);
+    }
+    MUST(lm_device_free(second.device, there, bytes));
+    MUST(lm_device_free(gpu.device, here, bytes));
+    MUST(lm_host_free(gpu.device, back, bytes));
+    MUST(lm_host_free(gpu.device, host, bytes));
+    MUST(lm_queue_destroy(second.queue));
+    MUST(lm_device_close(second.device));
+}
+
 /* What a step brings is kept while its generation lasts, and read anew after it, also where it has grown. */
 static void test_generations(void) {
     enum { ROWS = 3, MOST = 4096 };
@@ -600,6 +657,13 @@ static void test_devices(void) {
     CHECK(info.backend == backend && info.unified == 0 && info.memory_bytes > 0 && info.threads == 0
               && info.simd == 0 && info.simd_supported == 0 && info.name[0] != 0,
           "%s: backend %d, %lld bytes", info.name, info.backend, (long long)info.memory_bytes);
+    int64_t free_before = info.free_bytes;
+    void* taken;
+    MUST(lm_device_alloc(gpu.device, 64 << 20, &taken));
+    MUST(lm_device_get_info(gpu.device, &info));
+    CHECK(free_before <= info.memory_bytes && info.free_bytes <= free_before - (64 << 20), "%lld bytes free, then %lld",
+          (long long)free_before, (long long)info.free_bytes);
+    MUST(lm_device_free(gpu.device, taken, 64 << 20));
     INVALID(lm_device_open(&(lm_device_options){.backend = backend, .ordinal = 1000}, &device), "there is no GPU 1000");
     MUST(lm_backend_load(backend, "loaded already"));
 
@@ -631,6 +695,7 @@ int main(int argc, char** argv) {
     test_memory();
     test_queues();
     test_queues_by_turns();
+    test_two_devices();
     test_generations();
     test_row_ops();
     test_linears();

@@ -667,20 +667,20 @@ static void test_attention(uint64_t seed, attention t, int thorough) {
     for (int64_t i = 0; i < v_floats; i++) {
         v[i] = random_float(&seed);
     }
-    attend(&machines[0], &t, longest, q, k, v, out);
+    attend(&machines[0], &t, longest, 0, q, k, v, out);
     check_attention(&t, q, k, v, out);
     digest_floats(out, out_floats);
     for (int i = 1; i < machine_count; i++) {
         if (!thorough && machines[i].simd == LM_SIMD_PLAIN) {
             continue;
         }
-        attend(&machines[i], &t, longest, q, k, v, other);
+        attend(&machines[i], &t, longest, 0, q, k, v, other);
         CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0, "attention: simd %d, %d threads differ from plain",
               machines[i].simd, machines[i].threads);
     }
     const machine* last = &machines[machine_count - 1];
     for (int32_t chunk = 1; chunk < longest; chunk = chunk * 3 + random_int(&seed, 0, 5)) {
-        attend(last, &t, chunk, q, k, v, other);
+        attend(last, &t, chunk, 0, q, k, v, other);
         CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0, "attention: chunks of %d rows give other bits", chunk);
     }
     int32_t base = 0;
@@ -688,7 +688,7 @@ static void test_attention(uint64_t seed, attention t, int thorough) {
         attention alone = t;
         alone.sequences = 1;
         alone.lengths[0] = t.lengths[s];
-        attend(last, &alone, t.lengths[s], q + (int64_t)base * t.heads * t.head_dim,
+        attend(last, &alone, t.lengths[s], 0, q + (int64_t)base * t.heads * t.head_dim,
                k + (int64_t)base * t.kv_heads * t.head_dim, v + (int64_t)base * t.kv_heads * t.head_dim_v, other);
         CHECK(memcmp(out + (int64_t)base * t.heads * t.head_dim_v, other,
                      (size_t)t.lengths[s] * t.heads * t.head_dim_v * 4)
@@ -712,8 +712,8 @@ static void test_attention_of_output_rows(const machine* m) {
     const int32_t index[ROWS] = {4, 1, 5, 0, 3, 2};
     const lm_kv_layer layer = {2, 16, 16, 0};
     lm_kv* kv[2];
-    MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, &kv[0]));
-    MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, &kv[1]));
+    MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, 0, &kv[0]));
+    MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, 0, &kv[1]));
     float* x; // 8 of (ROWS, WIDTH): q, k, v, out, and the same of the packed rows
     int64_t bytes = 8 * ROWS * WIDTH * 4;
     MUST(lm_device_alloc(m->device, bytes, (void**)&x));

@@ -233,9 +233,9 @@ static void attend(const attention* t, float* states, int32_t r, int32_t last, i
     const lm_kv* kv = cache(t, r);
     const lm_kv_slot* layer = &kv->layers[t->op->layer];
     int64_t element = lm_dtype_bytes(kv->dtype);
-    const uint8_t* keys = (const uint8_t*)kv->memory + layer->keys
+    const uint8_t* keys = (const uint8_t*)layer->memory + layer->keys
                           + (int64_t)kv_head * kv->capacity * t->head_dim * element; // (capacity, head_dim)
-    const uint8_t* values = (const uint8_t*)kv->memory + layer->values
+    const uint8_t* values = (const uint8_t*)layer->memory + layer->values
                             + (int64_t)kv_head * kv->capacity * t->head_dim_v * element; // (capacity, head_dim_v)
     for (int64_t start = segment * SEGMENT; start < (segment + 1) * SEGMENT; start += BLOCK) {
         for (int32_t i = r; i < last; i++) {

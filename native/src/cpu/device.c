@@ -152,6 +152,11 @@ static void cpu_close(lm_device* device) {
     free(cpu);
 }
 
+static int32_t cpu_count(int32_t* out) {
+    *out = 1;
+    return LM_OK;
+}
+
 static int32_t cpu_open(const lm_device_options* options, lm_device** out) {
     if (options->ordinal != 0) {
         return lm_fail(LM_ERROR_INVALID_ARGUMENT, "lm_device_open: the CPU is device 0, there is no device %d",
@@ -179,6 +184,7 @@ static int32_t cpu_open(const lm_device_options* options, lm_device** out) {
         .simd = simd,
         .simd_supported = supported,
         .unified = 1,
+        .mode = options->mode,
     };
     processor_name(cpu->base.info.name, sizeof cpu->base.info.name);
     cpu->kernels = kernels_for(simd);
@@ -190,6 +196,12 @@ static int32_t cpu_open(const lm_device_options* options, lm_device** out) {
     pthread_mutex_init(&cpu->base.lock, NULL);
     pthread_mutex_init(&cpu->running, NULL);
     *out = &cpu->base;
+    return LM_OK;
+}
+
+static int32_t cpu_free_bytes(const lm_device* device, int64_t* out) {
+    (void)device;
+    *out = 0; /* it has no memory of its own */
     return LM_OK;
 }
 
@@ -314,8 +326,10 @@ static int32_t cpu_wait(lm_queue* queue, int64_t ticket) {
 }
 
 const lm_backend lm_cpu_backend = {
+    .count = cpu_count,
     .open = cpu_open,
     .close = cpu_close,
+    .free_bytes = cpu_free_bytes,
     .alloc = cpu_alloc,
     .free = cpu_free,
     .queue_create = cpu_queue_create,

@@ -32,8 +32,8 @@ static void chunk(const void* work, int32_t index, int32_t thread) {
         int64_t end = lm_part(slot->shape.kv_heads, index + 1, w->chunks);
         for (int64_t h = lm_part(slot->shape.kv_heads, index, w->chunks); h < end; h++) {
             int64_t at = h * kv->capacity + step->positions[row];
-            uint8_t* key = (uint8_t*)kv->memory + slot->keys + at * dim * element; // (head_dim) of the cache's dtype
-            uint8_t* value = (uint8_t*)kv->memory + slot->values + at * dim_v * element; // (head_dim_v)
+            uint8_t* key = (uint8_t*)slot->memory + slot->keys + at * dim * element; // (head_dim) of the cache's dtype
+            uint8_t* value = (uint8_t*)slot->memory + slot->values + at * dim_v * element; // (head_dim_v)
             store(key, lm_row(step, &op->a, r) + h * dim, (int32_t)dim, kv->dtype);
             store(value, lm_row(step, &op->b, r) + h * dim_v, (int32_t)dim_v, kv->dtype);
         }

@@ -113,33 +113,39 @@ static int32_t choose(lm_device* device, const char* call) {
 
 /* -- devices ------------------------------------------------------------------------------------------------------ */
 
-static int32_t count_devices(int* count) {
-    cudaError_t error = cudaGetDeviceCount(count);
-    if (error == cudaSuccess && *count > 0) {
+static int32_t count_devices(const char* call, int32_t* out) {
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaSuccess && count > 0) {
+        *out = count;
         return LM_OK;
     }
     (void)cudaGetLastError();
     int driver = 0;
     (void)cudaDriverGetVersion(&driver);
     if (error == cudaErrorInsufficientDriver && driver == 0) {
-        return host->fail(LM_ERROR_UNSUPPORTED, "lm_device_open: this machine has no NVIDIA driver");
+        return host->fail(LM_ERROR_UNSUPPORTED, "%s: this machine has no NVIDIA driver", call);
     }
     if (error == cudaErrorInsufficientDriver) {
         return host->fail(LM_ERROR_UNSUPPORTED,
-                          "lm_device_open: the NVIDIA driver is one for CUDA %d.%d, it must be one for %d.%d or newer",
+                          "%s: the NVIDIA driver is one for CUDA %d.%d, it must be one for %d.%d or newer", call,
                           driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     }
     if (error == cudaSuccess || error == cudaErrorNoDevice) {
-        return host->fail(LM_ERROR_UNSUPPORTED, "lm_device_open: the NVIDIA driver finds no GPU");
+        return host->fail(LM_ERROR_UNSUPPORTED, "%s: the NVIDIA driver finds no GPU", call);
     }
-    return check(error, "lm_device_open", "the GPUs could not be counted");
+    return check(error, call, "the GPUs could not be counted");
+}
+
+static int32_t cuda_count(int32_t* out) {
+    return count_devices("lm_device_count", out);
 }
 
 extern const lm_backend cuda_backend;
 
 static int32_t cuda_open(const lm_device_options* options, lm_device** out) {
-    int count = 0;
-    TRY(count_devices(&count));
+    int32_t count = 0;
+    TRY(count_devices("lm_device_open", &count));
     if (options->ordinal >= count) {
         return host->fail(LM_ERROR_INVALID_ARGUMENT,
                           "lm_device_open: there is no GPU %d, this machine has %d, numbered from 0", options->ordinal,
@@ -158,6 +164,7 @@ static int32_t cuda_open(const lm_device_options* options, lm_device** out) {
     }
     device->base.backend = &cuda_backend;
     device->base.info.backend = THIS_BACKEND;
+    device->base.info.mode = options->mode;
     device->base.info.memory_bytes = (int64_t)properties.totalGlobalMem;
     snprintf(device->base.info.name, sizeof device->base.info.name, "%.127s", properties.name);
     device->ordinal = options->ordinal;
@@ -179,6 +186,15 @@ static void cuda_close(lm_device* device) {
 }
 
 /* -- memory ------------------------------------------------------------------------------------------------------- */
+
+static int32_t cuda_free_bytes(const lm_device* device, int64_t* out) {
+    size_t free_memory = 0;
+    size_t total = 0;
+    TRY(choose((lm_device*)device, "lm_device_get_info"));
+    TRY(check(cudaMemGetInfo(&free_memory, &total), "lm_device_get_info", "the GPU's memory could not be asked for"));
+    *out = (int64_t)free_memory;
+    return LM_OK;
+}
 
 /* Device memory at a multiple of MEMORY_ALIGN; one that CUDA gave elsewhere is replaced by a larger one. */
 static int32_t alloc_aligned(cuda_device* device, int64_t bytes, void** out) {
@@ -237,6 +253,13 @@ static int32_t cuda_alloc(lm_device* device, int32_t use, int64_t bytes, void** 
         }
         return status;
     }
+    if (use == LM_MEMORY_HOST_KV) { /* kernels read it at the same address */
+        TRY(choose(device, "lm_kv_create"));
+        TRY(check_memory(cudaHostAlloc(out, (size_t)bytes, cudaHostAllocPortable | cudaHostAllocMapped), bytes,
+                         "page-locked"));
+        memset(*out, 0, (size_t)bytes);
+        return LM_OK;
+    }
     TRY(choose(device, "lm_device_alloc"));
     if (bytes > device->info.memory_bytes) {
         return host->fail(LM_ERROR_OUT_OF_MEMORY, "%lld bytes of GPU memory asked for, there are %lld",
@@ -262,6 +285,8 @@ static void cuda_free(lm_device* device, int32_t use, void* memory, int64_t byte
             cudaHostUnregister(memory);
         }
         host->memory_free(memory, bytes);
+    } else if (use == LM_MEMORY_HOST_KV) {
+        cudaFreeHost(memory);
     } else if (there) {
         free_aligned(cuda(device), memory);
     }
@@ -442,8 +467,9 @@ static void fill(uint8_t* to, const step_layout& l, const lm_step* step) {
     for (int32_t layer = 0; layer < l.layers; layer++) {
         for (int32_t i = 0; i < step->sequences; i++, cache++) {
             const lm_kv* kv = step->kv[i];
-            uint8_t* memory = (uint8_t*)kv->memory;
-            *cache = {memory + kv->layers[layer].keys, memory + kv->layers[layer].values, kv->capacity, kv->dtype, 0};
+            const lm_kv_slot* slot = &kv->layers[layer];
+            uint8_t* memory = (uint8_t*)slot->memory;
+            *cache = {memory + slot->keys, memory + slot->values, kv->capacity, kv->dtype, 0};
         }
     }
 }
@@ -550,7 +576,7 @@ static int32_t cuda_submit(lm_queue* base, const lm_op* ops, int32_t count, cons
 }
 
 const lm_backend cuda_backend = {
-    cuda_open, cuda_close, cuda_alloc, cuda_free, cuda_queue_create, cuda_queue_destroy,
+    cuda_count, cuda_open, cuda_close, cuda_free_bytes, cuda_alloc, cuda_free, cuda_queue_create, cuda_queue_destroy,
     cuda_submit, cuda_copy, cuda_after, cuda_wait,
 };
 

@@ -494,6 +494,24 @@ void run_copy(emulated_task* self) {
     memcpy(copy->to, copy->from, copy->bytes);
 }
 
+/* Memory of an emulated GPU. */
+struct device_range {
+    device_range* next;
+    uint8_t* memory;
+    size_t bytes;
+    int device;
+};
+
+enum { DEVICES = 2 };
+
+device_range* on_devices; /* guarded by the lock */
+size_t used[DEVICES];     /* guarded by the lock */
+thread_local int current_device;
+
+size_t total_memory() {
+    return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 bool pin(void* memory, size_t bytes) {
     pinned_range* range = (pinned_range*)malloc(sizeof *range);
     if (range == NULL) {
@@ -572,21 +590,25 @@ cudaError_t cudaDriverGetVersion(int* version) {
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-    *count = 1;
+    *count = DEVICES;
     return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device) {
-    return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+    if (device < 0 || device >= DEVICES) {
+        return cudaErrorInvalidDevice;
+    }
+    current_device = device;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int device) {
-    if (device != 0) {
+    if (device < 0 || device >= DEVICES) {
         return cudaErrorInvalidDevice;
     }
     *out = {};
     snprintf(out->name, sizeof out->name, "emulated GPU");
-    out->totalGlobalMem = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    out->totalGlobalMem = total_memory();
     out->major = 7;
     out->minor = 5;
     return cudaSuccess;
@@ -600,14 +622,40 @@ static cudaError_t allocate(void** out, size_t bytes) {
     return cudaSuccess;
 }
 
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+    locked lock;
+    *total_bytes = total_memory();
+    *free_bytes = *total_bytes - used[current_device];
+    return cudaSuccess;
+}
+
 cudaError_t cudaMalloc(void** out, size_t bytes) {
-    return allocate(out, bytes);
+    locked lock;
+    *out = NULL;
+    device_range* range = (device_range*)malloc(sizeof *range);
+    if (range == NULL || bytes > total_memory() - used[current_device] || allocate(out, bytes) != cudaSuccess) {
+        free(range);
+        return cudaErrorMemoryAllocation;
+    }
+    *range = {on_devices, (uint8_t*)*out, bytes, current_device};
+    on_devices = range;
+    used[current_device] += bytes;
+    return cudaSuccess;
 }
 
 cudaError_t cudaFree(void* memory) {
     locked lock;
     if (memory != NULL) {
         advance_all(); /* it waits for the device */
+    }
+    for (device_range** link = &on_devices; *link != NULL; link = &(*link)->next) {
+        if ((*link)->memory == memory) {
+            device_range* range = *link;
+            *link = range->next;
+            used[range->device] -= range->bytes;
+            free(range);
+            break;
+        }
     }
     free(memory);
     return cudaSuccess;

@@ -162,6 +162,7 @@ enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cu
 #define cudaEventDisableTiming 2u
 #define cudaHostRegisterPortable 1u
 #define cudaHostAllocPortable 1u
+#define cudaHostAllocMapped 2u
 #define CUDART_VERSION 13000
 
 struct cudaDeviceProp {
@@ -177,6 +178,7 @@ cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int device);
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes);
 cudaError_t cudaMalloc(void** out, size_t bytes);
 cudaError_t cudaFree(void* memory);
 cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned flags);

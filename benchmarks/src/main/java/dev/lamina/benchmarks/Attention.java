@@ -87,7 +87,7 @@ public class Attention {
         var layout = new KvLayout(List.of(new KvLayout.Layer(kvHeads, HEAD_DIM, HEAD_DIM)), kv.equals("F16"));
         device = Device.openCpu(threads);
         queue = device.openQueue();
-        cache = device.createKv(layout, positions);
+        cache = device.createKv(layout, positions, 0);
         plain = device.allocate(layout.bytes(positions));
         plain.fill((byte) 1);
         gigabytes = layout.bytes(positions) / 1e9;

@@ -23,10 +23,10 @@ public class lamina_h extends lamina_h$shared {
     static final SymbolLookup SYMBOL_LOOKUP = SymbolLookup.loaderLookup()
             .or(Linker.nativeLinker().defaultLookup());
 
-    private static final int LM_ABI_VERSION = (int)3L;
+    private static final int LM_ABI_VERSION = (int)4L;
     /**
      * {@snippet lang=c :
-     * #define LM_ABI_VERSION 3
+     * #define LM_ABI_VERSION 4
      * }
      */
     public static int LM_ABI_VERSION() {
@@ -157,6 +157,24 @@ public class lamina_h extends lamina_h$shared {
      */
     public static int LM_SIMD_NEON() {
         return LM_SIMD_NEON;
+    }
+    private static final int LM_MODE_EXACT = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_MODE_EXACT 0
+     * }
+     */
+    public static int LM_MODE_EXACT() {
+        return LM_MODE_EXACT;
+    }
+    private static final int LM_MODE_FAST = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_MODE_FAST 1
+     * }
+     */
+    public static int LM_MODE_FAST() {
+        return LM_MODE_FAST;
     }
     private static final int LM_DTYPE_F32 = (int)0L;
     /**
@@ -532,6 +550,67 @@ public class lamina_h extends lamina_h$shared {
                 traceDowncall("lm_backend_load", backend, path);
             }
             return (int)mh$.invokeExact(backend, path);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_device_count {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_INT,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_device_count").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_device_count(int32_t backend, int32_t *out)
+     * }
+     */
+    public static FunctionDescriptor lm_device_count$descriptor() {
+        return lm_device_count.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_device_count(int32_t backend, int32_t *out)
+     * }
+     */
+    public static MethodHandle lm_device_count$handle() {
+        return lm_device_count.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_device_count(int32_t backend, int32_t *out)
+     * }
+     */
+    public static MemorySegment lm_device_count$address() {
+        return lm_device_count.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_device_count(int32_t backend, int32_t *out)
+     * }
+     */
+    public static int lm_device_count(int backend, MemorySegment out) {
+        var mh$ = lm_device_count.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_device_count", backend, out);
+            }
+            return (int)mh$.invokeExact(backend, out);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -1162,6 +1241,7 @@ public class lamina_h extends lamina_h$shared {
             lamina_h.C_INT,
             lamina_h.C_INT,
             lamina_h.C_INT,
+            lamina_h.C_INT,
             lamina_h.C_POINTER
         );
 
@@ -1173,7 +1253,7 @@ public class lamina_h extends lamina_h$shared {
     /**
      * Function descriptor for:
      * {@snippet lang=c :
-     * int32_t lm_kv_create(lm_device *device, const lm_kv_layer *layers, int32_t layer_count, int32_t capacity, int32_t dtype, lm_kv **out)
+     * int32_t lm_kv_create(lm_device *device, const lm_kv_layer *layers, int32_t layer_count, int32_t capacity, int32_t dtype, int32_t host_layers, lm_kv **out)
      * }
      */
     public static FunctionDescriptor lm_kv_create$descriptor() {
@@ -1183,7 +1263,7 @@ public class lamina_h extends lamina_h$shared {
     /**
      * Downcall method handle for:
      * {@snippet lang=c :
-     * int32_t lm_kv_create(lm_device *device, const lm_kv_layer *layers, int32_t layer_count, int32_t capacity, int32_t dtype, lm_kv **out)
+     * int32_t lm_kv_create(lm_device *device, const lm_kv_layer *layers, int32_t layer_count, int32_t capacity, int32_t dtype, int32_t host_layers, lm_kv **out)
      * }
      */
     public static MethodHandle lm_kv_create$handle() {
@@ -1193,7 +1273,7 @@ public class lamina_h extends lamina_h$shared {
     /**
      * Address for:
      * {@snippet lang=c :
-     * int32_t lm_kv_create(lm_device *device, const lm_kv_layer *layers, int32_t layer_count, int32_t capacity, int32_t dtype, lm_kv **out)
+     * int32_t lm_kv_create(lm_device *device, const lm_kv_layer *layers, int32_t layer_count, int32_t capacity, int32_t dtype, int32_t host_layers, lm_kv **out)
      * }
      */
     public static MemorySegment lm_kv_create$address() {
@@ -1202,16 +1282,16 @@ public class lamina_h extends lamina_h$shared {
 
     /**
      * {@snippet lang=c :
-     * int32_t lm_kv_create(lm_device *device, const lm_kv_layer *layers, int32_t layer_count, int32_t capacity, int32_t dtype, lm_kv **out)
+     * int32_t lm_kv_create(lm_device *device, const lm_kv_layer *layers, int32_t layer_count, int32_t capacity, int32_t dtype, int32_t host_layers, lm_kv **out)
      * }
      */
-    public static int lm_kv_create(MemorySegment device, MemorySegment layers, int layer_count, int capacity, int dtype, MemorySegment out) {
+    public static int lm_kv_create(MemorySegment device, MemorySegment layers, int layer_count, int capacity, int dtype, int host_layers, MemorySegment out) {
         var mh$ = lm_kv_create.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("lm_kv_create", device, layers, layer_count, capacity, dtype, out);
+                traceDowncall("lm_kv_create", device, layers, layer_count, capacity, dtype, host_layers, out);
             }
-            return (int)mh$.invokeExact(device, layers, layer_count, capacity, dtype, out);
+            return (int)mh$.invokeExact(device, layers, layer_count, capacity, dtype, host_layers, out);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

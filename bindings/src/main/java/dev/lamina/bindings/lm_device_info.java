@@ -21,8 +21,9 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t simd;
  *     int32_t simd_supported;
  *     int32_t unified;
- *     int32_t reserved;
+ *     int32_t mode;
  *     int64_t memory_bytes;
+ *     int64_t free_bytes;
  * }
  * }
  */
@@ -39,8 +40,9 @@ public class lm_device_info {
         lamina_h.C_INT.withName("simd"),
         lamina_h.C_INT.withName("simd_supported"),
         lamina_h.C_INT.withName("unified"),
-        lamina_h.C_INT.withName("reserved"),
-        lamina_h.C_LONG.withName("memory_bytes")
+        lamina_h.C_INT.withName("mode"),
+        lamina_h.C_LONG.withName("memory_bytes"),
+        lamina_h.C_LONG.withName("free_bytes")
     ).withName("lm_device_info");
 
     /**
@@ -347,48 +349,48 @@ public class lm_device_info {
         struct.set(unified$LAYOUT, unified$OFFSET, fieldValue);
     }
 
-    private static final OfInt reserved$LAYOUT = (OfInt)$LAYOUT.select(groupElement("reserved"));
+    private static final OfInt mode$LAYOUT = (OfInt)$LAYOUT.select(groupElement("mode"));
 
     /**
      * Layout for field:
      * {@snippet lang=c :
-     * int32_t reserved
+     * int32_t mode
      * }
      */
-    public static final OfInt reserved$layout() {
-        return reserved$LAYOUT;
+    public static final OfInt mode$layout() {
+        return mode$LAYOUT;
     }
 
-    private static final long reserved$OFFSET = $LAYOUT.byteOffset(groupElement("reserved"));
+    private static final long mode$OFFSET = $LAYOUT.byteOffset(groupElement("mode"));
 
     /**
      * Offset for field:
      * {@snippet lang=c :
-     * int32_t reserved
+     * int32_t mode
      * }
      */
-    public static final long reserved$offset() {
-        return reserved$OFFSET;
+    public static final long mode$offset() {
+        return mode$OFFSET;
     }
 
     /**
      * Getter for field:
      * {@snippet lang=c :
-     * int32_t reserved
+     * int32_t mode
      * }
      */
-    public static int reserved(MemorySegment struct) {
-        return struct.get(reserved$LAYOUT, reserved$OFFSET);
+    public static int mode(MemorySegment struct) {
+        return struct.get(mode$LAYOUT, mode$OFFSET);
     }
 
     /**
      * Setter for field:
      * {@snippet lang=c :
-     * int32_t reserved
+     * int32_t mode
      * }
      */
-    public static void reserved(MemorySegment struct, int fieldValue) {
-        struct.set(reserved$LAYOUT, reserved$OFFSET, fieldValue);
+    public static void mode(MemorySegment struct, int fieldValue) {
+        struct.set(mode$LAYOUT, mode$OFFSET, fieldValue);
     }
 
     private static final OfLong memory_bytes$LAYOUT = (OfLong)$LAYOUT.select(groupElement("memory_bytes"));
@@ -433,6 +435,50 @@ public class lm_device_info {
      */
     public static void memory_bytes(MemorySegment struct, long fieldValue) {
         struct.set(memory_bytes$LAYOUT, memory_bytes$OFFSET, fieldValue);
+    }
+
+    private static final OfLong free_bytes$LAYOUT = (OfLong)$LAYOUT.select(groupElement("free_bytes"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int64_t free_bytes
+     * }
+     */
+    public static final OfLong free_bytes$layout() {
+        return free_bytes$LAYOUT;
+    }
+
+    private static final long free_bytes$OFFSET = $LAYOUT.byteOffset(groupElement("free_bytes"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int64_t free_bytes
+     * }
+     */
+    public static final long free_bytes$offset() {
+        return free_bytes$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int64_t free_bytes
+     * }
+     */
+    public static long free_bytes(MemorySegment struct) {
+        return struct.get(free_bytes$LAYOUT, free_bytes$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int64_t free_bytes
+     * }
+     */
+    public static void free_bytes(MemorySegment struct, long fieldValue) {
+        struct.set(free_bytes$LAYOUT, free_bytes$OFFSET, fieldValue);
     }
 
     /**

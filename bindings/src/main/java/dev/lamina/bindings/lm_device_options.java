@@ -19,6 +19,7 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t ordinal;
  *     int32_t threads;
  *     int32_t simd;
+ *     int32_t mode;
  * }
  * }
  */
@@ -32,7 +33,8 @@ public class lm_device_options {
         lamina_h.C_INT.withName("backend"),
         lamina_h.C_INT.withName("ordinal"),
         lamina_h.C_INT.withName("threads"),
-        lamina_h.C_INT.withName("simd")
+        lamina_h.C_INT.withName("simd"),
+        lamina_h.C_INT.withName("mode")
     ).withName("lm_device_options");
 
     /**
@@ -216,6 +218,50 @@ public class lm_device_options {
      */
     public static void simd(MemorySegment struct, int fieldValue) {
         struct.set(simd$LAYOUT, simd$OFFSET, fieldValue);
+    }
+
+    private static final OfInt mode$LAYOUT = (OfInt)$LAYOUT.select(groupElement("mode"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t mode
+     * }
+     */
+    public static final OfInt mode$layout() {
+        return mode$LAYOUT;
+    }
+
+    private static final long mode$OFFSET = $LAYOUT.byteOffset(groupElement("mode"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t mode
+     * }
+     */
+    public static final long mode$offset() {
+        return mode$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t mode
+     * }
+     */
+    public static int mode(MemorySegment struct) {
+        return struct.get(mode$LAYOUT, mode$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t mode
+     * }
+     */
+    public static void mode(MemorySegment struct, int fieldValue) {
+        struct.set(mode$LAYOUT, mode$OFFSET, fieldValue);
     }
 
     /**

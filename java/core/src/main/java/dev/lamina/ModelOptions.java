@@ -22,15 +22,24 @@ import java.util.Locale;
  *     they were split from, or what is left of it. Empty: the model's folder holds all of it
  * @param profile whether to note what is read, waited for and computed
  * @param device what computes: {@code "cpu"}, {@code "cuda"} or {@code "cuda:1"} (one of several GPUs)
+ * @param mode how exact a GPU computes
  */
 public record ModelOptions(long memory, int threads, int prefetch, long panel, int context, KvType kv, Io io,
-        long ioLimit, List<Path> shards, boolean profile, String device) {
+        long ioLimit, List<Path> shards, boolean profile, String device, Mode mode) {
     /** Element type of a KV cache. */
     public enum KvType {
         /** 4 bytes an element. */
         F32,
         /** 2 bytes an element, rounded. */
         F16
+    }
+
+    /** How exact a GPU computes. The CPU has one way, which is exact. */
+    public enum Mode {
+        /** In f32, apart from the order of sums like the CPU. */
+        EXACT,
+        /** Products on tensor cores: activations are rounded to the type of the weights, sums stay f32. */
+        FAST
     }
 
     /** How files are read. */
@@ -82,7 +91,7 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
     /** Begins with these options. */
     public Builder toBuilder() {
         return builder().memory(memory).threads(threads).prefetch(prefetch).panel(panel).context(context).kv(kv).io(io)
-                .ioLimit(ioLimit).shards(shards).profile(profile).device(device);
+                .ioLimit(ioLimit).shards(shards).profile(profile).device(device).mode(mode);
     }
 
     /** Builds {@link ModelOptions}. */
@@ -98,6 +107,7 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
         private List<Path> shards = List.of();
         private boolean profile;
         private String device = "cpu";
+        private Mode mode = Mode.EXACT;
 
         private Builder() {}
 
@@ -172,10 +182,16 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
             return this;
         }
 
+        /** How exact a GPU computes. */
+        public Builder mode(Mode exactness) {
+            this.mode = exactness;
+            return this;
+        }
+
         /** The options. */
         public ModelOptions build() {
             return new ModelOptions(memory, threads, prefetch, panel, context, kv, io, ioLimit, shards, profile,
-                    device);
+                    device, mode);
         }
     }
 

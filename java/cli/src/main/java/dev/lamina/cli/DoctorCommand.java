@@ -121,7 +121,7 @@ final class DoctorCommand implements Callable<Integer> {
     }
 
     private void gpu() {
-        try (var device = Device.open("cuda", 0)) {
+        try (var device = Device.open("cuda", 0, false)) {
             line("GPU", device.info().toString());
             fields.addProperty("gpu", device.info().name());
             fields.addProperty("gpu_memory_bytes", device.info().memoryBytes());

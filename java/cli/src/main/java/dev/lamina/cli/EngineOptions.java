@@ -13,7 +13,7 @@ import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
 import picocli.CommandLine.TypeConversionException;
 
-/** Options that say what a model may use of the machine. They change its speed, never its answers. */
+/** Options that say what a model may use of the machine. All but {@code --mode} leave its answers as they are. */
 final class EngineOptions {
     @Option(names = "--memory", paramLabel = "SIZE|auto", converter = Memory.class,
             description = "Most memory to hold for weights, KV cache and activations, such as 2GiB; auto: what the "
@@ -26,6 +26,11 @@ final class EngineOptions {
     @Option(names = "--device", paramLabel = "cpu|cuda[:N]",
             description = "What computes: the processor, or a GPU by its number. Default: cpu.")
     private @Nullable String device;
+
+    @Option(names = "--mode", paramLabel = "exact|fast",
+            description = "How exact a GPU computes; fast: products on tensor cores, with activations rounded to the "
+                    + "type of the weights. Default: exact.")
+    private ModelOptions.@Nullable Mode mode;
 
     @Option(names = "--prefetch", paramLabel = "N",
             description = "Panels to read ahead; 0: read and compute in turn. Default: chosen.")
@@ -90,7 +95,8 @@ final class EngineOptions {
 
     /** Whether any of them was given. */
     boolean given() {
-        return Stream.of(memory, threads, device, prefetch, panel, context, kv, io, ioLimit).anyMatch(Objects::nonNull);
+        return Stream.of(memory, threads, device, mode, prefetch, panel, context, kv, io, ioLimit)
+                .anyMatch(Objects::nonNull);
     }
 
     /** The options, checked. */
@@ -110,6 +116,9 @@ final class EngineOptions {
             }
             if (device != null) {
                 builder.device(device);
+            }
+            if (mode != null) {
+                builder.mode(mode);
             }
             if (prefetch != null) {
                 builder.prefetch(prefetch);

@@ -94,7 +94,8 @@ final class StreamedModel implements LanguageModel {
         var defaults = GenerationDefaults.load(folders.getFirst(), config);
         // The Java runtime knows the limits of a container, which the native one does not.
         var device = Device.open(options.device(),
-                options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors());
+                options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors(),
+                options.mode() == ModelOptions.Mode.FAST);
         Queue queue = null;
         Weights weights = null;
         try {
@@ -237,7 +238,7 @@ final class StreamedModel implements LanguageModel {
             var answers = new ArrayList<Answer>();
             for (int i = 0; i < count; i++) {
                 var sequence = new Sequence(
-                        device.createKv(weights.kv(), capacities.get(i)), weights.program().ropes());
+                        device.createKv(weights.kv(), capacities.get(i), 0), weights.program().ropes());
                 sequences.add(sequence);
                 sequence.setTokens(ids.get(i), expectedLength(ids.get(i), options, capacities.get(i)));
                 answers.add(new Answer(first + i, sequence, defaults.sampler(options, seed(options)), options,
@@ -267,7 +268,7 @@ final class StreamedModel implements LanguageModel {
             int capacity = this.options.context() > 0 ? limit : budget.contextThatFits(limit);
             long bytes = weights.kv().bytes(capacity);
             budget.prepare(capacity, 1, 1, bytes + LogitsRows.bytes(1, weights.program().vocabulary()));
-            var sequence = new Sequence(device.createKv(weights.kv(), capacity), weights.program().ropes());
+            var sequence = new Sequence(device.createKv(weights.kv(), capacity, 0), weights.program().ropes());
             budget.keep(sequence);
             return new Conversation(this, sequence, history, options);
         });
@@ -363,7 +364,7 @@ final class StreamedModel implements LanguageModel {
     private boolean score(int[] ids, ScoreSink sink) throws IOException {
         int capacity = capacity(ids.length, 0);
         var sweep = budget.prepare(ids.length, Integer.MAX_VALUE, 1, weights.kv().bytes(capacity));
-        try (var sequence = new Sequence(device.createKv(weights.kv(), capacity), weights.program().ropes())) {
+        try (var sequence = new Sequence(device.createKv(weights.kv(), capacity, 0), weights.program().ropes())) {
             sequence.setTokens(ids, ids.length);
             while (sequence.pending() > 0) {
                 int firstRow = sequence.cached();

@@ -25,7 +25,7 @@ import java.util.regex.Pattern;
  * allocated is freed before the device is closed.
  */
 public final class Device implements HostMemory, AutoCloseable {
-    private static final Pattern NAME = Pattern.compile("cpu|cuda-emulated|cuda(?::([0-9]{1,4}))?");
+    private static final Pattern NAME = Pattern.compile("cpu|(cuda|cuda-emulated)(?::([0-9]{1,4}))?");
     private static final String[] SIMD_NAMES = {"auto", "plain", "avx2", "avx512", "neon"};
 
     /**
@@ -38,9 +38,10 @@ public final class Device implements HostMemory, AutoCloseable {
      * @param simdSupported all that can run here
      * @param unified whether it reads host memory in place; else it has memory of its own
      * @param memoryBytes of its own memory
+     * @param freeBytes of those, how many nobody had taken when it was opened
      */
     public record Info(String name, String backend, int threads, String simd, List<String> simdSupported,
-            boolean unified, long memoryBytes) {
+            boolean unified, long memoryBytes, long freeBytes) {
         @Override
         public String toString() {
             return unified
@@ -62,9 +63,10 @@ public final class Device implements HostMemory, AutoCloseable {
      *
      * @param name {@code "cpu"}, {@code "cuda"}, {@code "cuda:1"} or {@code "cuda-emulated"}
      * @param threads of the CPU that compute; 0: one a core
+     * @param fast whether a GPU may round the activations of a product to the type of its weights
      * @throws LaminaException there is no such device, or it cannot be used; the message says why
      */
-    public static Device open(String name, int threads) {
+    public static Device open(String name, int threads, boolean fast) {
         var parts = NAME.matcher(name);
         if (!parts.matches()) {
             throw new LaminaException("There is no device " + name + ": use cpu, cuda, or cuda:N for one of several.");
@@ -72,18 +74,41 @@ public final class Device implements HostMemory, AutoCloseable {
         if (name.equals("cpu")) {
             return openCpu(threads);
         }
+        int backend = loadBackend(parts.group(1));
+        try (var arena = Arena.ofConfined()) {
+            var options = lm_device_options.allocate(arena);
+            lm_device_options.backend(options, backend);
+            lm_device_options.ordinal(options, parts.group(2) == null ? 0 : Integer.parseInt(parts.group(2)));
+            lm_device_options.mode(options, fast ? lamina_h.LM_MODE_FAST() : lamina_h.LM_MODE_EXACT());
+            return open(options, arena);
+        }
+    }
+
+    /**
+     * How many devices there are of a kind.
+     *
+     * @param kind {@code "cuda"} or {@code "cuda-emulated"}
+     * @throws LaminaException they cannot be used here; the message says why
+     */
+    public static int count(String kind) {
+        int backend = loadBackend(kind);
+        try (var arena = Arena.ofConfined()) {
+            var out = arena.allocate(ValueLayout.JAVA_INT);
+            Status.check(lamina_h.lm_device_count(backend, out));
+            return out.get(ValueLayout.JAVA_INT, 0);
+        }
+    }
+
+    private static int loadBackend(String kind) {
         loadLibrary();
-        boolean emulated = name.equals("cuda-emulated");
+        boolean emulated = kind.equals("cuda-emulated");
         int backend = emulated ? lamina_h.LM_BACKEND_CUDA_EMULATED() : lamina_h.LM_BACKEND_CUDA();
         try (var arena = Arena.ofConfined()) {
             NativeLibrary.loadBackend(emulated ? "lamina_cuda_emulated" : "lamina_cuda", file -> Status.check(
                     lamina_h.lm_backend_load(backend, arena.allocateFrom(file.toString()))));
-            var options = lm_device_options.allocate(arena);
-            lm_device_options.backend(options, backend);
-            lm_device_options.ordinal(options, parts.group(1) == null ? 0 : Integer.parseInt(parts.group(1)));
-            return open(options, arena);
+            return backend;
         } catch (UnsatisfiedLinkError e) {
-            throw new LaminaException("The device " + name + " cannot be used: " + e.getMessage()
+            throw new LaminaException("The device " + kind + " cannot be used: " + e.getMessage()
                     + ". Use --device cpu, or build Lamina where nvcc is installed.", e);
         }
     }
@@ -160,7 +185,7 @@ public final class Device implements HostMemory, AutoCloseable {
                     : backend == lamina_h.LM_BACKEND_CUDA() ? "cuda" : "cuda-emulated";
             return new Info(lm_device_info.name(info).getString(0), backendName, lm_device_info.threads(info),
                     SIMD_NAMES[lm_device_info.simd(info)], List.copyOf(supported), lm_device_info.unified(info) != 0,
-                    lm_device_info.memory_bytes(info));
+                    lm_device_info.memory_bytes(info), lm_device_info.free_bytes(info));
         }
     }
 
@@ -211,12 +236,17 @@ public final class Device implements HostMemory, AutoCloseable {
         }
     }
 
-    /** Makes a KV cache for one sequence of at most {@code capacity} positions. */
-    public KvCache createKv(KvLayout layout, int capacity) {
+    /**
+     * Makes a KV cache for one sequence of at most {@code capacity} positions.
+     *
+     * @param hostLayers how many of the last layers are in host memory, which the device reads over its bus
+     */
+    public KvCache createKv(KvLayout layout, int capacity, int hostLayers) {
         try (var arena = Arena.ofConfined()) {
             var out = arena.allocate(ValueLayout.ADDRESS);
             Status.check(lamina_h.lm_kv_create(
-                    handle, layout.toNative(arena), layout.layers().size(), capacity, layout.dtype(), out));
+                    handle, layout.toNative(arena), layout.layers().size(), capacity, layout.dtype(), hostLayers,
+                    out));
             return new KvCache(out.get(ValueLayout.ADDRESS, 0), capacity, layout.bytes(capacity));
         }
     }

@@ -97,7 +97,7 @@ class BudgetTest {
                         weights.streamOptions(), Telemetry.NONE)) {
             for (int call = 0; call < 5; call++) {
                 var sweep = budget.prepare(8, 1, 1, weights.kv().bytes(8));
-                try (var sequence = new Sequence(device.createKv(weights.kv(), 8), weights.program().ropes())) {
+                try (var sequence = new Sequence(device.createKv(weights.kv(), 8, 0), weights.program().ropes())) {
                     sequence.setTokens(new int[] {3, 4, 5}, 3);
                     sweep.run(List.of(new Sweep.Part(sequence, 3, Sweep.Output.LAST)),
                             (rows, firstColumn, columns, block) -> { }, progress -> { }, () -> false);

@@ -3,21 +3,23 @@ package dev.lamina;
 import java.util.List;
 
 /**
- * What of a memory budget goes where, and how fast one sequence is then continued. The numbers of bytes are those of a
- * call with one sequence and a KV cache of so many positions; the seconds are a prediction.
+ * What of the memory budgets goes where, and how fast one sequence is then continued. The numbers of bytes are those of
+ * a call with one sequence and a KV cache of so many positions; the seconds are a prediction. Those without another
+ * word are of host memory.
  *
  * @param memoryBytes the budget
  * @param memoryOrigin where that comes from, for people
  * @param positions of the KV cache
  * @param vectorBytes norms and biases
- * @param kvBytes the KV cache, and those of open conversations
- * @param workspaceBytes activations and logits
+ * @param kvBytes the KV cache, and those of open conversations, as far as they are in host memory
+ * @param workspaceBytes inputs, activations and logits
  * @param readerBytes what the readers work with, and embedding rows that were used last
  * @param ringSlots slots of the staging ring; 0 if nothing streams
  * @param ringSlotBytes memory of one slot
  * @param residentMemoryBytes memory of the resident panels: their bytes, rounded up to what direct reads need
+ * @param devices what is in the memory of devices that have their own
  * @param weightBytes bytes of weights that a sweep needs
- * @param residentBytes how many of those stay in memory
+ * @param residentBytes how many of those stay in memory, of the host or of a device
  * @param headFirst whether the head goes to memory before the layers
  * @param kinds the panels by kind: {@code "small"}, {@code "head"} and {@code "layer"}, as far as there are some
  * @param stages the panels by stage, in order; a panel that two stages share is told with the first
@@ -35,6 +37,7 @@ public record MemoryPlan(
         int ringSlots,
         long ringSlotBytes,
         long residentMemoryBytes,
+        List<OfDevice> devices,
         long weightBytes,
         long residentBytes,
         boolean headFirst,
@@ -49,18 +52,42 @@ public record MemoryPlan(
      * @param panels how many there are
      * @param residentPanels how many of those are resident
      * @param bytes their weights
-     * @param residentBytes the weights of those that are resident
+     * @param residentBytes the weights of those that are resident, in host memory or on a device
+     * @param deviceBytes the weights of those that are resident on a device
      */
-    public record Share(String name, int panels, int residentPanels, long bytes, long residentBytes) {}
+    public record Share(String name, int panels, int residentPanels, long bytes, long residentBytes,
+            long deviceBytes) {}
 
-    /** What a sweep takes the longer for. */
+    /**
+     * What is in the memory of a device that has its own.
+     *
+     * @param name of the device
+     * @param memoryBytes the budget
+     * @param vectorBytes norms and biases
+     * @param kvBytes its layers of the KV cache, and of those of open conversations
+     * @param workspaceBytes activations, inputs, and what the kernels need to work in
+     * @param ringBytes places of panels that are copied and computed with
+     * @param residentMemoryBytes memory of the resident panels
+     * @param residentBytes weights of these
+     */
+    public record OfDevice(String name, long memoryBytes, long vectorBytes, long kvBytes, long workspaceBytes,
+            long ringBytes, long residentMemoryBytes, long residentBytes) {
+        /** What is left of the budget. */
+        public long unusedBytes() {
+            return memoryBytes - vectorBytes - kvBytes - workspaceBytes - ringBytes - residentMemoryBytes;
+        }
+    }
+
+    /** What a sweep takes the longest for. */
     public enum Limit {
         DISK,
+        BUS,
         COMPUTE
     }
 
     /** Copies the lists. */
     public MemoryPlan {
+        devices = List.copyOf(devices);
         kinds = List.copyOf(kinds);
         stages = List.copyOf(stages);
     }
@@ -80,15 +107,22 @@ public record MemoryPlan(
         return weightBytes - residentBytes;
     }
 
+    /** Bytes of weights that each sweep after the first copies to devices; 0 where these read host memory in place. */
+    public long copiedBytesPerSweep() {
+        return devices.isEmpty() ? 0
+                : weightBytes - devices.stream().mapToLong(OfDevice::residentBytes).sum();
+    }
+
     /** Predicted tokens per second of one sequence. */
     public double tokensPerSecond() {
         return 1 / secondsPerSweep;
     }
 
-    /** What a sweep takes the longer for: reading, or computing. */
+    /** What a sweep takes the longest for: reading, copying, or computing. */
     public Limit limit() {
-        return bytesPerSweep() / rates.diskBytesPerSecond() > weightBytes / rates.computeBytesPerSecond()
-                ? Limit.DISK
-                : Limit.COMPUTE;
+        double disk = bytesPerSweep() / rates.diskBytesPerSecond();
+        double bus = rates.busBytesPerSecond() > 0 ? copiedBytesPerSweep() / rates.busBytesPerSecond() : 0;
+        double compute = weightBytes / rates.computeBytesPerSecond();
+        return disk > Math.max(bus, compute) ? Limit.DISK : bus > compute ? Limit.BUS : Limit.COMPUTE;
     }
 }

@@ -9,6 +9,7 @@ import java.util.Locale;
  *
  * @param memory host memory that Lamina may hold for this model, in bytes: staging ring, resident panels, KV caches and
  *     activations together stay below it; 0: what the machine and its control group leave free, less a reserve
+ * @param deviceMemory the same of each GPU; 0: nine tenths of what is free there
  * @param threads threads that compute; 0: one a core
  * @param prefetch panels that are read ahead; 0: reading and computing take turns; -1: chosen for the disk
  * @param panel most bytes of a panel; 0: chosen
@@ -21,10 +22,12 @@ import java.util.Locale;
  *     at the same time, and configuration and tokenizer too. The model's folder may be one of them, or the folder that
  *     they were split from, or what is left of it. Empty: the model's folder holds all of it
  * @param profile whether to note what is read, waited for and computed
- * @param device what computes: {@code "cpu"}, {@code "cuda"} or {@code "cuda:1"} (one of several GPUs)
+ * @param device what computes: {@code "cpu"}, {@code "cuda"}, {@code "cuda:1"} (one of several GPUs),
+ *     {@code "cuda:0,cuda:1"} (the layers are spread over them) or {@code "auto"} (all GPUs, or the CPU where there is
+ *     none)
  * @param mode how exact a GPU computes
  */
-public record ModelOptions(long memory, int threads, int prefetch, long panel, int context, KvType kv, Io io,
+public record ModelOptions(long memory, long deviceMemory, int threads, int prefetch, long panel, int context, KvType kv, Io io,
         long ioLimit, List<Path> shards, boolean profile, String device, Mode mode) {
     /** Element type of a KV cache. */
     public enum KvType {
@@ -64,6 +67,7 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
     /** Checks the ranges. */
     public ModelOptions {
         require(memory >= 0, "memory", memory);
+        require(deviceMemory >= 0, "deviceMemory", deviceMemory);
         require(threads >= 0 && threads <= 1024, "threads", threads);
         require(prefetch >= -1 && prefetch <= 4096, "prefetch", prefetch);
         require(panel >= 0 && panel <= 1L << 30, "panel", panel);
@@ -90,13 +94,14 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
 
     /** Begins with these options. */
     public Builder toBuilder() {
-        return builder().memory(memory).threads(threads).prefetch(prefetch).panel(panel).context(context).kv(kv).io(io)
+        return builder().memory(memory).deviceMemory(deviceMemory).threads(threads).prefetch(prefetch).panel(panel).context(context).kv(kv).io(io)
                 .ioLimit(ioLimit).shards(shards).profile(profile).device(device).mode(mode);
     }
 
     /** Builds {@link ModelOptions}. */
     public static final class Builder {
         private long memory;
+        private long deviceMemory;
         private int threads;
         private int prefetch = -1;
         private long panel;
@@ -120,6 +125,12 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
         /** Host memory such as {@code "2GiB"} or {@code "512MB"}. */
         public Builder memory(String size) {
             return memory(parseSize(size));
+        }
+
+        /** Memory of each GPU in bytes; 0: chosen. */
+        public Builder deviceMemory(long bytes) {
+            this.deviceMemory = bytes;
+            return this;
         }
 
         /** Threads that compute; 0: one a core. */
@@ -176,7 +187,7 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
             return this;
         }
 
-        /** What computes: {@code "cpu"}, {@code "cuda"} or {@code "cuda:1"}. */
+        /** What computes: {@code "cpu"}, {@code "cuda"}, {@code "cuda:1"}, several of these, or {@code "auto"}. */
         public Builder device(String name) {
             this.device = name;
             return this;
@@ -190,8 +201,8 @@ public record ModelOptions(long memory, int threads, int prefetch, long panel, i
 
         /** The options. */
         public ModelOptions build() {
-            return new ModelOptions(memory, threads, prefetch, panel, context, kv, io, ioLimit, shards, profile,
-                    device, mode);
+            return new ModelOptions(memory, deviceMemory, threads, prefetch, panel, context, kv, io, ioLimit, shards,
+                    profile, device, mode);
         }
     }
 

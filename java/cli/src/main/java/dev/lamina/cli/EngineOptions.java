@@ -20,11 +20,16 @@ final class EngineOptions {
                     + "machine and its control group leave free, less a reserve. Default: auto.")
     private @Nullable Long memory;
 
+    @Option(names = "--device-memory", paramLabel = "SIZE|auto", converter = Memory.class,
+            description = "The same of each GPU. Default: auto, nine tenths of what is free there.")
+    private @Nullable Long deviceMemory;
+
     @Option(names = "--threads", paramLabel = "N", description = "Threads that compute. Default: one a core.")
     private @Nullable Integer threads;
 
-    @Option(names = "--device", paramLabel = "cpu|cuda[:N]",
-            description = "What computes: the processor, or a GPU by its number. Default: cpu.")
+    @Option(names = "--device", paramLabel = "cpu|cuda[:N][,...]|auto",
+            description = "What computes: the processor, a GPU by its number, several over which the layers are spread, "
+                    + "or all there are (auto; where there is none, the processor). Default: cpu.")
     private @Nullable String device;
 
     @Option(names = "--mode", paramLabel = "exact|fast",
@@ -95,7 +100,7 @@ final class EngineOptions {
 
     /** Whether any of them was given. */
     boolean given() {
-        return Stream.of(memory, threads, device, mode, prefetch, panel, context, kv, io, ioLimit)
+        return Stream.of(memory, deviceMemory, threads, device, mode, prefetch, panel, context, kv, io, ioLimit)
                 .anyMatch(Objects::nonNull);
     }
 
@@ -110,6 +115,9 @@ final class EngineOptions {
             var builder = ModelOptions.builder();
             if (memory != null) {
                 builder.memory(memory);
+            }
+            if (deviceMemory != null) {
+                builder.deviceMemory(deviceMemory);
             }
             if (threads != null) {
                 builder.threads(threads);

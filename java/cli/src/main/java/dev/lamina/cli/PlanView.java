@@ -27,6 +27,11 @@ final class PlanView {
         return Units.bytes(rates.diskBytesPerSecond()) + "/s, " + origin(rates.disk());
     }
 
+    /** The rate of copies to the device, and where it comes from. */
+    static String busRate(Rates rates) {
+        return Units.bytes(rates.busBytesPerSecond()) + "/s, " + origin(rates.bus());
+    }
+
     /** The rate of computing, and where it comes from. */
     static String computeRate(Rates rates) {
         return Units.bytes(rates.computeBytesPerSecond()) + "/s, " + origin(rates.compute());
@@ -48,12 +53,22 @@ final class PlanView {
         lines.add(List.of("memory", Units.memory(plan.memoryBytes()) + ", " + plan.memoryOrigin()));
         memory(lines, plan.vectorBytes(), "for norms and biases");
         memory(lines, plan.kvBytes(), "for the KV cache");
-        memory(lines, plan.workspaceBytes(), "for activations and logits");
+        memory(lines, plan.workspaceBytes(), plan.devices().isEmpty() ? "for activations and logits"
+                : "for inputs and logits");
         memory(lines, plan.readerBytes(), "for the readers");
         memory(lines, plan.ringBytes(), "for the ring: " + plan.ringSlots() + " slots of "
                 + Units.memory(plan.ringSlotBytes()));
         memory(lines, plan.residentMemoryBytes(), "for resident panels");
         memory(lines, plan.unusedBytes(), "left over");
+        for (var device : plan.devices()) {
+            lines.add(List.of(device.name(), Units.memory(device.memoryBytes()) + " of its own memory"));
+            memory(lines, device.vectorBytes(), "for norms and biases");
+            memory(lines, device.kvBytes(), "for the KV cache");
+            memory(lines, device.workspaceBytes(), "for activations");
+            memory(lines, device.ringBytes(), "for the ring of panels that are copied and computed with");
+            memory(lines, device.residentMemoryBytes(), "for resident panels");
+            memory(lines, device.unusedBytes(), "left over");
+        }
         lines.add(List.of("resident", Units.bytes(plan.residentBytes()) + ", "
                 + Units.percent(plan.residentBytes(), plan.weightBytes()) + " of the weights: "
                 + plan.kinds().stream()
@@ -65,7 +80,14 @@ final class PlanView {
                 + Units.bytes(plan.weightBytes())
                 + String.format(Locale.ROOT, ": %,d - %,d = %,d bytes", plan.weightBytes(), plan.residentBytes(),
                         plan.bytesPerSweep())));
+        if (!plan.devices().isEmpty()) {
+            lines.add(List.of("", "copies " + Units.bytes(plan.copiedBytesPerSweep())
+                    + String.format(Locale.ROOT, ": %,d bytes", plan.copiedBytesPerSweep())));
+        }
         lines.add(List.of("disk", diskRate(plan.rates())));
+        if (plan.rates().busBytesPerSecond() > 0) {
+            lines.add(List.of("bus", busRate(plan.rates())));
+        }
         lines.add(List.of("computing", computeRate(plan.rates()) + ", in sweeps of one row"));
         lines.add(List.of("expect", Units.seconds(plan.secondsPerSweep()) + " a sweep, "
                 + String.format(Locale.ROOT, plan.tokensPerSecond() < 10 ? "%.3f" : "%.1f", plan.tokensPerSecond())
@@ -101,7 +123,11 @@ final class PlanView {
 
     /** What a sweep takes the longer for. */
     static String limit(MemoryPlan plan) {
-        return plan.limit() == MemoryPlan.Limit.DISK ? "disk" : "processor";
+        return switch (plan.limit()) {
+            case DISK -> "disk";
+            case BUS -> "bus";
+            case COMPUTE -> plan.devices().isEmpty() ? "processor" : "GPU";
+        };
     }
 
     /** A plan for scripts. */
@@ -118,14 +144,32 @@ final class PlanView {
         object.addProperty("ring_slot_bytes", plan.ringSlotBytes());
         object.addProperty("resident_memory_bytes", plan.residentMemoryBytes());
         object.addProperty("unused_bytes", plan.unusedBytes());
+        var devices = new JsonArray();
+        for (var device : plan.devices()) {
+            var entry = new JsonObject();
+            entry.addProperty("name", device.name());
+            entry.addProperty("memory_bytes", device.memoryBytes());
+            entry.addProperty("vector_bytes", device.vectorBytes());
+            entry.addProperty("kv_bytes", device.kvBytes());
+            entry.addProperty("workspace_bytes", device.workspaceBytes());
+            entry.addProperty("ring_bytes", device.ringBytes());
+            entry.addProperty("resident_memory_bytes", device.residentMemoryBytes());
+            entry.addProperty("resident_bytes", device.residentBytes());
+            entry.addProperty("unused_bytes", device.unusedBytes());
+            devices.add(entry);
+        }
+        object.add("devices", devices);
         object.addProperty("weight_bytes", plan.weightBytes());
         object.addProperty("resident_bytes", plan.residentBytes());
         object.addProperty("disk_bytes_per_sweep", plan.bytesPerSweep());
+        object.addProperty("copied_bytes_per_sweep", plan.copiedBytesPerSweep());
         object.addProperty("head_first", plan.headFirst());
         object.add("kinds", shares(plan.kinds()));
         object.add("stages", shares(plan.stages()));
         object.addProperty("disk_bytes_per_second", Math.round(plan.rates().diskBytesPerSecond()));
         object.addProperty("disk_rate_origin", plan.rates().disk().name().toLowerCase(Locale.ROOT));
+        object.addProperty("bus_bytes_per_second", Math.round(plan.rates().busBytesPerSecond()));
+        object.addProperty("bus_rate_origin", plan.rates().bus().name().toLowerCase(Locale.ROOT));
         object.addProperty("compute_bytes_per_second", Math.round(plan.rates().computeBytesPerSecond()));
         object.addProperty("compute_rate_origin", plan.rates().compute().name().toLowerCase(Locale.ROOT));
         object.addProperty("seconds_per_sweep", plan.secondsPerSweep());
@@ -143,6 +187,7 @@ final class PlanView {
             entry.addProperty("resident_panels", share.residentPanels());
             entry.addProperty("bytes", share.bytes());
             entry.addProperty("resident_bytes", share.residentBytes());
+            entry.addProperty("device_bytes", share.deviceBytes());
             list.add(entry);
         }
         return list;

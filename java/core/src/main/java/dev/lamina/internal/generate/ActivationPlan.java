@@ -1,10 +1,12 @@
 package dev.lamina.internal.generate;
 
+import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
 import dev.lamina.internal.model.Value;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
+import java.util.LinkedHashSet;
 import java.util.List;
 
 /**
@@ -64,6 +66,22 @@ record ActivationPlan(int[] places, long rowFloats, long outputRowFloats, int lo
     long offset(Value value, int maxRows, int maxOutputRows) {
         long place = places[value.id()];
         return value.outputRows() ? rowFloats * maxRows + place * maxOutputRows : place * maxRows;
+    }
+
+    /** The activations that are written before an op of a program, and read by it or after it. */
+    static List<Value> live(Program program, Op first) {
+        var lastUse = lastUses(program);
+        var ops = program.stages().stream().flatMap(stage -> stage.ops().stream()).toList();
+        int step = 0;
+        var written = new LinkedHashSet<Value>();
+        for (; ops.get(step) != first; step++) {
+            var out = ops.get(step).out();
+            if (out != null) {
+                written.add(out);
+            }
+        }
+        int now = step;
+        return written.stream().filter(value -> lastUse[value.id()] >= now).toList();
     }
 
     private static int[] lastUses(Program program) {

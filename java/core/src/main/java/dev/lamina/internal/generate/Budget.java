@@ -4,9 +4,9 @@ import dev.lamina.LaminaException;
 import dev.lamina.MemoryNeeds;
 import dev.lamina.MemoryPlan;
 import dev.lamina.Rates;
-import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.generate.Division.Demand;
 import dev.lamina.internal.runtime.FreeMemory;
-import dev.lamina.internal.runtime.Queue;
+import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.stream.Extent;
 import dev.lamina.internal.stream.Placement;
 import dev.lamina.internal.stream.Planner;
@@ -19,12 +19,13 @@ import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.List;
 import java.util.function.Function;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The host memory that a model may hold, and what is in it: vectors, KV caches of conversations, a workspace, the
- * staging ring, and for the rest resident panels. Before a call takes memory it is prepared here: panels make room
- * where they must, so that the sum stays below the budget at every moment.
+ * The memory that a model may hold, of the host and of devices that have their own, and what is in it: vectors, KV
+ * caches of conversations, a workspace, rings, and for the rest resident panels. Before a call takes memory it is
+ * prepared here: panels make room where they must, so that the sum stays below the budgets at every moment.
  */
 final class Budget implements AutoCloseable {
     private static final long MEBIBYTE = 1L << 20;
@@ -33,9 +34,7 @@ final class Budget implements AutoCloseable {
     private static final int WORTH_A_RESTART = 50;
 
     private final Weights weights;
-    private final Device device;
-    private final Queue queue;
-    private final long memory;
+    private final MemoryUse memory;
     private final Name name;
     private final long askedPanel;
     private final StreamOptions streamOptions;
@@ -50,8 +49,9 @@ final class Budget implements AutoCloseable {
     private @Nullable Placement placement;
     private @Nullable Streamer streamer;
     private @Nullable Workspace workspace;
+    private List<Integer> hostLayers = List.of(); // of new KV caches, by rank
     private StreamCounters pastCounters = StreamCounters.NONE;
-    private long peakBytes;
+    private MemoryUse peak;
 
     /**
      * What people are told of a budget.
@@ -62,8 +62,7 @@ final class Budget implements AutoCloseable {
     record Name(String inErrors, String origin) {
         /** Of a budget that was asked for. */
         static Name of(long memory) {
-            return new Name("--memory " + (memory % (1 << 20) == 0 ? (memory >> 20) + "MiB" : memory % 1024 == 0
-                    ? (memory >> 10) + "KiB" : memory + "B"), "as asked");
+            return new Name("--memory " + size(memory), "as asked");
         }
 
         /** Of a budget that was chosen. */
@@ -71,21 +70,25 @@ final class Budget implements AutoCloseable {
             return new Name("The default budget, what is free less a reserve (" + (free.budget() >> 20) + "MiB),",
                     "auto: " + (free.bytes() >> 20) + "MiB that " + free.limitedBy() + " leaves free, less a reserve");
         }
+
+        private static String size(long memory) {
+            return memory % (1 << 20) == 0 ? (memory >> 20) + "MiB"
+                    : memory % 1024 == 0 ? (memory >> 10) + "KiB" : memory + "B";
+        }
     }
 
     /**
      * Makes a budget. Whether it is large enough, the first call tells: only then its needs are known.
      *
      * @param memory bytes
+     * @param name of the part that is host memory
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
      * @param streamOptions how to read ahead
      * @param telemetry is told what readers and sweeps do
      */
-    Budget(Weights weights, Device device, Queue queue, long memory, Name name, long askedPanel,
-            StreamOptions streamOptions, Telemetry telemetry) {
+    Budget(Weights weights, MemoryUse memory, Name name, long askedPanel, StreamOptions streamOptions,
+            Telemetry telemetry) {
         this.weights = weights;
-        this.device = device;
-        this.queue = queue;
         this.memory = memory;
         this.name = name;
         this.askedPanel = askedPanel;
@@ -95,14 +98,33 @@ final class Budget implements AutoCloseable {
         this.division = Division.of(weights, memory, streamOptions);
         this.order = division.order(rates);
         this.cycle = weights.schedule().cycle();
-        this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), device);
+        this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), hostMemory());
+        this.peak = nothing();
+    }
+
+    private HostMemory hostMemory() {
+        return weights.ranks().getFirst().processor().device();
+    }
+
+    private MemoryUse nothing() {
+        return MemoryUse.of(0, memory.devices().size(), 0);
     }
 
     /**
-     * Whether a call with so many sequences and bytes fits, with room for a workspace that computes many rows at once.
+     * Whether a call fits, with room for a workspace that computes many rows at once.
+     *
+     * @param capacities positions of the KV cache of each sequence
      */
-    boolean fitsWell(int sequences, long otherBytes) {
-        return division.fitsWell(sequences, keptBytes() + otherBytes);
+    boolean fitsWell(List<Integer> capacities) {
+        return division.fitsWell(demand(capacities, capacities.size()), capacities.size());
+    }
+
+    private Demand demand(List<Integer> capacities, int logitsRows) {
+        var held = nothing();
+        for (var sequence : kept) {
+            held = held.plus(sequence.cache().use());
+        }
+        return new Demand(capacities, logitsRows, held);
     }
 
     /** The most positions, up to {@code limit}, of a conversation that fits beside what is there; at least one. */
@@ -111,7 +133,7 @@ final class Budget implements AutoCloseable {
         int high = limit;
         while (low < high) {
             int middle = low + (high - low + 1) / 2;
-            if (fitsWell(1, otherBytes(middle))) {
+            if (fitsWell(List.of(middle))) {
                 low = middle;
             } else {
                 high = middle - 1;
@@ -127,27 +149,39 @@ final class Budget implements AutoCloseable {
      * @param mostRows positions of the KV caches
      * @param outputRows most rows of a sweep whose logits are wanted; at most as many as the sweep has rows
      * @param sequences how many there are
-     * @param otherBytes memory that the call is about to take for KV caches and logits
+     * @param capacities positions of each KV cache that the call is about to take, see {@link #newCache}
+     * @param logitsRows rows of logits that the call is about to gather
      */
-    Sweep prepare(long mostRows, int outputRows, int sequences, long otherBytes) {
-        long others = keptBytes() + otherBytes;
-        var size = division.workspaceSize(mostRows, outputRows, sequences, others);
+    Sweep prepare(long mostRows, int outputRows, int sequences, List<Integer> capacities, int logitsRows) {
+        var demand = demand(capacities, logitsRows);
+        var size = division.workspaceSize(mostRows, outputRows, sequences, demand);
         if (workspace != null && !workspace.size().equals(size)) {
             workspace.close();
             workspace = null;
         }
-        long fixedBytes = division.fixedBytes(size, others);
-        place(keptOr(plan(division, name, order, size, others), fixedBytes));
-        if (workspace == null) {
-            workspace = new Workspace(device, weights.program(), weights.schedule(), weights.plan(), weights.vectors(),
-                    weights.embeddingType(), size);
-        }
+        var layers = division.hostLayers(size, demand);
+        var fixed = division.fixed(size, demand, layers);
         if (feed == null) {
-            feed = new PanelFeed(device, queue, weights.schedule());
+            feed = new PanelFeed(weights.ranks(), weights.schedule());
         }
-        peakBytes = Math.max(peakBytes, fixedBytes + reservedBytes());
-        return new Sweep(weights.program(), weights.schedule(), weights.table(), streamer(), feed, queue, workspace,
-                telemetry, residentBytes(), device.info().threads());
+        place(feed, keptOr(plan(division, name, order, size, demand), fixed));
+        hostLayers = layers;
+        if (workspace == null) {
+            workspace = new Workspace(weights, size);
+        }
+        peak = most(peak, fixed.plus(panels()));
+        return new Sweep(weights, streamer(), feed, workspace, telemetry, residentBytes());
+    }
+
+    /** Makes a KV cache that the last call of {@link #prepare} has made room for. */
+    Caches newCache(int capacity) {
+        return Caches.create(weights.ranks(), capacity, hostLayers);
+    }
+
+    private static MemoryUse most(MemoryUse a, MemoryUse b) {
+        var devices = IntStream.range(0, a.devices().size())
+                .mapToObj(i -> Math.max(a.devices().get(i), b.devices().get(i))).toList();
+        return new MemoryUse(Math.max(a.host(), b.host()), devices);
     }
 
     /** Rows that a sweep may have, as the last call was prepared. */
@@ -155,36 +189,53 @@ final class Budget implements AutoCloseable {
         return workspace == null ? 0 : workspace.size().rows();
     }
 
-    private long keptBytes() {
-        return kept.stream().mapToLong(sequence -> sequence.cache().bytes()).sum();
-    }
-
-    private Placement plan(Division chosen, Name called, Planner.Order first, Workspace.Size size, long otherBytes) {
-        long fixedBytes = chosen.fixedBytes(size, otherBytes);
-        if (!chosen.fits(size, otherBytes)) {
+    private Placement plan(Division chosen, Name called, Planner.Order first, Workspace.Size size, Demand demand) {
+        var small = chosen.tooSmall(size, demand);
+        if (small != null) {
+            throw new LaminaException("--device-memory " + Name.size(chosen.memory().devices().get(small))
+                    + " is too small for " + weights.ranks().get(small).processor().device().name() + ": at least "
+                    + mebibytes(leastDeviceMemory(size, demand, small)) + " are needed for its ring, norms and"
+                    + " activations. Raise --device-memory, or lower --panel.");
+        }
+        var fixed = chosen.fixed(size, demand, chosen.hostLayers(size, demand));
+        if (chosen.planner().minimum(fixed.host()) > chosen.memory().host()) {
             throw new LaminaException(called.inErrors + " is too small: at least "
-                    + mebibytes(leastMemory(otherBytes, each -> size, Division::minimum)) + " are needed, of which "
-                    + mebibytes(fixedBytes) + " for norms, KV cache and activations."
+                    + mebibytes(leastMemory(demand, each -> size, Division::minimum)) + " are needed, of which "
+                    + mebibytes(fixed.host()) + " for norms, KV cache and activations."
                     + " Raise --memory, or lower --context, --prefetch or --panel.");
         }
-        return chosen.planner().plan(chosen.memory(), fixedBytes, first);
+        return chosen.planner().plan(chosen.room(fixed), first);
     }
 
-    /** What a division needs for a workspace and other bytes. */
+    /** What a division needs for a workspace and other things. */
     @FunctionalInterface
     private interface Need {
-        long bytes(Division division, Workspace.Size size, long otherBytes);
+        long bytes(Division division, Workspace.Size size, Demand demand);
     }
 
     /**
-     * The budget that is enough, in whole MiB: with a larger one the panels and the workspace grow too, so it is
-     * searched for.
+     * The budget of the host that is enough, in whole MiB: with a larger one the panels and the workspace grow too, so
+     * it is searched for.
      */
-    private long leastMemory(long otherBytes, Function<Division, Workspace.Size> size, Need need) {
+    private long leastMemory(Demand demand, Function<Division, Workspace.Size> size, Need need) {
         long budget = MEBIBYTE;
         while (true) {
             var candidate = division(budget);
-            long least = need.bytes(candidate, size.apply(candidate), otherBytes);
+            long least = need.bytes(candidate, size.apply(candidate), demand);
+            if (least <= budget) {
+                return budget;
+            }
+            budget = Math.ceilDiv(least, MEBIBYTE) * MEBIBYTE;
+        }
+    }
+
+    /** The memory of a device that is enough, in whole MiB. */
+    private long leastDeviceMemory(Workspace.Size size, Demand demand, int device) {
+        long budget = MEBIBYTE;
+        while (true) {
+            var devices = MemoryUse.of(memory.host(), memory.devices().size(), budget);
+            long least = Division.of(weights, devices, askedPanel, streamOptions).deviceMinimum(size, demand)
+                    .get(device);
             if (least <= budget) {
                 return budget;
             }
@@ -193,48 +244,64 @@ final class Budget implements AutoCloseable {
     }
 
     private Division division(long budget) {
-        return budget == memory ? division : Division.of(weights, budget, askedPanel, streamOptions);
+        return budget == memory.host() ? division
+                : Division.of(weights, new MemoryUse(budget, memory.devices()), askedPanel, streamOptions);
     }
 
-    /** What one sequence takes beside a workspace. */
-    private long otherBytes(int positions) {
-        return weights.kv().bytes(positions) + logitsBytes();
-    }
-
-    private long logitsBytes() {
-        return LogitsRows.bytes(1, weights.program().vocabulary());
-    }
-
-    /** What one sequence needs. */
+    /** What one sequence needs of host memory. */
     MemoryNeeds needs(int positions) {
-        long others = keptBytes() + otherBytes(positions);
-        long least = leastMemory(others, each -> Division.ONE_ROW, Division::minimum);
-        long whole = leastMemory(others, each -> each.workspaceSize(positions, 1, 1, others), Division::whole);
+        var demand = demand(List.of(positions), 1);
+        long least = leastMemory(demand, each -> Division.ONE_ROW, Division::minimum);
+        long whole = leastMemory(demand, each -> each.workspaceSize(positions, 1, 1, demand), Division::whole);
         return new MemoryNeeds(least, Math.max(least, whole));
     }
 
     /**
      * What {@link #prepare} would do now for one sequence.
      *
-     * @param asked a budget in bytes; 0: this one
+     * @param asked a budget of the host in bytes; 0: this one
      * @param predicted the rates that the prediction is for; which panels stay does not depend on them
      */
     MemoryPlan plan(long asked, int positions, Rates predicted) {
         var chosen = asked == 0 ? division : division(asked);
         var called = chosen == division ? name : Name.of(asked);
         var first = chosen == division ? order : chosen.order(rates);
-        long others = keptBytes() + otherBytes(positions);
-        var size = chosen.workspaceSize(positions, 1, 1, others);
-        var placed = plan(chosen, called, first, size, others);
+        var demand = demand(List.of(positions), 1);
+        var size = chosen.workspaceSize(positions, 1, 1, demand);
+        var placed = plan(chosen, called, first, size, demand);
+        var layers = chosen.hostLayers(size, demand);
+        var fixed = chosen.fixed(size, demand, layers);
         if (chosen == division) {
-            placed = keptOr(placed, division.fixedBytes(size, others));
+            placed = keptOr(placed, fixed);
         }
+        var kv = Caches.use(weights.ranks(), positions, layers).plus(demand.kept());
+        long vectorBytes = weights.ranks().getFirst().vectors().bytes();
         long readerBytes = placed.hostBytes() - placed.slots() * placed.slotBytes() - placed.residentBytes();
-        return new MemoryPlan(chosen.memory(), called.origin, positions, weights.vectors().bytes(),
-                others - logitsBytes(), chosen.workspaceBytes(size) + chosen.feedBytes() + logitsBytes(), readerBytes, placed.slots(),
-                placed.slotBytes(), placed.residentBytes(), chosen.schedule().weightBytes(),
-                chosen.residentBytes(placed), first == Planner.Order.HEAD_FIRST, chosen.kinds(placed),
-                chosen.stages(placed), predicted, chosen.planner().secondsPerSweep(placed, predicted));
+        boolean unified = memory.devices().isEmpty();
+        long vectorsOnHost = unified ? vectorBytes : 0;
+        return new MemoryPlan(chosen.memory().host(), called.origin, positions, vectorsOnHost, kv.host(),
+                fixed.host() - vectorsOnHost - kv.host(), readerBytes, placed.slots(),
+                placed.slotBytes(), placed.residentBytes(), devices(chosen, placed, fixed, kv, vectorBytes),
+                chosen.schedule().weightBytes(), chosen.residentBytes(placed), first == Planner.Order.HEAD_FIRST,
+                chosen.kinds(placed), chosen.stages(placed), predicted,
+                chosen.planner().secondsPerSweep(placed, predicted));
+    }
+
+    private List<MemoryPlan.OfDevice> devices(Division chosen, Placement placed, MemoryUse fixed, MemoryUse kv,
+            long vectorBytes) {
+        var devices = new ArrayList<MemoryPlan.OfDevice>();
+        for (int i = 0; i < chosen.memory().devices().size(); i++) {
+            var slabs = placed.slabs().get(i);
+            var panels = new BitSet();
+            slabs.forEach(slab -> slab.panels().forEach(panels::set));
+            long ring = chosen.rings().devices().get(i);
+            long kvBytes = kv.devices().get(i);
+            devices.add(new MemoryPlan.OfDevice(weights.ranks().get(i).processor().device().name(),
+                    chosen.memory().devices().get(i), vectorBytes, kvBytes,
+                    fixed.devices().get(i) - vectorBytes - kvBytes - ring, ring, chosen.planner().slabBytes(slabs),
+                    chosen.bytes(panels)));
+        }
+        return devices;
     }
 
     private static String mebibytes(long bytes) {
@@ -245,30 +312,41 @@ final class Budget implements AutoCloseable {
      * The placement of the next call: the one that is there, if it still fits and the new one is not much better. Then
      * reading goes on undisturbed.
      */
-    private Placement keptOr(Placement next, long fixedBytes) {
+    private Placement keptOr(Placement next, MemoryUse fixed) {
         var old = placement;
-        return streamer == null || old == null || old.hostBytes() + fixedBytes > memory || isBetter(next, old)
-                ? next
-                : old;
+        return streamer == null || old == null || !fits(fixed.plus(panels(old))) || isBetter(next, old) ? next : old;
+    }
+
+    private boolean fits(MemoryUse use) {
+        return use.host() <= memory.host() && IntStream.range(0, use.devices().size())
+                .allMatch(i -> use.devices().get(i) <= memory.devices().get(i));
     }
 
     private boolean isBetter(Placement next, Placement old) {
         boolean ring = old.slots() > 0 && (next.slots() == 0 || next.slots() > old.slots());
-        boolean residents = next.residentBytes() - old.residentBytes()
-                > weights.schedule().weightBytes() / WORTH_A_RESTART;
-        return ring || residents || next.options().readers() > old.options().readers()
+        long worth = weights.schedule().weightBytes() / WORTH_A_RESTART;
+        return ring || next.residentBytes() - old.residentBytes() > worth
+                || division.bytes(next.onDevice()) - division.bytes(old.onDevice()) > worth
+                || next.options().readers() > old.options().readers()
                 || next.options().rowCacheBytes() > old.options().rowCacheBytes();
     }
 
-    /** Brings ring and resident panels to a placement. */
-    private void place(Placement next) {
+    /** Brings rings and resident panels to a placement. */
+    private void place(PanelFeed there, Placement next) {
         if (streamer != null && next.equals(placement)) {
             return;
         }
         reset();
-        residents.choose(next.resident());
+        try {
+            var still = there.choose(next.slabs()); // and their bytes with them
+            residents.forgetElsewhere(still);
+            residents.choose(next.resident(), next.onDevice());
+        } catch (Throwable e) {
+            residents.forgetElsewhere(new BitSet());
+            throw e;
+        }
         placement = next;
-        streamer = new Streamer(weights.files(), cycle, residents, next.options(), device, telemetry);
+        streamer = new Streamer(weights.files(), cycle, residents, next.options(), hostMemory(), telemetry);
     }
 
     private Streamer streamer() {
@@ -278,8 +356,12 @@ final class Budget implements AutoCloseable {
         return streamer;
     }
 
-    private long reservedBytes() {
-        return placement == null ? 0 : placement.hostBytes();
+    private MemoryUse panels() {
+        return placement == null ? nothing() : panels(placement);
+    }
+
+    private MemoryUse panels(Placement placed) {
+        return new MemoryUse(placed.hostBytes(), placed.slabs().stream().map(division.planner()::slabBytes).toList());
     }
 
     /** Whether the KV cache of a conversation has not been released. */
@@ -313,14 +395,14 @@ final class Budget implements AutoCloseable {
         return now.readBytes() - now.weightBytes() - now.rowBytes() - now.paddingBytes() - now.discardedBytes();
     }
 
-    /** Bytes of weights that stay in memory: a sweep reads all others. */
+    /** Bytes of weights that stay in memory, of the host or of a device: a sweep reads all others. */
     long residentBytes() {
         return placement == null ? 0 : division.residentBytes(placement);
     }
 
-    /** The most bytes that were held. */
+    /** The most bytes of host memory that were held. */
     long peakBytes() {
-        return peakBytes;
+        return peak.host();
     }
 
     /** Ends the readers: the next call begins with new ones. */

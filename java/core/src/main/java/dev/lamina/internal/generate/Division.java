@@ -7,93 +7,190 @@ import dev.lamina.internal.stream.Planner;
 import dev.lamina.internal.stream.StreamOptions;
 import java.util.ArrayList;
 import java.util.BitSet;
+import java.util.Collections;
 import java.util.List;
 import java.util.TreeMap;
 import java.util.function.IntFunction;
+import org.jspecify.annotations.Nullable;
 
 /**
- * How a budget of some size is divided: into what everything else needs, and panels. The panels depend on the size too,
+ * How budgets of some size are divided: into what everything else needs, and panels. The panels depend on the size too,
  * for a small budget cuts them smaller.
  *
- * @param memory bytes
+ * @param memory bytes of host memory, and of each device that has memory of its own
  * @param schedule the panels
  * @param activations the places of activations, which depend on the panels of the head
  */
-record Division(long memory, Weights weights, Schedule schedule, ActivationPlan activations, Planner planner) {
+record Division(MemoryUse memory, Weights weights, Schedule schedule, ActivationPlan activations, Planner planner) {
     /** Rows of a sweep that work on prompts, where memory allows: by then the arithmetic outweighs the reading. */
     private static final int PREFILL_ROWS = 512;
 
-    /** A workspace takes at most this share of the budget, unless one row for each sequence needs more. */
+    /** A workspace takes at most this share of a budget, unless one row for each sequence needs more. */
     private static final int WORKSPACES_IN_BUDGET = 8;
-
-    private static final int COPIES_OF_INPUTS = 2;
 
     static final Workspace.Size ONE_ROW = new Workspace.Size(1, 1, 1);
 
-    /** The division of the budget with which a model was opened. */
-    static Division of(Weights weights, long memory, StreamOptions options) {
+    /**
+     * What a call is about to take beside its workspace.
+     *
+     * @param capacities positions of each new KV cache
+     * @param logitsRows rows of logits that it gathers in host memory
+     * @param kept what open conversations hold
+     */
+    record Demand(List<Integer> capacities, int logitsRows, MemoryUse kept) {
+        /** The most positions of a KV cache. */
+        int context() {
+            return capacities.isEmpty() ? 0 : Collections.max(capacities);
+        }
+    }
+
+    /** The division of the budgets with which a model was opened. */
+    static Division of(Weights weights, MemoryUse memory, StreamOptions options) {
         return of(weights, memory, weights.schedule(), weights.plan(), options);
     }
 
     /**
-     * The division of another budget.
+     * The division of other budgets.
      *
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
      */
-    static Division of(Weights weights, long memory, long askedPanel, StreamOptions options) {
-        long panel = askedPanel > 0 ? askedPanel : Schedule.defaultPanel(memory, weights.schedule().weightBytes());
-        var schedule = Schedule.of(weights.program(), weights.checkpoint(), weights.numbers(), panel);
+    static Division of(Weights weights, MemoryUse memory, long askedPanel, StreamOptions options) {
+        long panel = panelBytes(memory, askedPanel, weights.schedule().weightBytes());
+        var schedule = Schedule.of(weights.program(), weights.checkpoint(), weights.numbers(), panel,
+                weights.rankOfStage());
         return of(weights, memory, schedule, ActivationPlan.of(weights.program(), schedule.logitsColumns()), options);
     }
 
-    private static Division of(Weights weights, long memory, Schedule schedule, ActivationPlan activations,
+    /** Most bytes of a panel; asked: 0 where nobody did. */
+    static long panelBytes(MemoryUse memory, long asked, long weightBytes) {
+        long least = memory.devices().stream().reduce(memory.host(), Math::min);
+        return asked > 0 ? asked : Schedule.defaultPanel(least, weightBytes);
+    }
+
+    private static Division of(Weights weights, MemoryUse memory, Schedule schedule, ActivationPlan activations,
             StreamOptions options) {
         var head = new BitSet();
         for (int i = 0; i < schedule.panels().size(); i++) {
             head.set(i, schedule.panels().get(i).logits() != null);
         }
         return new Division(memory, weights, schedule, activations,
-                new Planner(weights.files(), schedule.cycle(), head, options));
+                new Planner(weights.files(), schedule.cycle(), head,
+                        schedule.ranks(weights.program(), weights.rankOfStage()), options));
     }
 
-    long workspaceBytes(Workspace.Size size) {
-        var program = weights.program();
-        long copies = weights.unified() ? 0 : COPIES_OF_INPUTS; // one to copy from, one on the device
-        return Workspace.bytes(program, activations, weights.embeddingType(), size)
-                + copies * Workspace.inputsBytes(program, weights.embeddingType(), size);
+    // ---- what everything else needs
+
+    private int devices() {
+        return memory.devices().size();
     }
 
-    /** The ring of a device with memory of its own. */
-    long feedBytes() {
-        return weights.unified() ? 0 : PanelFeed.bytes(schedule);
+    private MemoryUse vectors() {
+        long bytes = weights.ranks().getFirst().vectors().bytes();
+        return devices() == 0 ? MemoryUse.of(bytes, 0, 0) : MemoryUse.of(0, devices(), bytes);
+    }
+
+    /** The rings of devices with memory of their own. */
+    MemoryUse rings() {
+        return MemoryUse.of(0, devices(), devices() == 0 ? 0 : DeviceFeed.bytes(schedule));
+    }
+
+    /** What a workspace takes. */
+    MemoryUse workspace(Workspace.Size size) {
+        return Workspace.use(weights, activations, size);
+    }
+
+    /** What one call takes of a device to compute in; a CPU has its own, which is not counted. */
+    private MemoryUse scratch(Workspace.Size size, int context) {
+        return MemoryUse.of(0, devices(), devices() == 0 ? 0 : Workspace.scratchBytes(weights.program(), size, context));
+    }
+
+    private MemoryUse kv(Demand demand, List<Integer> hostLayers) {
+        var sum = MemoryUse.of(0, devices(), 0);
+        for (int capacity : demand.capacities) {
+            sum = sum.plus(Caches.use(weights.ranks(), capacity, hostLayers));
+        }
+        return sum;
+    }
+
+    private MemoryUse logits(Demand demand) {
+        return MemoryUse.of(LogitsRows.bytes(demand.logitsRows, weights.program().vocabulary()), devices(), 0);
     }
 
     /**
-     * All but ring and resident panels.
+     * All but the staging ring and resident panels.
      *
-     * @param otherBytes KV caches and logits
+     * @param hostLayers for each rank, how many of the last layers of new KV caches are in host memory
      */
-    long fixedBytes(Workspace.Size size, long otherBytes) {
-        return weights.vectors().bytes() + feedBytes() + workspaceBytes(size) + otherBytes;
+    MemoryUse fixed(Workspace.Size size, Demand demand, List<Integer> hostLayers) {
+        return vectors().plus(rings()).plus(workspace(size)).plus(scratch(size, demand.context()))
+                .plus(kv(demand, hostLayers)).plus(logits(demand)).plus(demand.kept);
     }
 
-    /** The least budget for so much, with these panels. */
-    long minimum(Workspace.Size size, long otherBytes) {
-        return planner.minimum(fixedBytes(size, otherBytes));
+    /**
+     * For each rank, how many of the last layers of new KV caches have to be in host memory: as few as possible. Where
+     * not even none on the device is few enough, all are.
+     */
+    List<Integer> hostLayers(Workspace.Size size, Demand demand) {
+        var least = new ArrayList<Integer>(Collections.nCopies(weights.ranks().size(), 0));
+        for (int i = 0; i < devices(); i++) {
+            int layers = weights.ranks().get(i).kv().layers().size();
+            while (least.get(i) < layers && fixed(size, demand, least).devices().get(i) > memory.devices().get(i)) {
+                least.set(i, least.get(i) + 1);
+            }
+        }
+        return List.copyOf(least);
     }
 
-    /** The least budget for so much that holds all of these panels. */
-    long whole(Workspace.Size size, long otherBytes) {
-        return planner.whole(fixedBytes(size, otherBytes));
+    /** The least budget of the host for so much, with these panels. */
+    long minimum(Workspace.Size size, Demand demand) {
+        return planner.minimum(fixed(size, demand, hostLayers(size, demand)).host());
     }
 
-    boolean fits(Workspace.Size size, long otherBytes) {
-        return minimum(size, otherBytes) <= memory;
+    /** The least budget of the host for so much that holds all panels that are on no device. */
+    long whole(Workspace.Size size, Demand demand) {
+        var fixed = fixed(size, demand, hostLayers(size, demand));
+        return planner.whole(fixed.host(), rooms(fixed));
+    }
+
+    /** The least memory of each device for so much, with these panels and KV caches in host memory. */
+    List<Long> deviceMinimum(Workspace.Size size, Demand demand) {
+        return fixed(size, demand, weights.ranks().stream().map(rank -> rank.kv().layers().size()).toList()).devices();
+    }
+
+    private List<Long> rooms(MemoryUse fixed) {
+        var rooms = new ArrayList<Long>();
+        for (int i = 0; i < devices(); i++) {
+            rooms.add(Math.max(0, memory.devices().get(i) - fixed.devices().get(i)));
+        }
+        return rooms;
+    }
+
+    /** What is left for panels beside so much. */
+    Planner.Room room(MemoryUse fixed) {
+        return new Planner.Room(memory.host(), fixed.host(), rooms(fixed));
+    }
+
+    /** The first device that is too small for so much; null if none is. */
+    @Nullable Integer tooSmall(Workspace.Size size, Demand demand) {
+        var least = deviceMinimum(size, demand);
+        for (int i = 0; i < devices(); i++) {
+            if (least.get(i) > memory.devices().get(i)) {
+                return i;
+            }
+        }
+        return null;
+    }
+
+    boolean fits(Workspace.Size size, Demand demand) {
+        return tooSmall(size, demand) == null && minimum(size, demand) <= memory.host();
     }
 
     /** Whether so many sequences fit, with room for a workspace that computes many rows at once. */
-    boolean fitsWell(int sequences, long otherBytes) {
-        return fits(new Workspace.Size(sequences, sequences, sequences), otherBytes + memory / WORKSPACES_IN_BUDGET);
+    boolean fitsWell(Demand demand, int sequences) {
+        var workspaces = new MemoryUse(memory.host() / WORKSPACES_IN_BUDGET,
+                memory.devices().stream().map(bytes -> bytes / WORKSPACES_IN_BUDGET).toList());
+        return fits(new Workspace.Size(sequences, sequences, sequences),
+                new Demand(demand.capacities, demand.logitsRows, demand.kept.plus(workspaces)));
     }
 
     /**
@@ -102,28 +199,44 @@ record Division(long memory, Weights weights, Schedule schedule, ActivationPlan 
      * @param mostRows rows beyond which a larger workspace is of no use
      * @param outputRows most rows of a sweep whose logits are wanted; at most as many as the sweep has rows
      */
-    Workspace.Size workspaceSize(long mostRows, int outputRows, int sequences, long otherBytes) {
+    Workspace.Size workspaceSize(long mostRows, int outputRows, int sequences, Demand demand) {
         int rows = (int) Math.max(sequences, Math.min(mostRows, PREFILL_ROWS));
         while (true) {
             var size = new Workspace.Size(rows, Math.min(outputRows, rows), sequences);
-            if (rows == sequences || workspaceBytes(size) <= memory / WORKSPACES_IN_BUDGET && fits(size, otherBytes)) {
+            if (rows == sequences || isModest(workspace(size)) && fits(size, demand)) {
                 return size;
             }
             rows = Math.max(sequences, rows - Math.max(1, rows / 8));
         }
     }
 
-    /**
-     * Which panels come first. That depends on nothing but the size of the budget, so that calls that take different
-     * parts of it keep mostly the same panels.
-     */
-    Planner.Order order(Rates rates) {
-        return planner.order(memory, fixedBytes(ONE_ROW, 0), rates);
+    private boolean isModest(MemoryUse workspace) {
+        boolean modest = workspace.host() <= memory.host() / WORKSPACES_IN_BUDGET;
+        for (int i = 0; i < devices(); i++) {
+            modest &= workspace.devices().get(i) <= memory.devices().get(i) / WORKSPACES_IN_BUDGET;
+        }
+        return modest;
     }
 
-    /** Bytes of weights that a placement holds for good. */
+    /**
+     * Which panels come first. That depends on nothing but the size of the budgets, so that calls that take different
+     * parts of them keep mostly the same panels.
+     */
+    Planner.Order order(Rates rates) {
+        var nothing = new Demand(List.of(), 0, MemoryUse.of(0, devices(), 0));
+        return planner.order(room(fixed(ONE_ROW, nothing, hostLayers(ONE_ROW, nothing))), rates);
+    }
+
+    // ---- what a placement comes to
+
+    /** Bytes of weights that a placement keeps in memory for good, of the host or of a device. */
     long residentBytes(Placement placement) {
-        return placement.resident().stream().mapToLong(panel -> schedule.panels().get(panel).extent().bytes()).sum();
+        return bytes(placement.kept());
+    }
+
+    /** Bytes of weights of some panels. */
+    long bytes(BitSet panels) {
+        return panels.stream().mapToLong(panel -> schedule.panels().get(panel).extent().bytes()).sum();
     }
 
     /** The panels by kind. */
@@ -140,16 +253,17 @@ record Division(long memory, Weights weights, Schedule schedule, ActivationPlan 
 
     private List<MemoryPlan.Share> shares(Placement placement, IntFunction<Integer> groupOf,
             IntFunction<String> nameOf) {
-        var resident = placement.resident();
+        var resident = placement.kept();
+        var onDevice = placement.onDevice();
         var groups = new TreeMap<Integer, MemoryPlan.Share>();
         for (int i = 0; i < schedule.panels().size(); i++) {
             long bytes = schedule.panels().get(i).extent().bytes();
             int group = groupOf.apply(i);
             var share = new MemoryPlan.Share(nameOf.apply(group), 1, resident.get(i) ? 1 : 0, bytes,
-                    resident.get(i) ? bytes : 0);
+                    resident.get(i) ? bytes : 0, onDevice.get(i) ? bytes : 0);
             groups.merge(group, share, (a, b) -> new MemoryPlan.Share(a.name(), a.panels() + b.panels(),
                     a.residentPanels() + b.residentPanels(), a.bytes() + b.bytes(),
-                    a.residentBytes() + b.residentBytes()));
+                    a.residentBytes() + b.residentBytes(), a.deviceBytes() + b.deviceBytes()));
         }
         return new ArrayList<>(groups.values());
     }

@@ -1,108 +1,112 @@
 package dev.lamina.internal.generate;
 
-import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.Panel;
+import dev.lamina.internal.stream.Placement.Slab;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.BitSet;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Brings panels to where the device can read them. A device that reads host memory takes them as they are. Another one
- * has a ring of its own: a second queue copies panels into it while the first one computes with those before, and a
- * panel's place in host memory is free again when its copy is there. Used by one thread at a time.
+ * Brings panels to where a device can read them. A device that reads host memory takes them as they are. To another one
+ * they are copied, and a panel's place in host memory is free again when its copy is there. Used by one thread at a time.
  */
 final class PanelFeed implements AutoCloseable {
-    /** One that is computed with, one that is there, one that is copied. */
-    private static final int PLACES = 3;
-
-    private static final int ALIGNMENT = 256; // what a device reads at once, and more
-
     /** A panel that is on its way, and the ticket of its copy. */
-    private record Copying(Panel panel, long ticket) {}
+    private record Copying(Panel panel, DeviceFeed to, long ticket) {}
 
-    private final Device device;
-    private final Queue computation;
-    private final @Nullable Queue copies; // null: the device reads host memory
-    private final @Nullable MemorySegment ring; // (PLACES, place bytes) of device memory
-    private final long[] usedBy = new long[PLACES]; // ticket of the computation that last read a place
+    private final List<Queue> computations = new ArrayList<>(); // by rank, like the rest
+    private final List<@Nullable DeviceFeed> devices = new ArrayList<>(); // null: it reads host memory
+    private final long[] lastTickets;
     private final ArrayDeque<Copying> underWay = new ArrayDeque<>();
-    private @Nullable Panel lent; // that the device reads in place
-    private int place;
-    private long lastTicket;
+    private @Nullable Panel lent; // that a device reads in place
 
-    /** Makes the ring, where the device needs one, for the panels of a schedule. */
-    PanelFeed(Device device, Queue computation, Schedule schedule) {
-        this.device = device;
-        this.computation = computation;
-        if (device.info().unified()) {
-            copies = null;
-            ring = null;
-            return;
-        }
-        ring = device.allocateOnDevice(bytes(schedule));
+    /** Makes what the devices need for the panels of a schedule. */
+    PanelFeed(List<Rank> ranks, Schedule schedule) {
+        lastTickets = new long[ranks.size()];
         try {
-            copies = device.openQueue();
-        } catch (RuntimeException e) {
-            device.freeOnDevice(ring);
+            for (var rank : ranks) {
+                computations.add(rank.processor().queue());
+                devices.add(rank.unified() ? null : new DeviceFeed(rank.processor(), schedule));
+            }
+        } catch (Throwable e) {
+            close();
             throw e;
         }
     }
 
-    /** Device memory of the ring of a device with memory of its own. */
-    static long bytes(Schedule schedule) {
-        return PLACES * placeBytes(schedule.cycle().stream().mapToLong(extent -> extent.bytes()).max().orElse(1));
-    }
-
-    private static long placeBytes(long panelBytes) {
-        return Math.ceilDiv(panelBytes, ALIGNMENT) * ALIGNMENT;
+    /**
+     * Changes which panels stay on devices. Nothing is under way.
+     *
+     * @param slabs for each device with memory of its own
+     * @return the panels that are there still, with their bytes
+     */
+    BitSet choose(List<List<Slab>> slabs) {
+        var kept = new BitSet();
+        int next = 0;
+        for (var device : devices) {
+            if (device != null) {
+                kept.or(device.choose(slabs.get(next++)));
+            }
+        }
+        return kept;
     }
 
     /** Lets go of panels that are copied, until at most so many are held: then the streamer can deliver the next. */
     void holdAtMost(int panels) {
         while (underWay.size() > panels) {
             var first = underWay.peek();
-            if (copies != null) {
-                copies.await(first.ticket);
-            }
+            first.to.await(first.ticket);
             underWay.remove().panel.release();
         }
     }
 
-    /** Where the device can read a panel, for what is submitted next. It is released in time. */
-    MemorySegment bring(Panel panel) {
-        if (copies == null || ring == null) {
+    /** Where the device of a rank can read a panel, for what is submitted to it next. The panel is released in time. */
+    MemorySegment bring(int rank, Panel panel) {
+        var device = devices.get(rank);
+        if (device == null) {
             lent = panel;
             return panel.memory();
         }
-        long bytes = panel.memory().byteSize();
-        place = (place + 1) % PLACES;
-        var target = ring.asSlice(place * (ring.byteSize() / PLACES), bytes);
+        boolean held = false;
         try {
-            copies.after(computation, usedBy[place]);
-            long ticket = copies.copyToDevice(target, panel.memory());
-            underWay.add(new Copying(panel, ticket));
-            computation.after(copies, ticket);
+            var home = device.home(panel.index());
+            if (home != null && !panel.isHere()) {
+                device.stays();
+                panel.release();
+                return home;
+            }
+            var target = device.copy(panel.index(), panel.memory());
+            underWay.add(new Copying(panel, device, device.lastCopy()));
+            held = true;
+            device.follow();
+            if (home != null) {
+                panel.keptElsewhere();
+            }
+            return target;
         } catch (RuntimeException e) {
-            if (underWay.isEmpty() || underWay.getLast().panel != panel) {
+            if (!held) {
                 panel.release();
             }
             throw e;
         }
-        return target;
     }
 
-    /** Notes what was submitted, which waits here where the device reads host memory. */
-    void submitted(long ticket) {
-        if (copies == null) {
-            computation.await(ticket);
+    /** Takes note of what was submitted to a rank, and waits for it where the device reads host memory. */
+    void submitted(int rank, long ticket) {
+        lastTickets[rank] = ticket;
+        var device = devices.get(rank);
+        if (device == null) {
+            computations.get(rank).await(ticket);
         } else {
-            lastTicket = ticket;
-            usedBy[place] = ticket;
+            device.submitted(ticket);
         }
     }
 
-    /** Lets go of the panel that the device read in place. */
+    /** Lets go of the panel that a device read in place. */
     void done() {
         if (lent != null) {
             var panel = lent;
@@ -117,24 +121,21 @@ final class PanelFeed implements AutoCloseable {
         all.close(this::done);
         while (!underWay.isEmpty()) {
             var copying = underWay.remove();
-            all.close(() -> {
-                if (copies != null) {
-                    copies.await(copying.ticket);
-                }
-            });
+            all.close(() -> copying.to.await(copying.ticket));
             all.close(copying.panel::release);
         }
-        all.close(() -> computation.await(lastTicket));
+        for (int rank = 0; rank < lastTickets.length; rank++) {
+            var computation = computations.get(rank);
+            long ticket = lastTickets[rank];
+            all.close(() -> computation.await(ticket));
+        }
         all.end();
     }
 
     @Override
     public void close() {
-        if (copies != null && ring != null) {
-            var all = new Closing();
-            all.close(copies);
-            all.close(() -> device.freeOnDevice(ring));
-            all.end();
-        }
+        var all = new Closing();
+        devices.forEach(all::close);
+        all.end();
     }
 }

@@ -8,6 +8,7 @@ import dev.lamina.internal.model.Program;
 import dev.lamina.internal.stream.Extent;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Comparator;
 import java.util.IdentityHashMap;
 import java.util.List;
@@ -67,17 +68,21 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
      *
      * @param files number of each file of the checkpoint, as {@link Extent#file} counts them
      * @param panelBytes most bytes of a panel; a single row may be more
+     * @param rankOfStage the number of the device that computes each stage: no panel belongs to two
      */
-    static Schedule of(Program program, Checkpoint checkpoint, Map<Path, Integer> files, long panelBytes) {
+    static Schedule of(Program program, Checkpoint checkpoint, Map<Path, Integer> files, long panelBytes,
+            int[] rankOfStage) {
         var ops = new ArrayList<PanelOp>();
         var panels = new ArrayList<Panel>();
         int prologue = 0;
-        for (var stage : program.stages()) {
-            for (var op : stage.ops()) {
+        int rank = 0;
+        for (int i = 0; i < rankOfStage.length; i++) {
+            for (var op : program.stages().get(i).ops()) {
                 if (op instanceof Op.Linear linear) {
                     var tensor = checkpoint.tensor(linear.weight());
                     boolean logits = linear.out() == program.logits();
-                    cut(linear, tensor, files, panelBytes, logits, ops, panels);
+                    cut(linear, tensor, files, panelBytes, logits, rankOfStage[i] == rank, ops, panels);
+                    rank = rankOfStage[i];
                 } else {
                     ops.add(new PanelOp(op, null));
                     if (panels.isEmpty()) {
@@ -103,10 +108,15 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
         return panels.stream().mapToInt(panel -> stageOf.get(ops.get(panel.firstOp()).op())).toArray();
     }
 
+    /** The number of the device that computes each panel. */
+    int[] ranks(Program program, int[] rankOfStage) {
+        return Arrays.stream(stages(program)).map(stage -> rankOfStage[stage]).toArray();
+    }
+
     /**
      * Most bytes of a panel, where nobody asks for another size.
      *
-     * @param memory bytes that Lamina may hold
+     * @param memory bytes that Lamina may hold, on the host or on the smallest device
      * @param weightBytes bytes of all matrices
      */
     static long defaultPanel(long memory, long weightBytes) {
@@ -122,13 +132,13 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
     }
 
     private static void cut(Op.Linear linear, Tensor tensor, Map<Path, Integer> files, long panelBytes, boolean logits,
-            List<PanelOp> ops, List<Panel> panels) {
+            boolean mayJoin, List<PanelOp> ops, List<Panel> panels) {
         int rows = linear.out().width();
         long rowBytes = tensor.bytes() / rows;
         var ranges = ranges(tensor, rowBytes, panelBytes);
         var previous = panels.isEmpty() ? null : panels.getLast();
         var first = ranges.getFirst();
-        boolean joins = ranges.size() == 1 && !logits && previous != null && previous.logits == null
+        boolean joins = mayJoin && ranges.size() == 1 && !logits && previous != null && previous.logits == null
                 && previous.extent.file() == files.get(first.file)
                 && previous.extent.offset() + previous.extent.bytes() == first.offset
                 && previous.extent.bytes() + tensor.bytes() <= panelBytes;

@@ -1,14 +1,13 @@
 package dev.lamina.internal.generate;
 
 import dev.lamina.internal.model.Rope;
-import dev.lamina.internal.runtime.KvCache;
 import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /** One prompt or conversation: its tokens so far, and its KV cache, which holds the first {@link #cached} of them. */
 final class Sequence implements AutoCloseable {
-    private final KvCache cache;
+    private final Caches cache;
     private final List<Rope> ropes;
     private float @Nullable [][] frequencies;
     private int[] tokens = {};
@@ -16,12 +15,12 @@ final class Sequence implements AutoCloseable {
     private int cached;
 
     /** Makes an empty sequence. */
-    Sequence(KvCache cache, List<Rope> ropes) {
+    Sequence(Caches cache, List<Rope> ropes) {
         this.cache = cache;
         this.ropes = ropes;
     }
 
-    KvCache cache() {
+    Caches cache() {
         return cache;
     }
 
@@ -79,7 +78,6 @@ final class Sequence implements AutoCloseable {
         }
         rope.table(frequencies[rope.id()], position, out);
     }
-
 
     @Override
     public void close() {

@@ -21,9 +21,8 @@ import dev.lamina.internal.checkpoint.DurableFiles;
 import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.runtime.ComputeRate;
-import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
-import dev.lamina.internal.runtime.Queue;
+import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.telemetry.Both;
 import dev.lamina.internal.telemetry.Recorder;
 import dev.lamina.internal.telemetry.Telemetry;
@@ -35,9 +34,11 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.random.RandomGenerator;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
 /** A model whose weights stream from disk. */
@@ -48,12 +49,14 @@ final class StreamedModel implements LanguageModel {
     /** Positions of a conversation's context where nobody says and they fit. */
     private static final int CHAT_CONTEXT = 4096;
 
+    /** A device keeps this share of what is free: for the kernels' code, and whatever else is on it. */
+    private static final int DEVICE_RESERVE = 10;
+
     private static final long DISK_RATE_BYTES = 4L << 30;
     private static final double DISK_RATE_SECONDS = 1.5;
 
     private final ModelOptions options;
-    private final Device device;
-    private final Queue queue;
+    private final List<Processor> processors;
     private final Weights weights;
     private final Budget budget;
     private final GenerationDefaults defaults;
@@ -65,11 +68,10 @@ final class StreamedModel implements LanguageModel {
     private volatile boolean closing;
     private boolean closed;
 
-    private StreamedModel(ModelOptions options, Device device, Queue queue, Weights weights, Budget budget,
+    private StreamedModel(ModelOptions options, List<Processor> processors, Weights weights, Budget budget,
             GenerationDefaults defaults, TextTools text, Telemetry telemetry, @Nullable Recorder recorder) {
         this.options = options;
-        this.device = device;
-        this.queue = queue;
+        this.processors = processors;
         this.weights = weights;
         this.budget = budget;
         this.defaults = defaults;
@@ -93,27 +95,26 @@ final class StreamedModel implements LanguageModel {
         var name = options.memory() > 0 ? Budget.Name.of(memory) : Budget.Name.of(free);
         var defaults = GenerationDefaults.load(folders.getFirst(), config);
         // The Java runtime knows the limits of a container, which the native one does not.
-        var device = Device.open(options.device(),
+        var processors = Processor.open(options.device(),
                 options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors(),
                 options.mode() == ModelOptions.Mode.FAST);
-        Queue queue = null;
         Weights weights = null;
         try {
-            queue = device.openQueue();
-            weights = Weights.open(checkpoint, config, device, queue, options.io(), memory, options.panel(),
+            var use = new MemoryUse(memory, deviceMemory(processors, options.deviceMemory()));
+            weights = Weights.open(checkpoint, config, processors, options.io(), use, options.panel(),
                     options.kv() == ModelOptions.KvType.F16);
             var panels = weights.panelMap();
             var recorder = options.profile() ? new Recorder(panels) : null;
             var events = Telemetry.flightEvents(panels);
             var telemetry = recorder == null ? events : new Both(events, recorder);
-            var budget = new Budget(weights, device, queue, memory, name, options.panel(),
+            var budget = new Budget(weights, use, name, options.panel(),
                     weights.streamOptions().withPrefetch(options.prefetch()).withBytesPerSecond(options.ioLimit()),
                     telemetry);
-            return new StreamedModel(options, device, queue, weights, budget, defaults,
+            return new StreamedModel(options, processors, weights, budget, defaults,
                     new TextTools(folders.getFirst()), telemetry, recorder);
         } catch (Throwable e) {
             try {
-                closeAll(weights, queue, device);
+                closeAll(processors, weights);
             } catch (Throwable closing) {
                 e.addSuppressed(closing);
             }
@@ -124,6 +125,15 @@ final class StreamedModel implements LanguageModel {
                 default -> new LaminaException(e.toString(), e);
             };
         }
+    }
+
+    /** What may be used of each device that has memory of its own; asked: 0 for what is free less a reserve. */
+    private static List<Long> deviceMemory(List<Processor> processors, long asked) {
+        return processors.stream()
+                .map(processor -> processor.device().info())
+                .filter(device -> !device.unified())
+                .map(device -> asked > 0 ? asked : device.freeBytes() - device.freeBytes() / DEVICE_RESERVE)
+                .toList();
     }
 
     private static void checkSameModel(Path model, Path shards) {
@@ -143,12 +153,13 @@ final class StreamedModel implements LanguageModel {
         return new LaminaException(e.getMessage() == null ? e.toString() : e.getMessage(), e);
     }
 
-    /** Closes all of them, in order, whatever goes wrong. */
-    private static void closeAll(@Nullable AutoCloseable... resources) {
+    /** Closes all of them, in order, and the processors at last, whatever goes wrong. */
+    private static void closeAll(List<Processor> processors, @Nullable AutoCloseable... resources) {
         var all = new Closing();
         for (var resource : resources) {
             all.close(resource);
         }
+        processors.forEach(all::close);
         all.end();
     }
 
@@ -158,7 +169,8 @@ final class StreamedModel implements LanguageModel {
         return new ModelInfo(weights.checkpoint().directory(), program.architecture(),
                 weights.checkpoint().manifest() != null, program.kv().size(), program.vocabulary(),
                 program.contextLimit(), weights.parameters(), weights.schedule().weightBytes(), weights.kv().bytes(1),
-                weights.reading(), device.info().toString());
+                weights.reading(), processors.stream().map(processor -> processor.device().info().toString())
+                        .collect(Collectors.joining(", ")));
     }
 
     @Override
@@ -176,15 +188,22 @@ final class StreamedModel implements LanguageModel {
         return inTurn(() -> {
             var known = weights.rates();
             boolean reads = anew || known.disk() == Rates.Origin.ASSUMED || weights.readings().size() > 1;
+            var slowest = processors.stream()
+                    .map(processor -> ComputeRate.measure(processor.device(), processor.queue()))
+                    .min(Comparator.comparingDouble(ComputeRate::computeBytesPerSecond)).orElseThrow();
             return new Rates(reads ? diskRate() : known.diskBytesPerSecond(),
-                    reads ? Rates.Origin.MEASURED : known.disk(), ComputeRate.measure(device, queue),
-                    Rates.Origin.MEASURED).limited(options.ioLimit());
+                    reads ? Rates.Origin.MEASURED : known.disk(), slowest.busBytesPerSecond(), Rates.Origin.MEASURED,
+                    slowest.computeBytesPerSecond(), Rates.Origin.MEASURED).limited(options.ioLimit());
         });
+    }
+
+    private HostMemory hostMemory() {
+        return processors.getFirst().device();
     }
 
     private double diskRate() throws IOException {
         try {
-            return weights.measureDisk(DISK_RATE_BYTES, DISK_RATE_SECONDS, device);
+            return weights.measureDisk(DISK_RATE_BYTES, DISK_RATE_SECONDS, processors.getFirst().device());
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new InterruptedIOException("interrupted while the rate of the disk was measured");
@@ -216,8 +235,7 @@ final class StreamedModel implements LanguageModel {
     private int together(List<int[]> ids, List<Integer> capacities, int first) {
         int count = ids.size() - first;
         while (count > 1) {
-            long kvBytes = capacities.subList(first, first + count).stream().mapToLong(weights.kv()::bytes).sum();
-            if (budget.fitsWell(count, kvBytes + LogitsRows.bytes(count, weights.program().vocabulary()))) {
+            if (budget.fitsWell(capacities.subList(first, first + count))) {
                 return count;
             }
             count = Math.ceilDiv(count, 2);
@@ -228,17 +246,14 @@ final class StreamedModel implements LanguageModel {
     private List<Generation> generateTogether(int first, List<int[]> ids, List<Integer> capacities,
             GenerationOptions options, GenerationListener listener) throws IOException {
         int count = ids.size();
-        long kvBytes = capacities.stream().mapToLong(weights.kv()::bytes).sum();
         long rows = capacities.stream().mapToLong(each -> each).sum();
         var start = new RunStart(budget);
-        var sweep = budget.prepare(
-                rows, count, count, kvBytes + LogitsRows.bytes(count, weights.program().vocabulary()));
+        var sweep = budget.prepare(rows, count, count, capacities, count);
         var sequences = new ArrayList<Sequence>();
-        try (var logits = new LogitsRows(device, count, weights.program().vocabulary())) {
+        try (var logits = new LogitsRows(hostMemory(), count, weights.program().vocabulary())) {
             var answers = new ArrayList<Answer>();
             for (int i = 0; i < count; i++) {
-                var sequence = new Sequence(
-                        device.createKv(weights.kv(), capacities.get(i), 0), weights.program().ropes());
+                var sequence = new Sequence(budget.newCache(capacities.get(i)), weights.program().ropes());
                 sequences.add(sequence);
                 sequence.setTokens(ids.get(i), expectedLength(ids.get(i), options, capacities.get(i)));
                 answers.add(new Answer(first + i, sequence, defaults.sampler(options, seed(options)), options,
@@ -266,9 +281,8 @@ final class StreamedModel implements LanguageModel {
                     ? this.options.context()
                     : Math.min(weights.program().contextLimit(), CHAT_CONTEXT);
             int capacity = this.options.context() > 0 ? limit : budget.contextThatFits(limit);
-            long bytes = weights.kv().bytes(capacity);
-            budget.prepare(capacity, 1, 1, bytes + LogitsRows.bytes(1, weights.program().vocabulary()));
-            var sequence = new Sequence(device.createKv(weights.kv(), capacity, 0), weights.program().ropes());
+            budget.prepare(capacity, 1, 1, List.of(capacity), 1);
+            var sequence = new Sequence(budget.newCache(capacity), weights.program().ropes());
             budget.keep(sequence);
             return new Conversation(this, sequence, history, options);
         });
@@ -290,8 +304,8 @@ final class StreamedModel implements LanguageModel {
             sequence.setTokens(ids, expectedLength(ids, options, sequence.cache().capacity()));
             var start = new RunStart(budget);
             int vocabulary = weights.program().vocabulary();
-            var sweep = budget.prepare(sequence.cache().capacity(), 1, 1, LogitsRows.bytes(1, vocabulary));
-            try (var logits = new LogitsRows(device, 1, vocabulary)) {
+            var sweep = budget.prepare(sequence.cache().capacity(), 1, 1, List.of(), 1);
+            try (var logits = new LogitsRows(hostMemory(), 1, vocabulary)) {
                 var answer = new Answer(0, sequence, defaults.sampler(options, seed(options)), options,
                         defaults.stopTokens(), text.tokenizerOrNull(), listener);
                 return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled, telemetry)
@@ -363,8 +377,8 @@ final class StreamedModel implements LanguageModel {
     /** Computes the logits of all tokens; false if it was cancelled. */
     private boolean score(int[] ids, ScoreSink sink) throws IOException {
         int capacity = capacity(ids.length, 0);
-        var sweep = budget.prepare(ids.length, Integer.MAX_VALUE, 1, weights.kv().bytes(capacity));
-        try (var sequence = new Sequence(device.createKv(weights.kv(), capacity, 0), weights.program().ropes())) {
+        var sweep = budget.prepare(ids.length, Integer.MAX_VALUE, 1, List.of(capacity), 0);
+        try (var sequence = new Sequence(budget.newCache(capacity), weights.program().ropes())) {
             sequence.setTokens(ids, ids.length);
             while (sequence.pending() > 0) {
                 int firstRow = sequence.cached();
@@ -504,7 +518,7 @@ final class StreamedModel implements LanguageModel {
         try {
             if (!closed) {
                 closed = true;
-                closeAll(text, budget, weights, queue, device);
+                closeAll(processors, text, budget, weights);
             }
         } finally {
             turn.unlock();

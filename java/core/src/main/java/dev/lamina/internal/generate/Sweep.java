@@ -1,9 +1,7 @@
 package dev.lamina.internal.generate;
 
 import dev.lamina.SweepProgress;
-import dev.lamina.internal.model.Program;
 import dev.lamina.internal.runtime.Queue;
-import dev.lamina.internal.stream.RowTable;
 import dev.lamina.internal.stream.Streamer;
 import dev.lamina.internal.telemetry.Telemetry;
 import dev.lamina.internal.telemetry.Telemetry.Activity;
@@ -39,12 +37,10 @@ final class Sweep {
      */
     record Part(Sequence sequence, int count, Output output) {}
 
-    private final Program program;
-    private final Schedule schedule;
-    private final RowTable table;
+    private final Weights weights;
+    private final int[] ranks; // by panel
     private final Streamer streamer;
     private final PanelFeed feed;
-    private final Queue queue;
     private final Workspace workspace;
     private final Telemetry telemetry;
     private final long weightBytes;
@@ -57,19 +53,21 @@ final class Sweep {
      *
      * @param residentBytes bytes of weights that stay in memory
      */
-    Sweep(Program program, Schedule schedule, RowTable table, Streamer streamer, PanelFeed feed, Queue queue,
-            Workspace workspace, Telemetry telemetry, long residentBytes, int threads) {
-        this.program = program;
-        this.schedule = schedule;
-        this.table = table;
+    Sweep(Weights weights, Streamer streamer, PanelFeed feed, Workspace workspace, Telemetry telemetry,
+            long residentBytes) {
+        this.weights = weights;
+        this.ranks = weights.schedule().ranks(weights.program(), weights.rankOfStage());
         this.streamer = streamer;
         this.feed = feed;
-        this.queue = queue;
         this.workspace = workspace;
         this.telemetry = telemetry;
         this.residentBytes = residentBytes;
-        this.weightBytes = schedule.weightBytes();
-        this.crew = new Crew(threads);
+        this.weightBytes = weights.schedule().weightBytes();
+        this.crew = new Crew(weights.ranks().getFirst().processor().device().info().threads());
+    }
+
+    private Queue queue(int rank) {
+        return weights.ranks().get(rank).processor().queue();
     }
 
     /** Sweeps that are done. */
@@ -117,76 +115,82 @@ final class Sweep {
             throws IOException, InterruptedException {
         telemetry.begin(Activity.SWEEP, Telemetry.SWEEP_LANE);
         long start = System.nanoTime();
-        var step = workspace.step();
         var tokens = layRows(parts);
         long waitedBefore = streamer.counters().waitNanos();
-        step.alone(crew.alone(step.rows()));
+        workspace.alone(crew.alone(workspace.rows()));
+        var table = weights.table();
         streamer.lookup(table, tokens, workspace.inputs().asSlice(0, table.rowBytes() * tokens.length));
-        compute(Telemetry.LOOKUP, 0, schedule.prologue(), 0, 0);
-        boolean prefill = step.outputRows() == 0;
+        int rank = 0;
+        compute(rank, Telemetry.LOOKUP, 0, weights.schedule().prologue(), 0, 0);
+        boolean prefill = workspace.outputRows() == 0;
         long bytesDone = 0;
         long diskBytes = 0;
-        for (var panel : schedule.panels()) {
+        for (var panel : weights.schedule().panels()) {
             if (cancelled.getAsBoolean()) {
                 return false;
             }
             feed.holdAtMost(Math.min(MOST_HELD, streamer.slots() - 1));
             var arrived = streamer.next();
             try {
-                step.panel(feed.bring(arrived));
-                compute(arrived.index(), panel.firstOp(), panel.opCount(), panel.extent().bytes(),
+                int next = ranks[arrived.index()];
+                workspace.step(next).panel(feed.bring(next, arrived));
+                if (next != rank) {
+                    workspace.handOver(rank, next, panel);
+                    rank = next;
+                }
+                compute(rank, arrived.index(), panel.firstOp(), panel.opCount(), panel.extent().bytes(),
                         arrived.diskBytes());
-                if (panel.logits() != null && step.outputRows() > 0) {
-                    deliver(arrived.index(), panel.logits(), sink);
+                if (panel.logits() != null && workspace.outputRows() > 0) {
+                    deliver(rank, arrived.index(), panel.logits(), sink);
                 }
                 diskBytes += arrived.diskBytes();
             } finally {
                 feed.done();
             }
             bytesDone += panel.extent().bytes();
-            progress.accept(new SweepProgress(done, step.rows(), prefill, bytesDone, weightBytes, diskBytes,
+            progress.accept(new SweepProgress(done, workspace.rows(), prefill, bytesDone, weightBytes, diskBytes,
                     residentBytes));
         }
         feed.drain();
         long end = System.nanoTime();
         crew.swept(streamer.counters().waitNanos() - waitedBefore, end - start);
-        telemetry.swept(done, step.rows(), diskBytes, start, end);
+        telemetry.swept(done, workspace.rows(), diskBytes, start, end);
         return true;
     }
 
     /** Runs ops; a device that reads panels in host memory is done with them then. */
-    private void compute(int panel, int firstOp, int opCount, long bytes, long fromDisk) {
+    private void compute(int rank, int panel, int firstOp, int opCount, long bytes, long fromDisk) {
         telemetry.begin(Activity.COMPUTE, Telemetry.SWEEP_LANE);
         long start = System.nanoTime();
-        feed.submitted(queue.submit(workspace.ops(), firstOp, opCount, workspace.step()));
-        telemetry.computed(panel, workspace.step().rows(), bytes, fromDisk, start, System.nanoTime());
+        feed.submitted(rank, queue(rank).submit(workspace.ops(rank), firstOp, opCount, workspace.step(rank)));
+        telemetry.computed(panel, workspace.rows(), bytes, fromDisk, start, System.nanoTime());
     }
 
-    private void deliver(int panel, Schedule.Slice columns, LogitsSink sink) throws IOException {
+    private void deliver(int rank, int panel, Schedule.Slice columns, LogitsSink sink) throws IOException {
         streamer.checkUnchanged();
         var block = workspace.logits(columns.rows());
         telemetry.begin(Activity.COPY, Telemetry.SWEEP_LANE);
         long start = System.nanoTime();
-        queue.await(queue.copyToHost(block, workspace.logitsOnDevice(program, columns.rows())));
+        var queue = queue(rank);
+        queue.await(queue.copyToHost(block, workspace.logitsOnDevice(rank, columns.rows())));
         telemetry.copied(panel, block.byteSize(), start, System.nanoTime());
-        sink.accept(workspace.step().outputRows(), columns.firstRow(), columns.rows(), block);
+        sink.accept(workspace.outputRows(), columns.firstRow(), columns.rows(), block);
     }
 
     /** Writes positions, sequences and rope tables of the rows. Returns their tokens. */
     private int[] layRows(List<Part> parts) {
-        var step = workspace.step();
-        step.clear();
+        workspace.clear();
         var tokens = new int[parts.stream().mapToInt(Part::count).sum()];
         for (var part : parts) {
             var sequence = part.sequence;
-            int index = step.addSequence(sequence.cache());
+            int index = workspace.addSequence(sequence.cache());
             for (int i = 0; i < part.count; i++) {
-                int row = step.rows();
+                int row = workspace.rows();
                 int position = sequence.cached() + i;
                 boolean output = part.output == Output.ALL || part.output == Output.LAST && i == part.count - 1;
-                step.addRow(index, position, output);
+                workspace.addRow(index, position, output);
                 tokens[row] = sequence.token(position);
-                for (var rope : program.ropes()) {
+                for (var rope : weights.program().ropes()) {
                     var cosinesAndSines = new float[rope.dim()];
                     sequence.ropeTable(rope, position, cosinesAndSines);
                     MemorySegment.copy(cosinesAndSines, 0, workspace.ropeRow(rope, row), ValueLayout.JAVA_FLOAT, 0,

@@ -47,8 +47,9 @@ final class Vectors implements AutoCloseable {
      *
      * @param numbers number of each file, as {@link Extent#file} counts them
      */
-    static Vectors load(Device device, Queue queue, Program program, Checkpoint checkpoint, List<DataFile> files,
+    static Vectors load(Processor processor, Program program, Checkpoint checkpoint, List<DataFile> files,
             Map<Path, Integer> numbers) throws IOException {
+        var device = processor.device();
         var tensors = program.stages().stream()
                 .flatMap(stage -> stage.tensors().stream())
                 .filter(program.vectors()::contains)
@@ -60,7 +61,7 @@ final class Vectors implements AutoCloseable {
                 .toList();
         var host = device.allocate(bytes);
         try {
-            return load(device, queue, tensors, files, extents, host);
+            return load(device, processor.queue(), tensors, files, extents, host);
         } finally {
             device.free(host);
         }

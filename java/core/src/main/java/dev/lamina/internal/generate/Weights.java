@@ -13,7 +13,6 @@ import dev.lamina.internal.model.Stage;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.runtime.KvLayout;
-import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
 import dev.lamina.internal.stream.DiskRate;
 import dev.lamina.internal.stream.DriveProbe;
@@ -40,7 +39,8 @@ import java.util.stream.Collectors;
  * @param readings how they are read, by folder of the checkpoint
  * @param numbers the number of each file
  * @param kv what its KV caches hold
- * @param unified whether the device reads panels in host memory
+ * @param ranks the devices that compute, and their parts
+ * @param rankOfStage the number of the rank of each stage
  */
 record Weights(
         Checkpoint checkpoint,
@@ -50,11 +50,11 @@ record Weights(
         Map<Path, Integer> numbers,
         Schedule schedule,
         ActivationPlan plan,
-        Vectors vectors,
+        List<Rank> ranks,
+        int[] rankOfStage,
         RowTable table,
         DType embeddingType,
-        KvLayout kv,
-        boolean unified) implements AutoCloseable {
+        KvLayout kv) implements AutoCloseable {
 
     /** A probe of the drive may take this share of the memory, which nothing else has yet. */
     private static final int PROBE_IN_MEMORY = 2;
@@ -62,16 +62,18 @@ record Weights(
     /**
      * Opens the files that a model's program uses, and reads its vectors.
      *
+     * @param processors the devices that compute; they stay the caller's
      * @param memory bytes that Lamina may hold
      * @param askedPanel most bytes of a panel as the user asked; 0: chosen
      * @param halfKv whether KV caches are f16
      */
-    static Weights open(Checkpoint checkpoint, ModelConfig config, Device device, Queue queue, ModelOptions.Io io,
-            long memory, long askedPanel, boolean halfKv) throws IOException {
+    static Weights open(Checkpoint checkpoint, ModelConfig config, List<Processor> processors, ModelOptions.Io io,
+            MemoryUse memory, long askedPanel, boolean halfKv) throws IOException {
         var program = Architectures.program(config, checkpoint);
         var opened = new LinkedHashMap<Path, DataFile>();
+        var ranks = new ArrayList<Rank>();
         try {
-            var readings = readings(checkpoint, io, device, memory);
+            var readings = readings(checkpoint, io, processors.getFirst().device(), memory.host());
             var numbers = new LinkedHashMap<Path, Integer>();
             for (var stage : program.stages()) {
                 for (var name : stage.tensors()) {
@@ -86,20 +88,25 @@ record Weights(
                     }
                 }
             }
-            long panel = askedPanel > 0
-                    ? askedPanel
-                    : Schedule.defaultPanel(memory, Schedule.weightBytes(program, checkpoint));
-            var schedule = Schedule.of(program, checkpoint, numbers, panel);
+            long panel = Division.panelBytes(memory, askedPanel, Schedule.weightBytes(program, checkpoint));
+            var rankOfStage = Rank.ofStages(program, checkpoint, processors.size());
+            var schedule = Schedule.of(program, checkpoint, numbers, panel, rankOfStage);
             var embedding = checkpoint.tensor(program.embedding());
             var table = table(embedding, program.tokens(), numbers);
             var plan = ActivationPlan.of(program, schedule.logitsColumns());
             var files = List.copyOf(opened.values());
-            var vectors = Vectors.load(device, queue, program, checkpoint, files, numbers);
-            return new Weights(checkpoint, program, files, readings, Map.copyOf(numbers), schedule, plan, vectors,
-                    table, embedding.dtype(), kvLayout(program, halfKv), device.info().unified());
+            var kv = kvLayout(program, halfKv);
+            for (int rank = 0; rank < processors.size(); rank++) {
+                int first = Rank.firstLayer(program, rankOfStage, rank);
+                int layers = Rank.firstLayer(program, rankOfStage, rank + 1) - first;
+                var vectors = Vectors.load(processors.get(rank), program, checkpoint, files, numbers);
+                ranks.add(new Rank(processors.get(rank), vectors, kv.range(first, layers), first));
+            }
+            return new Weights(checkpoint, program, files, readings, Map.copyOf(numbers), schedule, plan,
+                    List.copyOf(ranks), rankOfStage, table, embedding.dtype(), kv);
         } catch (Throwable e) {
             try {
-                closeAll(opened.values());
+                closeAll(ranks, opened.values());
             } catch (Throwable closing) {
                 e.addSuppressed(closing);
             }
@@ -149,8 +156,9 @@ record Weights(
         return new KvLayout(List.copyOf(layers), half);
     }
 
-    private static void closeAll(Collection<DataFile> files) {
+    private static void closeAll(Collection<Rank> ranks, Collection<DataFile> files) {
         var all = new Closing();
+        ranks.forEach(all::close);
         files.forEach(all::close);
         all.end();
     }
@@ -160,14 +168,14 @@ record Weights(
      * together.
      */
     Rates rates() {
-        var assumed = Rates.assumed();
+        var assumed = ranks.getFirst().unified() ? Rates.assumed() : Rates.assumedOfGpu();
         if (readings.stream().anyMatch(reading -> reading.bytesPerSecond() == 0)) {
             return assumed;
         }
         boolean measured = readings.stream().allMatch(reading -> reading.origin() == DriveProbe.Origin.MEASURED);
         var each = readings.stream().mapToDouble(DriveProbe.Choice::bytesPerSecond).toArray();
         return new Rates(together(each), measured ? Rates.Origin.MEASURED : Rates.Origin.REMEMBERED,
-                assumed.computeBytesPerSecond(), assumed.compute());
+                assumed.busBytesPerSecond(), assumed.bus(), assumed.computeBytesPerSecond(), assumed.compute());
     }
 
     /** The rate of all drives: reading ends when the slowest has read its part. */
@@ -268,9 +276,6 @@ record Weights(
 
     @Override
     public void close() {
-        var all = new Closing();
-        all.close(vectors);
-        files.forEach(all::close);
-        all.end();
+        closeAll(ranks, files);
     }
 }

@@ -6,16 +6,25 @@ import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
 import dev.lamina.internal.model.Rope;
 import dev.lamina.internal.model.Value;
-import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.runtime.OpArray;
+import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.runtime.Step;
 import dev.lamina.internal.runtime.View;
 import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
-/** The memory that sweeps of at most a given size work in, and their ops, with every operand at its place. */
+/**
+ * The memory that sweeps of at most a given size work in, and their ops, with every operand at its place. Each device
+ * has a part with activations of its own, at the same places in all; inputs and logits are in host memory.
+ */
 final class Workspace implements AutoCloseable {
+    private static final int SEGMENT = 1024; // positions that one block of a GPU's threads attends to
+    private static final int STATE_VALUES = 256; // of a head, that it sums up
+    private static final long MOST_STATES = 16384;
+
     /**
      * How large sweeps can be.
      *
@@ -45,66 +54,109 @@ final class Workspace implements AutoCloseable {
         }
     }
 
-    private final Device device;
-    private final Size size;
-    private final Inputs layout;
-    private final ActivationPlan plan;
-    private final MemorySegment activations;
-    private final MemorySegment host;
-    private final MemorySegment inputs;
-    private final MemorySegment logits;
-    private final OpArray ops;
-    private final Step step;
-
-    /**
-     * Makes a workspace.
-     *
-     * @param embeddingType element type of the embedding rows
-     */
-    Workspace(Device device, Program program, Schedule schedule, ActivationPlan plan, Vectors vectors,
-            DType embeddingType, Size size) {
-        this.device = device;
-        this.size = size;
-        this.plan = plan;
-        this.layout = Inputs.of(program.ropes(), embeddingRowBytes(program, embeddingType), size.rows);
-        this.activations = device.allocateOnDevice(plan.bytes(size.rows, size.outputRows));
-        this.host = allocateBeside(activations, device, layout.bytes + logitsBytes(plan, size));
-        this.inputs = host.asSlice(0, layout.bytes);
-        this.logits = host.asSlice(layout.bytes);
-        this.ops = new OpArray(schedule.ops().size());
-        this.step = new Step(size.rows, size.outputRows, size.sequences, activations, inputs);
-        for (int i = 0; i < schedule.ops().size(); i++) {
-            place(i, schedule.ops().get(i), program, vectors, embeddingType);
+    /** What a rank works with. */
+    private record Part(Processor processor, MemorySegment activations, OpArray ops, Step step)
+            implements AutoCloseable {
+        @Override
+        public void close() {
+            var all = new Closing();
+            all.close(step);
+            all.close(ops);
+            all.close(() -> processor.device().freeOnDevice(activations));
+            all.end();
         }
     }
 
-    private static MemorySegment allocateBeside(MemorySegment onDevice, Device device, long bytes) {
+    private final Weights weights;
+    private final Schedule schedule;
+    private final Size size;
+    private final Inputs layout;
+    private final ActivationPlan plan;
+    private final HostMemory hostMemory;
+    private final MemorySegment host;
+    private final MemorySegment inputs;
+    private final MemorySegment logits;
+    private final MemorySegment passage; // what goes from one rank to the next
+    private final List<Part> parts = new ArrayList<>(); // by rank
+    private long arrived; // ticket of the last copy out of the passage, ...
+    private @Nullable Queue arrivedAt; // ... and its queue
+
+    /** Makes a workspace, with a part on each device. */
+    Workspace(Weights weights, Size size) {
+        this.weights = weights;
+        this.schedule = weights.schedule();
+        this.size = size;
+        this.plan = weights.plan();
+        this.layout = Inputs.of(weights.program().ropes(), embeddingRowBytes(weights), size.rows);
+        this.hostMemory = weights.ranks().getFirst().processor().device();
+        long logitsBytes = logitsBytes(plan, size);
+        this.host = hostMemory.allocate(layout.bytes + logitsBytes + passageBytes(weights, plan, size));
+        this.inputs = host.asSlice(0, layout.bytes);
+        this.logits = host.asSlice(layout.bytes, logitsBytes);
+        this.passage = host.asSlice(layout.bytes + logitsBytes);
         try {
-            return device.allocate(bytes);
-        } catch (RuntimeException e) {
-            device.freeOnDevice(onDevice);
+            for (var rank : weights.ranks()) {
+                parts.add(part(rank));
+            }
+        } catch (Throwable e) {
+            close();
             throw e;
         }
     }
 
-    /** Bytes of host and device memory that a workspace of this size takes. */
-    static long bytes(Program program, ActivationPlan plan, DType embeddingType, Size size) {
-        return plan.bytes(size.rows, size.outputRows)
-                + inputsBytes(program, embeddingType, size)
-                + logitsBytes(plan, size);
+    private Part part(Rank rank) {
+        var device = rank.processor().device();
+        var activations = device.allocateOnDevice(plan.bytes(size.rows, size.outputRows));
+        var part = new Part(rank.processor(), activations, new OpArray(schedule.ops().size()),
+                new Step(size.rows, size.outputRows, size.sequences, activations, inputs));
+        for (int i = 0; i < schedule.ops().size(); i++) {
+            place(part.ops, i, schedule.ops().get(i), rank);
+        }
+        return part;
     }
 
-    /** Bytes of that which a device with memory of its own gets copied in each sweep. */
-    static long inputsBytes(Program program, DType embeddingType, Size size) {
-        return Inputs.of(program.ropes(), embeddingRowBytes(program, embeddingType), size.rows).bytes;
+    /** Memory that a workspace of this size takes. */
+    static MemoryUse use(Weights weights, ActivationPlan plan, Size size) {
+        long activations = plan.bytes(size.rows, size.outputRows);
+        long inputs = Inputs.of(weights.program().ropes(), embeddingRowBytes(weights), size.rows).bytes;
+        long onHost = inputs + logitsBytes(plan, size);
+        if (weights.ranks().getFirst().unified()) {
+            return MemoryUse.of(onHost + activations, 0, 0);
+        }
+        int ranks = weights.ranks().size();
+        return MemoryUse.of(onHost + ranks * inputs // each device copies from a copy
+                + passageBytes(weights, plan, size), ranks, activations + inputs);
     }
 
-    private static long embeddingRowBytes(Program program, DType type) {
-        return (long) program.hidden() * type.bytes();
+    /**
+     * Device memory that attention with few rows takes at most, beside all else: a state for each segment of a context,
+     * see {@code attention.cu}.
+     */
+    static long scratchBytes(Program program, Size size, int context) {
+        long most = 0;
+        for (var stage : program.stages()) {
+            for (var op : stage.ops()) {
+                if (op instanceof Op.Attention attention) {
+                    long parts = Math.ceilDiv(program.kv().get(attention.layer()).headDimV(), STATE_VALUES);
+                    long segments = Math.ceilDiv(context, SEGMENT);
+                    most = Math.max(most, segments * parts * attention.heads() * size.rows);
+                }
+            }
+        }
+        return context <= SEGMENT ? 0 : Math.min(most, MOST_STATES) * (STATE_VALUES + 2) * Float.BYTES;
+    }
+
+    private static long embeddingRowBytes(Weights weights) {
+        return (long) weights.program().hidden() * weights.embeddingType().bytes();
     }
 
     private static long logitsBytes(ActivationPlan plan, Size size) {
         return (long) Float.BYTES * plan.logitsColumns() * Math.max(1, size.outputRows);
+    }
+
+    /** Host memory for whatever may go from one device to the next. */
+    private static long passageBytes(Weights weights, ActivationPlan plan, Size size) {
+        return weights.ranks().size() == 1 ? 0 : plan.bytes(size.rows, size.outputRows);
     }
 
     /** How large sweeps can be. */
@@ -112,14 +164,48 @@ final class Workspace implements AutoCloseable {
         return size;
     }
 
-    /** All ops of a sweep. */
-    OpArray ops() {
-        return ops;
+    /** All ops of a sweep, for a rank. */
+    OpArray ops(int rank) {
+        return parts.get(rank).ops;
     }
 
-    /** The rows of the sweep of the moment. */
-    Step step() {
-        return step;
+    /** The rows of the sweep of the moment, for a rank. */
+    Step step(int rank) {
+        return parts.get(rank).step;
+    }
+
+    /** Rows of the sweep of the moment. */
+    int rows() {
+        return step(0).rows();
+    }
+
+    /** Rows of the sweep of the moment whose logits are wanted. */
+    int outputRows() {
+        return step(0).outputRows();
+    }
+
+    /** Begins a sweep without rows and sequences, see {@link Step#clear}. */
+    void clear() {
+        parts.forEach(part -> part.step.clear());
+    }
+
+    /** Adds a sequence; returns its number. */
+    int addSequence(Caches caches) {
+        int index = 0;
+        for (int rank = 0; rank < parts.size(); rank++) {
+            index = step(rank).addSequence(caches.parts().get(rank));
+        }
+        return index;
+    }
+
+    /** Adds a row, see {@link Step#addRow}. */
+    void addRow(int sequence, int position, boolean output) {
+        parts.forEach(part -> part.step.addRow(sequence, position, output));
+    }
+
+    /** Whether one thread computes alone, see {@link Step#alone}. */
+    void alone(boolean alone) {
+        parts.forEach(part -> part.step.alone(alone));
     }
 
     /** Host memory for the embedding rows of a step, from its first byte on. */
@@ -133,28 +219,66 @@ final class Workspace implements AutoCloseable {
         return inputs.asSlice(layout.ropes[rope.id()] + row * rowBytes, rowBytes);
     }
 
-    /** Device memory of a block of logits: (output rows, columns) floats. */
-    MemorySegment logitsOnDevice(Program program, int columns) {
-        long offset = Float.BYTES * plan.offset(program.logits(), size.rows, size.outputRows);
-        return activations.asSlice(offset, (long) Float.BYTES * step.outputRows() * columns);
+    /** Memory of a rank's device for a block of logits: (output rows, columns) floats. */
+    MemorySegment logitsOnDevice(int rank, int columns) {
+        return memory(rank, weights.program().logits(), outputRows(), columns);
     }
 
     /** Host memory for a block of logits: (output rows, columns) floats. */
     MemorySegment logits(int columns) {
-        return logits.asSlice(0, (long) Float.BYTES * step.outputRows() * columns);
+        return logits.asSlice(0, (long) Float.BYTES * outputRows() * columns);
     }
 
-    private void place(int index, Schedule.PanelOp panelOp, Program program, Vectors vectors, DType embeddingType) {
+    private MemorySegment memory(int rank, Value value, int rows, int columns) {
+        long offset = Float.BYTES * plan.offset(value, size.rows, size.outputRows);
+        return parts.get(rank).activations.asSlice(offset, (long) Float.BYTES * rows * columns);
+    }
+
+    /**
+     * Copies from one rank to another what ops from that of a panel on read of those before. Nothing waits in the host:
+     * the queues wait for one another.
+     */
+    void handOver(int from, int to, Schedule.Panel first) {
+        var source = parts.get(from).processor.queue();
+        var target = parts.get(to).processor.queue();
+        if (arrivedAt != null) {
+            source.after(arrivedAt, arrived); // that has read the passage
+        }
+        var places = new ArrayList<MemorySegment>();
+        var there = new ArrayList<MemorySegment>();
+        long offset = 0;
+        long left = 0;
+        for (var value : ActivationPlan.live(weights.program(), schedule.ops().get(first.firstOp()).op())) {
+            int rows = value.outputRows() ? outputRows() : rows();
+            if (rows > 0) {
+                var memory = memory(from, value, rows, value.width());
+                var place = passage.asSlice(offset, memory.byteSize());
+                left = source.copyToHost(place, memory);
+                places.add(place);
+                there.add(memory(to, value, rows, value.width()));
+                offset += memory.byteSize();
+            }
+        }
+        target.after(source, left);
+        for (int i = 0; i < places.size(); i++) {
+            arrived = target.copyToDevice(there.get(i), places.get(i));
+        }
+        arrivedAt = target;
+    }
+
+    private void place(OpArray ops, int index, Schedule.PanelOp panelOp, Rank rank) {
+        var vectors = rank.vectors();
         switch (panelOp.op()) {
-            case Op.Embed embed -> ops.embed(index, view(embed.out()), weightType(embeddingType), 0);
+            case Op.Embed embed -> ops.embed(index, view(embed.out()), weightType(weights.embeddingType()), 0);
             case Op.RmsNorm norm -> ops.rmsNorm(index, norm.out().outputRows(), view(norm.out()), view(norm.in()),
                     vectors.get(norm.weight()), norm.groups(), norm.epsilon());
-            case Op.Linear linear -> placeLinear(index, linear, panelOp.slice(), program, vectors);
+            case Op.Linear linear -> placeLinear(ops, index, linear, panelOp.slice(), vectors);
             case Op.Rotate rotate -> ops.rotate(index, view(rotate.x()), rotate.heads(), rotate.headDim(),
                     rotate.rope().dim(), layout.ropes[rotate.rope().id()]);
-            case Op.KvStore store -> ops.kvStore(index, view(store.keys()), view(store.values()), store.layer());
-            case Op.Attention a -> ops.attention(index, view(a.out()), view(a.queries()), a.layer(), a.heads(),
-                    a.headDim(), a.window(), a.scale());
+            case Op.KvStore store -> ops.kvStore(index, view(store.keys()), view(store.values()),
+                    store.layer() - rank.firstLayer());
+            case Op.Attention a -> ops.attention(index, view(a.out()), view(a.queries()),
+                    a.layer() - rank.firstLayer(), a.heads(), a.headDim(), a.window(), a.scale());
             case Op.Activate a -> ops.activate(index, a.out().outputRows(), view(a.out()), view(a.in()),
                     a.gated() == null ? null : view(a.gated()), function(a.function()));
             case Op.Add add -> ops.add(index, add.out().outputRows(), view(add.out()), view(add.a()), view(add.b()));
@@ -166,12 +290,12 @@ final class Workspace implements AutoCloseable {
      * The logits of a panel are a matrix of their own; the columns of other products lie where the whole product does.
      */
     private void placeLinear(
-            int index, Op.Linear linear, Schedule.@Nullable Slice slice, Program program, Vectors vectors) {
+            OpArray ops, int index, Op.Linear linear, Schedule.@Nullable Slice slice, Vectors vectors) {
         if (slice == null) {
             throw new IllegalArgumentException("a matrix product without a weight: " + linear);
         }
         var whole = view(linear.out());
-        var out = linear.out() == program.logits()
+        var out = linear.out() == weights.program().logits()
                 ? new View(whole.offset(), slice.rows(), slice.rows())
                 : new View(whole.offset() + slice.firstRow(), whole.stride(), slice.rows());
         var bias = linear.bias() == null
@@ -206,9 +330,9 @@ final class Workspace implements AutoCloseable {
 
     @Override
     public void close() {
-        step.close();
-        ops.close();
-        device.free(host);
-        device.freeOnDevice(activations);
+        var all = new Closing();
+        parts.forEach(all::close);
+        all.close(() -> hostMemory.free(host));
+        all.end();
     }
 }

@@ -1,10 +1,14 @@
 package dev.lamina.internal.runtime;
 
 import java.lang.foreign.MemorySegment;
-import org.jspecify.annotations.Nullable;
 
-/** How fast a device computes weights with one row: what a sweep that decodes is made of, and memory its limit. */
-public final class ComputeRate {
+/**
+ * How fast a device computes weights with one row: what a sweep that decodes is made of, and memory its limit.
+ *
+ * @param computeBytesPerSecond bytes of weights that it computes, where they are in its memory
+ * @param busBytesPerSecond bytes that are copied from host memory to the device's; 0: it reads host memory in place
+ */
+public record ComputeRate(double computeBytesPerSecond, double busBytesPerSecond) {
     private static final int WIDTH = 4096; // elements of a row of the weight
     private static final int ROW_BYTES = WIDTH * Short.BYTES;
     private static final int PANEL_BYTES = 8 << 20;
@@ -16,30 +20,33 @@ public final class ComputeRate {
     /** Two bytes of this are a small bf16 number; memory that nobody wrote to would not be read at all. */
     private static final byte FILL = 0x3c;
 
-    private ComputeRate() {}
-
     /**
-     * Measures matrix products with bf16 weights: the best of several passes within a tenth of a second. The weights lie
-     * in host memory; a device with memory of its own gets them copied, as it does in a sweep, but one after the other,
-     * so it may be up to twice as fast as this says. Takes 64 MiB of host memory for that time.
-     *
-     * @return bytes of weights per second
+     * Measures matrix products with bf16 weights, and copies where there is something to copy: the best of several
+     * passes within a tenth of a second each. Takes 64 MiB of the host's memory and of the device's for that time.
      */
-    public static double measure(Device device, Queue queue) {
-        MemorySegment weights = device.allocate((long) PANELS * PANEL_BYTES);
-        MemorySegment onDevice = null; // a panel and the activations
+    public static ComputeRate measure(Device device, Queue queue) {
+        long weightBytes = (long) PANELS * PANEL_BYTES;
+        boolean unified = device.info().unified();
+        MemorySegment weights = device.allocate(weightBytes);
+        MemorySegment onDevice = null; // the activations, and weights where they cannot be read in place
         try {
             weights.fill(FILL);
             int rows = PANEL_BYTES / ROW_BYTES;
-            onDevice = device.allocateOnDevice(PANEL_BYTES + (long) Float.BYTES * (WIDTH + rows));
+            long activationBytes = (long) Float.BYTES * (WIDTH + rows);
+            onDevice = device.allocateOnDevice(activationBytes + (unified ? 0 : weightBytes));
+            var target = unified ? weights : onDevice.asSlice(activationBytes);
+            double copies = unified ? 0 : best(weights, target, queue::copyToDevice, queue);
             try (var ops = new OpArray(1);
-                    var step = new Step(1, 1, 1, onDevice.asSlice(PANEL_BYTES), weights.asSlice(0, ROW_BYTES))) {
+                    var step = new Step(1, 1, 1, onDevice.asSlice(0, activationBytes),
+                            weights.asSlice(0, ROW_BYTES))) {
                 ops.linear(0, false, new View(WIDTH, rows, rows), new View(0, WIDTH, WIDTH), OpArray.WeightType.BF16, 0,
                         ROW_BYTES, null);
                 step.clear();
                 step.addRow(0, 0, false);
-                var target = device.info().unified() ? null : onDevice.asSlice(0, PANEL_BYTES);
-                return measure(queue, ops, step, weights, target);
+                return new ComputeRate(best(weights, target, (panel, host) -> {
+                    step.panel(panel);
+                    return queue.submit(ops, 0, 1, step);
+                }, queue), copies);
             }
         } finally {
             if (onDevice != null) {
@@ -49,20 +56,22 @@ public final class ComputeRate {
         }
     }
 
-    private static double measure(Queue queue, OpArray ops, Step step, MemorySegment weights,
-            @Nullable MemorySegment target) {
+    /** What is done with one panel; returns its ticket. */
+    @FunctionalInterface
+    private interface Work {
+        long submit(MemorySegment onDevice, MemorySegment onHost);
+    }
+
+    private static double best(MemorySegment weights, MemorySegment target, Work work, Queue queue) {
         long begin = System.nanoTime();
         double best = Double.POSITIVE_INFINITY;
         for (int pass = 0; pass < LEAST_PASSES || System.nanoTime() - begin < SECONDS * NANOS; pass++) {
             long start = System.nanoTime();
-            for (int i = 0; i < PANELS; i++) {
-                var panel = weights.asSlice((long) i * PANEL_BYTES, PANEL_BYTES);
-                if (target != null) {
-                    queue.copyToDevice(target, panel);
-                }
-                step.panel(target == null ? panel : target);
-                queue.await(queue.submit(ops, 0, 1, step));
+            long ticket = 0;
+            for (long at = 0; at < weights.byteSize(); at += PANEL_BYTES) {
+                ticket = work.submit(target.asSlice(at, PANEL_BYTES), weights.asSlice(at, PANEL_BYTES));
             }
+            queue.await(ticket);
             best = Math.min(best, (System.nanoTime() - start) / NANOS);
         }
         return weights.byteSize() / Math.max(best, 1 / NANOS);

@@ -50,10 +50,12 @@ public final class Device implements HostMemory, AutoCloseable {
         }
     }
 
+    private final String name;
     private final MemorySegment handle;
     private final Info info;
 
-    private Device(MemorySegment handle) {
+    private Device(String name, MemorySegment handle) {
+        this.name = name;
         this.handle = handle;
         this.info = readInfo(handle);
     }
@@ -69,18 +71,19 @@ public final class Device implements HostMemory, AutoCloseable {
     public static Device open(String name, int threads, boolean fast) {
         var parts = NAME.matcher(name);
         if (!parts.matches()) {
-            throw new LaminaException("There is no device " + name + ": use cpu, cuda, or cuda:N for one of several.");
+            throw new LaminaException("There is no device " + name + ": use auto, cpu, cuda, or cuda:N for one of several.");
         }
         if (name.equals("cpu")) {
             return openCpu(threads);
         }
         int backend = loadBackend(parts.group(1));
+        int ordinal = parts.group(2) == null ? 0 : Integer.parseInt(parts.group(2));
         try (var arena = Arena.ofConfined()) {
             var options = lm_device_options.allocate(arena);
             lm_device_options.backend(options, backend);
-            lm_device_options.ordinal(options, parts.group(2) == null ? 0 : Integer.parseInt(parts.group(2)));
+            lm_device_options.ordinal(options, ordinal);
             lm_device_options.mode(options, fast ? lamina_h.LM_MODE_FAST() : lamina_h.LM_MODE_EXACT());
-            return open(options, arena);
+            return open(parts.group(1) + ":" + ordinal, options, arena);
         }
     }
 
@@ -113,10 +116,10 @@ public final class Device implements HostMemory, AutoCloseable {
         }
     }
 
-    private static Device open(MemorySegment options, Arena arena) {
+    private static Device open(String name, MemorySegment options, Arena arena) {
         var out = arena.allocate(ValueLayout.ADDRESS);
         Status.check(lamina_h.lm_device_open(options, out));
-        return new Device(out.get(ValueLayout.ADDRESS, 0));
+        return new Device(name, out.get(ValueLayout.ADDRESS, 0));
     }
 
     /**
@@ -131,7 +134,7 @@ public final class Device implements HostMemory, AutoCloseable {
             lm_device_options.backend(options, lamina_h.LM_BACKEND_CPU());
             lm_device_options.threads(options, threads);
             lm_device_options.simd(options, lamina_h.LM_SIMD_AUTO());
-            return open(options, arena);
+            return open("cpu", options, arena);
         }
     }
 
@@ -192,6 +195,11 @@ public final class Device implements HostMemory, AutoCloseable {
     /** Lamina's folder for what can be made again. */
     public static Path cacheFolder() {
         return NativeLibrary.cacheFolder();
+    }
+
+    /** Its name for {@link #open}, with its number where it has one. */
+    public String name() {
+        return name;
     }
 
     /** What this device is. */

@@ -23,13 +23,26 @@ public record KvLayout(List<Layer> layers, boolean half) {
      */
     public record Layer(int heads, int headDim, int headDimV) {}
 
-    /** Bytes of a cache of that many positions. */
+    /** Copies the list. */
+    public KvLayout {
+        layers = List.copyOf(layers);
+    }
+
+    /** Bytes of a cache of that many positions; 0 for one of no layers. */
     public long bytes(int capacity) {
+        if (layers.isEmpty()) {
+            return 0;
+        }
         try (var arena = Arena.ofConfined()) {
             var out = arena.allocate(ValueLayout.JAVA_LONG);
             Status.check(lamina_h.lm_kv_bytes(toNative(arena), layers.size(), capacity, dtype(), out));
             return out.get(ValueLayout.JAVA_LONG, 0);
         }
+    }
+
+    /** What the layers from {@code first} on hold, so many of them. */
+    public KvLayout range(int first, int count) {
+        return new KvLayout(layers.subList(first, first + count), half);
     }
 
     int dtype() {

@@ -4,6 +4,7 @@ import dev.lamina.bindings.lm_step;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import org.jspecify.annotations.Nullable;
 
 /**
  * What the ops of a sweep work on: its rows, their memory, and the panel of the moment. Used by one thread at a time.
@@ -67,11 +68,12 @@ public final class Step implements AutoCloseable {
     /**
      * Adds a sequence.
      *
+     * @param cache null where no op uses it
      * @return its number, for {@link #addRow}
      */
-    public int addSequence(KvCache cache) {
+    public int addSequence(@Nullable KvCache cache) {
         int index = lm_step.sequences(memory);
-        caches.setAtIndex(ValueLayout.ADDRESS, index, cache.handle());
+        caches.setAtIndex(ValueLayout.ADDRESS, index, cache == null ? MemorySegment.NULL : cache.handle());
         lm_step.sequences(memory, index + 1);
         return index;
     }

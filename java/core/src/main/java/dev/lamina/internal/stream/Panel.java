@@ -1,15 +1,16 @@
 package dev.lamina.internal.stream;
 
 import java.lang.foreign.MemorySegment;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A panel that was read: valid from {@link Streamer#next} until {@link #release} or the end of the streamer. Any thread
- * may use and release it.
+ * may use and release it. One that is kept elsewhere has no memory.
  */
 public final class Panel {
     private final Streamer streamer;
     private final int index;
-    private final MemorySegment memory;
+    private final @Nullable MemorySegment memory;
 
     // The rest is guarded by the lock of the streamer.
     final long position; // in the endless schedule
@@ -17,7 +18,7 @@ public final class Panel {
     final DataFile file;
     final long windowStart;
     final long windowEnd;
-    final MemorySegment window; // file bytes [windowStart, windowEnd): a slot, or memory for good
+    private final @Nullable MemorySegment window; // file bytes [windowStart, windowEnd): a slot, or memory for good
     final boolean resident;
     long claimed; // file offset up to which it was asked of readers
     int reading; // requests under way
@@ -27,8 +28,8 @@ public final class Panel {
     boolean released;
 
     /** A panel to be read into a window. */
-    Panel(Streamer streamer, int index, long position, Extent extent, DataFile file, MemorySegment window,
-            boolean resident) {
+    Panel(Streamer streamer, int index, long position, Extent extent, DataFile file,
+            @Nullable MemorySegment window, boolean resident) {
         this.streamer = streamer;
         this.index = index;
         this.position = position;
@@ -38,8 +39,20 @@ public final class Panel {
         this.windowEnd = extent.windowEnd(file.alignment());
         this.window = window;
         this.resident = resident;
-        this.memory = window.asSlice(extent.offset() - windowStart, extent.bytes());
+        this.memory = window == null ? null : window.asSlice(extent.offset() - windowStart, extent.bytes());
         this.claimed = windowStart;
+    }
+
+    /** What it is read into. */
+    MemorySegment window() {
+        return requireMemory(window);
+    }
+
+    private MemorySegment requireMemory(@Nullable MemorySegment segment) {
+        if (segment == null) {
+            throw new IllegalStateException("panel " + index + " is kept elsewhere");
+        }
+        return segment;
     }
 
     /** Whether all of it was asked of the readers. */
@@ -70,11 +83,25 @@ public final class Panel {
     /**
      * Its bytes, exactly.
      *
-     * @throws IllegalStateException it was released, or the streamer is closed
+     * @throws IllegalStateException it was released, or it is kept elsewhere, or the streamer is closed
      */
     public MemorySegment memory() {
         streamer.checkHeld(this);
-        return memory;
+        return requireMemory(memory);
+    }
+
+    /** Whether its bytes are here, and not kept elsewhere. */
+    public boolean isHere() {
+        return memory != null;
+    }
+
+    /**
+     * Notes that a copy of it is kept elsewhere from now on: it is not read again.
+     *
+     * @throws IllegalStateException it is not one of those that are to be kept elsewhere, or is already, or was released
+     */
+    public void keptElsewhere() {
+        streamer.keptElsewhere(this);
     }
 
     /**

@@ -4,13 +4,15 @@ import dev.lamina.Rates;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.BitSet;
+import java.util.Collections;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
 
 /**
  * Decides what of a budget goes where, for one cycle of panels: the staging ring first, and what is left holds panels
- * for good. It predicts what that comes to.
+ * for good. Devices with memory of their own are filled first, because a panel there needs neither disk nor bus. It
+ * predicts what that comes to.
  */
 public final class Planner {
     /** Which panels get memory before others. */
@@ -31,6 +33,17 @@ public final class Planner {
         LAYER
     }
 
+    /** Panels that a device with memory of its own has room for beside resident ones: a ring. */
+    public static final int DEVICE_PLACES = 3; // one that is computed with, one that is there, one that is copied
+
+    /** What a device reads at once, and more: panels on it begin at multiples of this. */
+    public static final int DEVICE_ALIGNMENT = 256;
+
+    private static final long SLAB_BYTES = 64L << 20; // panels that come and go together, as far as a budget moves
+    private static final long LARGE_ALLOCATION = 1L << 20; // drivers give those in pages of 2 MiB
+    private static final long LARGE_PAGE = 2L << 20;
+    private static final long SMALL_PAGE = 4096;
+
     private static final long READ_AHEAD_BYTES = 24L << 20; // keeps any disk busy; a larger ring leaves the caches
     private static final int MIN_READ_AHEAD = 2; // panels; one arrives while the one before waits for its turn
 
@@ -45,6 +58,7 @@ public final class Planner {
 
     private final long[] bytes; // of weights, by panel
     private final long[] footprints; // memory, by panel
+    private final int[] devices; // that compute each panel
     private final long slotBytes;
     private final long scratch; // memory of a reader
     private final StreamOptions asked;
@@ -52,22 +66,45 @@ public final class Planner {
     private final Kind[] kinds;
 
     /**
+     * The memory that there is.
+     *
+     * @param host bytes of the budget for host memory
+     * @param taken how many of these everything else needs: KV cache, activations and the like
+     * @param devices bytes for resident panels of each device with memory of its own; empty where devices read host
+     *     memory
+     */
+    public record Room(long host, long taken, List<Long> devices) {
+        /** Copies the list. */
+        public Room {
+            devices = List.copyOf(devices);
+        }
+
+        /** Of devices that read host memory. */
+        public static Room ofHost(long host, long taken) {
+            return new Room(host, taken, List.of());
+        }
+    }
+
+    /**
      * Makes a planner.
      *
      * @param files the files that the cycle names
      * @param cycle the panels in schedule order
      * @param head the panels that compute logits
+     * @param devices the number of the device that computes each panel
      * @param asked what was asked for; an automatic prefetch is chosen here
      */
-    public Planner(List<DataFile> files, List<Extent> cycle, BitSet head, StreamOptions asked) {
-        this(cycle.stream().mapToLong(Extent::bytes).toArray(), footprints(files, cycle), head,
+    public Planner(List<DataFile> files, List<Extent> cycle, BitSet head, int[] devices, StreamOptions asked) {
+        this(cycle.stream().mapToLong(Extent::bytes).toArray(), footprints(files, cycle), head, devices,
                 Streamer.slotFootprint(files, cycle), Streamer.scratchFootprint(files), asked);
     }
 
     /** A planner over the weights of each panel, the memory it takes, and that of a slot and of a reader's scratch. */
-    Planner(long[] bytes, long[] footprints, BitSet head, long slotBytes, long scratch, StreamOptions asked) {
+    Planner(long[] bytes, long[] footprints, BitSet head, int[] devices, long slotBytes, long scratch,
+            StreamOptions asked) {
         this.bytes = bytes.clone();
         this.footprints = footprints.clone();
+        this.devices = devices.clone();
         this.slotBytes = slotBytes;
         this.scratch = scratch;
         this.asked = asked;
@@ -111,45 +148,55 @@ public final class Planner {
     }
 
     /**
-     * The budget from which on {@link #plan} holds all panels for good.
+     * The budget for host memory from which on {@link #plan} holds all panels for good, in devices or in host memory.
      *
      * @param fixedBytes what everything else needs: vectors, KV cache, activations
+     * @param rooms of devices, see {@link Room#devices}
      * @return bytes
      */
-    public long whole(long fixedBytes) {
-        return Math.addExact(fixedBytes, Math.addExact(totalFootprint(), overhead(asked)));
+    public long whole(long fixedBytes, List<Long> rooms) {
+        var none = slabs(Order.EVEN, rooms);
+        var onDevice = new Placement(asked, 0, 0, new BitSet(), 0, 0, none).onDevice();
+        long ring = onDevice.isEmpty() ? 0 : Math.multiplyExact(prefetch() + 1L, slotBytes);
+        return Math.addExact(fixedBytes, Math.addExact(totalFootprint() - footprint(onDevice),
+                Math.addExact(ring, overhead(asked))));
     }
 
     private long totalFootprint() {
         return Arrays.stream(footprints).reduce(0, Math::addExact);
     }
 
+    private long footprint(BitSet panels) {
+        return panels.stream().mapToLong(i -> footprints[i]).sum();
+    }
+
     /**
      * Plans the memory of the panels.
      *
-     * @param memory the budget in bytes, at least {@link #minimum}
-     * @param fixedBytes what everything else needs: vectors, KV cache, activations
+     * @param room of which the part for panels in host memory is at least {@link #minimum}
      * @param order which panels come first
-     * @return a placement whose hostBytes + fixedBytes are at most memory
+     * @return a placement whose hostBytes fit
      */
-    public Placement plan(long memory, long fixedBytes, Order order) {
+    public Placement plan(Room room, Order order) {
         StreamOptions options = asked.withPrefetch(prefetch());
+        var slabs = slabs(order, room.devices);
+        var onDevice = new Placement(options, 0, 0, new BitSet(), 0, 0, slabs).onDevice();
         long total = totalFootprint();
-        long spare = memory - fixedBytes;
+        long spare = room.host - room.taken;
         while (true) {
             long overhead = overhead(options);
-            if (total <= spare - overhead) {
+            if (onDevice.isEmpty() && total <= spare - overhead) {
                 var all = new BitSet(footprints.length);
                 all.set(0, footprints.length);
-                return new Placement(options, 0, slotBytes, all, total, total + overhead);
+                return new Placement(options, 0, slotBytes, all, total, total + overhead, slabs);
             }
             int slots = options.prefetch() + 1;
-            long ring = Math.multiplyExact(slots, slotBytes);
+            long ring = Math.multiplyExact(slots, slotBytes); // what is on a device came through it too
             if (ring <= spare - overhead) {
-                BitSet resident = choose(order, spare - overhead - ring);
-                long residentBytes = resident.stream().mapToLong(i -> footprints[i]).sum();
+                BitSet resident = choose(order, onDevice, spare - overhead - ring);
+                long residentBytes = footprint(resident);
                 return new Placement(options, slots, slotBytes, resident, residentBytes,
-                        ring + overhead + residentBytes);
+                        ring + overhead + residentBytes, slabs);
             }
             boolean shorter = asked.prefetch() == StreamOptions.AUTO_PREFETCH && options.prefetch() > 1;
             if (shorter && ring > overhead) {
@@ -160,9 +207,11 @@ public final class Planner {
                 options = options.withRowCacheBytes(0);
             } else if (shorter) {
                 options = options.withPrefetch(options.prefetch() - 1);
+            } else if (!onDevice.isEmpty()) { // a model so small that it takes less than the ring
+                return plan(new Room(room.host, room.taken, Collections.nCopies(room.devices.size(), 0L)), order);
             } else {
-                throw new IllegalArgumentException(memory + " bytes, of which " + fixedBytes
-                        + " are taken, are less than " + minimum(fixedBytes));
+                throw new IllegalArgumentException(room.host + " bytes, of which " + room.taken
+                        + " are taken, are less than " + minimum(room.taken));
             }
         }
     }
@@ -187,16 +236,13 @@ public final class Planner {
      * Chooses the order for a budget. While a head that is all in memory is computed, the disk can read no more than
      * the ring holds, and then it stands still. So the head comes first only where the prediction says that this costs
      * next to nothing: where the disk is slow against the processor, or the head is little of the whole.
-     *
-     * @param memory the budget in bytes
-     * @param fixedBytes what everything else needs
      */
-    public Order order(long memory, long fixedBytes, Rates rates) {
-        if (memory < minimum(fixedBytes)) {
+    public Order order(Room room, Rates rates) {
+        if (room.host < minimum(room.taken)) {
             return Order.EVEN;
         }
-        double headFirst = secondsPerSweep(plan(memory, fixedBytes, Order.HEAD_FIRST), rates);
-        double even = secondsPerSweep(plan(memory, fixedBytes, Order.EVEN), rates);
+        double headFirst = secondsPerSweep(plan(room, Order.HEAD_FIRST), rates);
+        double even = secondsPerSweep(plan(room, Order.EVEN), rates);
         return headFirst <= even * WORTH_AN_EVEN_SPREAD ? Order.HEAD_FIRST : Order.EVEN;
     }
 
@@ -234,11 +280,62 @@ public final class Planner {
         }
     }
 
-    private BitSet choose(Order order, long room) {
+    /** What fits each device of the panels that it computes. */
+    private List<List<Placement.Slab>> slabs(Order order, List<Long> rooms) {
+        var all = new ArrayList<List<Placement.Slab>>();
+        for (int device = 0; device < rooms.size(); device++) {
+            long left = rooms.get(device); // beside slabs that are complete
+            var slabs = new ArrayList<Placement.Slab>();
+            var slab = new ArrayList<Integer>();
+            long content = 0;
+            for (int i : orders.get(order)) {
+                if (devices[i] != device) {
+                    continue;
+                }
+                long aligned = onDevice(bytes[i]);
+                if (content > 0 && content + aligned > SLAB_BYTES && slabFootprint(content) + slabFootprint(aligned)
+                        <= left) {
+                    slabs.add(new Placement.Slab(slab));
+                    left -= slabFootprint(content);
+                    slab.clear();
+                    content = 0;
+                }
+                if ((content == 0 || content + aligned <= SLAB_BYTES) && slabFootprint(content + aligned) <= left) {
+                    slab.add(i);
+                    content += aligned;
+                }
+            }
+            if (content > 0) {
+                slabs.add(new Placement.Slab(slab));
+            }
+            all.add(slabs);
+        }
+        return all;
+    }
+
+    /** Bytes from the start of a panel in a slab to the start of the next. */
+    public static long onDevice(long panelBytes) {
+        return HostBlock.roundUp(panelBytes, DEVICE_ALIGNMENT);
+    }
+
+    /** Device memory that an allocation of so many bytes takes at most. */
+    public static long slabFootprint(long content) {
+        return content >= LARGE_ALLOCATION ? HostBlock.roundUp(content, LARGE_PAGE)
+                : HostBlock.roundUp(content, SMALL_PAGE) + SMALL_PAGE; // moved, where it is not at a whole page
+    }
+
+    /** Device memory of the slabs of a device. */
+    public long slabBytes(List<Placement.Slab> slabs) {
+        return slabs.stream()
+                .mapToLong(slab -> slabFootprint(slab.panels().stream().mapToLong(i -> onDevice(bytes[i])).sum()))
+                .sum();
+    }
+
+    private BitSet choose(Order order, BitSet onDevice, long room) {
         var chosen = new BitSet(footprints.length);
         long left = room;
         for (int i : orders.get(order)) {
-            if (footprints[i] <= left) {
+            if (footprints[i] <= left && !onDevice.get(i)) {
                 chosen.set(i);
                 left -= footprints[i];
             }
@@ -254,6 +351,6 @@ public final class Planner {
      * @param placement made by this planner
      */
     public double secondsPerSweep(Placement placement, Rates rates) {
-        return SweepTime.seconds(bytes, placement.resident(), placement.slots(), rates);
+        return SweepTime.seconds(bytes, placement.resident(), placement.onDevice(), placement.slots(), rates);
     }
 }

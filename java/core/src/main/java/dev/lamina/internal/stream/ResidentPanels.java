@@ -12,6 +12,7 @@ import org.jspecify.annotations.Nullable;
 /**
  * Memory for good for chosen panels of a cycle. The readers of a {@link Streamer} fill it on their first pass, after
  * that these panels are not read again; a later streamer over the same files and cycle goes on with what is there.
+ * Others are kept elsewhere, by whoever consumes panels: these are read once too, through the ring, and are not here.
  *
  * <p>While a streamer has it, it belongs to that streamer: {@link #bytes} may be called at any time, everything else
  * only before and after, by one thread at a time.
@@ -20,11 +21,11 @@ public final class ResidentPanels implements AutoCloseable {
     private enum State { EMPTY, FILLING, FILLED }
 
     private static final class Entry {
-        final HostBlock block;
+        final @Nullable HostBlock block; // null: kept elsewhere
         State state = State.EMPTY;
         long unreportedBytes; // read from disk, and not yet counted as weights of a consumed panel
 
-        Entry(HostBlock block) {
+        Entry(@Nullable HostBlock block) {
             this.block = block;
         }
     }
@@ -43,7 +44,7 @@ public final class ResidentPanels implements AutoCloseable {
      *
      * @param files the files that the cycle names
      * @param cycle the panels in schedule order
-     * @param chosen indexes into the cycle
+     * @param chosen indexes into the cycle; none is kept elsewhere
      * @param memory where to allocate
      */
     public ResidentPanels(List<DataFile> files, List<Extent> cycle, BitSet chosen, HostMemory memory) {
@@ -58,7 +59,7 @@ public final class ResidentPanels implements AutoCloseable {
         order.sort(Comparator.<Integer>comparingInt(i -> cycle.get(i).file())
                 .thenComparingLong(i -> cycle.get(i).offset()));
         this.byOffset = order.stream().mapToInt(i -> i).toArray();
-        choose(chosen);
+        choose(chosen, new BitSet());
     }
 
     /** Bytes allocated. */
@@ -69,18 +70,22 @@ public final class ResidentPanels implements AutoCloseable {
     /**
      * Changes the choice: evicts what is not in it, allocates what is new in it, and keeps the rest as it is.
      *
+     * @param chosen panels to hold here
+     * @param elsewhere other panels, which are kept elsewhere
      * @throws IllegalStateException a streamer has it, or it is closed
      */
-    public void choose(BitSet chosen) {
+    public void choose(BitSet chosen, BitSet elsewhere) {
         checkFree();
-        if (chosen.length() > entries.length) {
-            throw new IllegalArgumentException("panel " + (chosen.length() - 1) + " of " + entries.length);
+        if (Math.max(chosen.length(), elsewhere.length()) > entries.length || chosen.intersects(elsewhere)) {
+            throw new IllegalArgumentException("panels " + chosen + " and " + elsewhere + " of " + entries.length);
         }
         for (int i = 0; i < entries.length; i++) {
-            if (!chosen.get(i)) {
+            Entry entry = entries[i];
+            if (entry != null && !(entry.block == null ? elsewhere : chosen).get(i)) {
                 evict(i);
             }
         }
+        elsewhere.stream().filter(i -> entries[i] == null).forEach(i -> entries[i] = new Entry(null));
         var added = new BitSet();
         try {
             for (int i = chosen.nextSetBit(0); i >= 0; i = chosen.nextSetBit(i + 1)) {
@@ -99,7 +104,20 @@ public final class ResidentPanels implements AutoCloseable {
     }
 
     /**
-     * Frees one panel, which is streamed from then on; does nothing when it is not here.
+     * Forgets the panels that are kept elsewhere, but for some.
+     *
+     * @throws IllegalStateException a streamer has it, or it is closed
+     */
+    public void forgetElsewhere(BitSet butFor) {
+        for (int i = 0; i < entries.length; i++) {
+            if (isElsewhere(i) && !butFor.get(i)) {
+                evict(i);
+            }
+        }
+    }
+
+    /**
+     * Frees or forgets one panel, which is streamed from then on; does nothing where it is not held.
      *
      * @throws IllegalStateException a streamer has it, or it is closed
      */
@@ -108,6 +126,9 @@ public final class ResidentPanels implements AutoCloseable {
         Entry entry = entries[index];
         if (entry != null) {
             entries[index] = null;
+            if (entry.block == null) {
+                return;
+            }
             bytes -= HostBlock.footprint(windowBytes(index), files.get(cycle.get(index).file()).alignment());
             entry.block.close();
         }
@@ -155,20 +176,35 @@ public final class ResidentPanels implements AutoCloseable {
         attached = false;
         long unreported = 0;
         for (int i = 0; i < entries.length; i++) {
-            unreported += entries[i] == null ? 0 : reportBytes(i);
+            Entry entry = entries[i];
+            if (entry != null) {
+                unreported += reportBytes(i);
+                entry.state = entry.state == State.FILLED ? State.FILLED : State.EMPTY;
+            }
         }
         return unreported;
     }
 
-    /** The window of a chosen panel, or null. */
+    /** The window of a panel that is held here, or null. */
     @Nullable MemorySegment window(int index) {
         Entry entry = entries[index];
-        return entry == null ? null : entry.block.memory();
+        return entry == null || entry.block == null ? null : entry.block.memory();
+    }
+
+    /** Whether a panel is read once only: it is held here, or kept elsewhere. */
+    boolean isChosen(int index) {
+        return entries[index] != null;
+    }
+
+    /** Whether a panel is kept elsewhere, or is going to be. */
+    boolean isElsewhere(int index) {
+        Entry entry = entries[index];
+        return entry != null && entry.block == null;
     }
 
     /** Whether no panel needs a slot. */
     boolean holdsAll() {
-        return Arrays.stream(entries).allMatch(entry -> entry != null);
+        return Arrays.stream(entries).allMatch(entry -> entry != null && entry.block != null);
     }
 
     boolean isFilled(int index) {

@@ -65,6 +65,7 @@ public final class Streamer implements AutoCloseable {
     private int held;
     private int panelReads; // requests under way
     private boolean restarting;
+    private boolean forgotten; // a panel to be kept elsewhere was not, and reading is past it
     private boolean closed;
     private boolean detached; // closed, and all memory freed
     private @Nullable Throwable failure;
@@ -202,7 +203,8 @@ public final class Streamer implements AutoCloseable {
     // ---- the consumer
 
     /**
-     * Waits for the next panel in schedule order. Several panels may be held at once, up to prefetch + 1.
+     * Waits for the next panel in schedule order. Several panels may be held at once, up to prefetch + 1. One that is
+     * kept elsewhere comes without memory.
      *
      * @return the panel, to be released after use
      * @throws IOException a read failed, here or ahead, or a file was changed; everything that follows fails with the
@@ -288,10 +290,23 @@ public final class Streamer implements AutoCloseable {
     private Panel newPanel(int index, long position, boolean resident) {
         Extent extent = cycle.get(index);
         MemorySegment window = resident ? residents.window(index) : freeSlots.pop();
-        if (window == null) {
+        if (window == null && !residents.isElsewhere(index)) {
             throw new IllegalStateException("panel " + index + " has no memory");
         }
         return new Panel(this, index, position, extent, files.get(extent.file()), window, resident);
+    }
+
+    /** A panel that was read has been copied to where it is kept. */
+    void keptElsewhere(Panel panel) {
+        lock.lock();
+        try {
+            if (panel.released || !residents.isElsewhere(panel.index()) || residents.isFilled(panel.index())) {
+                throw new IllegalStateException("panel " + panel.index() + " cannot be kept elsewhere now");
+            }
+            residents.endFill(panel.index(), 0); // its bytes were counted when it was handed out
+        } finally {
+            lock.unlock();
+        }
     }
 
     void checkHeld(Panel panel) {
@@ -315,6 +330,10 @@ public final class Streamer implements AutoCloseable {
             panel.released = true;
             if (panel.position >= 0) { // it was read, and not found in memory
                 held--;
+                if (residents.isElsewhere(panel.index()) && !residents.isFilled(panel.index())) {
+                    residents.dropFill(panel.index());
+                    forgotten = true;
+                }
                 giveBack(panel);
                 wakeReader();
             }
@@ -335,18 +354,18 @@ public final class Streamer implements AutoCloseable {
     private void giveBack(Panel panel) {
         outstanding--;
         if (!panel.resident) {
-            freeSlots.push(panel.window);
+            freeSlots.push(panel.window());
         }
     }
 
     /**
      * Drops what was read ahead, so that the next panel is the first of the cycle again; does nothing when it is
-     * already. Held panels stay valid. Waits for reads under way, not for the disk to read anything more.
+     * already and all is well. Held panels stay valid. Waits for reads under way, not for the disk to read anything more.
      */
     public void restart() {
         lock.lock();
         try {
-            if (position % cycle.size() == 0) {
+            if (position % cycle.size() == 0 && !forgotten) {
                 return;
             }
             restarting = true;
@@ -358,6 +377,7 @@ public final class Streamer implements AutoCloseable {
             discardPlanned();
             position = 0;
             planPosition = 0;
+            forgotten = false;
             restarting = false;
             work.signalAll();
         } finally {
@@ -370,6 +390,9 @@ public final class Streamer implements AutoCloseable {
         for (Panel panel : planned) {
             if (!panel.resident) {
                 discardedBytes += panel.wantedBytes;
+                if (residents.isElsewhere(panel.index())) {
+                    residents.dropFill(panel.index());
+                }
             } else if (!residents.isFilled(panel.index())) {
                 discardedBytes += panel.wantedBytes;
                 residents.dropFill(panel.index());
@@ -814,7 +837,7 @@ public final class Streamer implements AutoCloseable {
                 finish(place, readRows(request));
             } else if (ring == null || !panel.file.canSubmit(request.from, request.to)
                     || !submit(request, panel, place, ring)) {
-                panel.file.read(request.from, request.to, panel.window, request.from - panel.windowStart, scratch,
+                panel.file.read(request.from, request.to, panel.window(), request.from - panel.windowStart, scratch,
                         request.tally);
                 finish(place, panel.wanted(request.from, request.to));
             }
@@ -823,7 +846,7 @@ public final class Streamer implements AutoCloseable {
         /** False when the ring takes no more, which a read without it may well survive. */
         private boolean submit(Request request, Panel panel, int place, ReadRing ring) {
             try {
-                panel.file.submit(ring, request.from, request.to, panel.window, request.from - panel.windowStart,
+                panel.file.submit(ring, request.from, request.to, panel.window(), request.from - panel.windowStart,
                         place);
                 return true;
             } catch (IOException e) {
@@ -835,7 +858,7 @@ public final class Streamer implements AutoCloseable {
         private void complete(long place, int bytes) throws IOException {
             Request request = Objects.requireNonNull(underWay[(int) place]);
             Panel panel = Objects.requireNonNull(request.panel);
-            panel.file.complete(request.from, request.to, panel.window, request.from - panel.windowStart, bytes,
+            panel.file.complete(request.from, request.to, panel.window(), request.from - panel.windowStart, bytes,
                     request.tally);
             finish((int) place, panel.wanted(request.from, request.to));
         }
@@ -931,13 +954,13 @@ public final class Streamer implements AutoCloseable {
     private @Nullable Panel begin() {
         for (int skipped = 0; skipped < cycle.size(); skipped++) {
             int index = (int) (planPosition % cycle.size());
-            boolean resident = residents.window(index) != null;
-            if (!resident || residents.isEmpty(index)) {
+            boolean chosen = residents.isChosen(index);
+            if (!chosen || residents.isEmpty(index)) {
                 if (outstanding == limit) {
                     return null;
                 }
-                Panel panel = newPanel(index, planPosition++, resident);
-                if (resident) {
+                Panel panel = newPanel(index, planPosition++, residents.window(index) != null);
+                if (chosen) {
                     residents.beginFill(index);
                 }
                 outstanding++;

@@ -10,40 +10,70 @@ final class SweepTime {
 
     private static final int MEASURED = 8;
 
-    private SweepTime() {}
+    private final Rates rates;
+    private final double[] slots; // from when on each slot can be read into
+    private final double[] places = new double[Planner.DEVICE_PLACES]; // and each place on the device copied into
+    private int slot;
+    private int place;
+    private double read; // when the disk is done with what it has begun
+    private double copied; // and the bus
+    private double computed; // and the device
+
+    private SweepTime(int slots, Rates rates) {
+        this.slots = new double[Math.max(1, slots)];
+        this.rates = rates;
+    }
 
     /**
      * How long a sweep takes, when one follows the other without a pause. The disk reads one panel after the other into
-     * the slots of the ring, as a {@link Streamer} does, and waits when none is free; the processor computes one after
-     * the other, and waits for those that are not there. Nothing else takes time.
+     * the slots of the ring, as a {@link Streamer} does, and waits when none is free; the bus, if there is one, copies
+     * one after the other into the places on the device; the device computes one after the other, and waits for those
+     * that are not there. Nothing else takes time.
      *
      * @param bytes weights of each panel, in schedule order
      * @param resident the panels that are not read
-     * @param slots of the ring, at least one if a panel is not resident
+     * @param onDevice others that are neither read nor copied
+     * @param slots of the ring, at least one if a panel is read
      * @return seconds
      */
-    static double seconds(long[] bytes, BitSet resident, int slots, Rates rates) {
-        var free = new double[Math.max(1, slots)]; // from when on each slot can be read into
-        double read = 0; // when the disk is done with what it has begun
-        double computed = 0; // and the processor
+    static double seconds(long[] bytes, BitSet resident, BitSet onDevice, int slots, Rates rates) {
+        var time = new SweepTime(slots, rates);
         double begin = 0;
-        int slot = 0;
         for (int sweep = 0; sweep < WARM_UP + MEASURED; sweep++) {
             if (sweep == WARM_UP) {
-                begin = computed;
+                begin = time.computed;
             }
             for (int i = 0; i < bytes.length; i++) {
-                double computing = bytes[i] / rates.computeBytesPerSecond();
-                if (resident.get(i)) {
-                    computed += computing;
-                } else {
-                    read = Math.max(read, free[slot]) + bytes[i] / rates.diskBytesPerSecond();
-                    computed = Math.max(computed, read) + computing;
-                    free[slot] = computed;
-                    slot = (slot + 1) % free.length;
-                }
+                time.compute(bytes[i], resident.get(i), onDevice.get(i));
             }
         }
-        return (computed - begin) / MEASURED;
+        return (time.computed - begin) / MEASURED;
+    }
+
+    private void compute(long bytes, boolean resident, boolean onDevice) {
+        double computing = bytes / rates.computeBytesPerSecond();
+        if (onDevice) {
+            computed += computing;
+            return;
+        }
+        double here = 0;
+        if (!resident) {
+            read = Math.max(read, slots[slot]) + bytes / rates.diskBytesPerSecond();
+            here = read;
+        }
+        boolean bus = rates.busBytesPerSecond() > 0;
+        if (bus) {
+            copied = Math.max(Math.max(copied, here), places[place]) + bytes / rates.busBytesPerSecond();
+            here = copied;
+        }
+        computed = Math.max(computed, here) + computing;
+        if (bus) {
+            places[place] = computed;
+            place = (place + 1) % places.length;
+        }
+        if (!resident) {
+            slots[slot] = bus ? copied : computed;
+            slot = (slot + 1) % slots.length;
+        }
     }
 }

@@ -10,7 +10,6 @@ import dev.lamina.Prompt;
 import dev.lamina.Rates;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.model.ModelConfig;
-import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.telemetry.Telemetry;
 import java.nio.file.Path;
 import java.util.List;
@@ -90,14 +89,15 @@ class BudgetTest {
         var checkpoint = Checkpoint.open(List.of(Path.of(DEMO)));
         var config = ModelConfig.load(Path.of(DEMO));
         long memory = 3 << 20;
-        try (var device = Device.openCpu(1); var queue = device.openQueue();
-                var weights = Weights.open(checkpoint, config, device, queue, ModelOptions.Io.AUTO, memory, 1 << 14,
+        var use = MemoryUse.of(memory, 0, 0);
+        try (var processor = Processor.open("cpu", 1, false).getFirst();
+                var weights = Weights.open(checkpoint, config, List.of(processor), ModelOptions.Io.AUTO, use, 1 << 14,
                         false);
-                var budget = new Budget(weights, device, queue, memory, Budget.Name.of(memory), 1 << 14,
-                        weights.streamOptions(), Telemetry.NONE)) {
+                var budget = new Budget(weights, use, Budget.Name.of(memory), 1 << 14, weights.streamOptions(),
+                        Telemetry.NONE)) {
             for (int call = 0; call < 5; call++) {
-                var sweep = budget.prepare(8, 1, 1, weights.kv().bytes(8));
-                try (var sequence = new Sequence(device.createKv(weights.kv(), 8, 0), weights.program().ropes())) {
+                var sweep = budget.prepare(8, 1, 1, List.of(8), 0);
+                try (var sequence = new Sequence(budget.newCache(8), weights.program().ropes())) {
                     sequence.setTokens(new int[] {3, 4, 5}, 3);
                     sweep.run(List.of(new Sweep.Part(sequence, 3, Sweep.Output.LAST)),
                             (rows, firstColumn, columns, block) -> { }, progress -> { }, () -> false);

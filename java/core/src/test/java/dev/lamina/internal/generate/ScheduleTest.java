@@ -49,7 +49,7 @@ class ScheduleTest {
             set.files().forEach(file -> numbers.put(file, numbers.size()));
             boolean interleaved = false;
             for (long panel : new long[] {1, 700, 3000, 1 << 20}) {
-                var schedule = Schedule.of(program, set, numbers, panel);
+                var schedule = Schedule.of(program, set, numbers, panel, new int[program.stages().size()]);
                 for (var matrix : matrices(schedule).entrySet()) {
                     interleaved |= check(set, matrix.getKey(), matrix.getValue());
                 }

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.lamina.LaminaException;
 import dev.lamina.Rates;
 import dev.lamina.internal.telemetry.Telemetry;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.BitSet;
 import java.util.List;
@@ -21,7 +22,11 @@ class PlannerTest {
     private static final BitSet NO_HEAD = new BitSet();
 
     private static Planner planner(long[] panels, BitSet head, long slot, long scratch, StreamOptions asked) {
-        return new Planner(panels, panels, head, slot, scratch, asked);
+        return new Planner(panels, panels, head, new int[panels.length], slot, scratch, asked);
+    }
+
+    private static Planner.Room room(long host, long taken) {
+        return Planner.Room.ofHost(host, taken);
     }
 
     private static long[] equal(int count, long bytes) {
@@ -38,6 +43,10 @@ class PlannerTest {
 
     private static Rates rates(double disk, double compute) {
         return new Rates(disk, Rates.Origin.ASSUMED, compute, Rates.Origin.ASSUMED);
+    }
+
+    private static Rates rates(double disk, double bus, double compute) {
+        return new Rates(disk, Rates.Origin.ASSUMED, bus, Rates.Origin.ASSUMED, compute, Rates.Origin.ASSUMED);
     }
 
     @Test
@@ -58,10 +67,10 @@ class PlannerTest {
             var planner = planner(panels, range(random.nextInt(panels.length), panels.length), slot, scratch, asked);
             if (memory < planner.minimum(fixed)) {
                 refused++;
-                assertThrows(IllegalArgumentException.class, () -> planner.plan(memory, fixed, order));
+                assertThrows(IllegalArgumentException.class, () -> planner.plan(room(memory, fixed), order));
                 continue;
             }
-            Placement plan = planner.plan(memory, fixed, order);
+            Placement plan = planner.plan(room(memory, fixed), order);
             assertTrue(fixed + plan.hostBytes() <= memory);
             BitSet resident = plan.resident();
             assertEquals(resident.stream().mapToLong(i -> panels[i]).sum(), plan.residentBytes());
@@ -72,13 +81,13 @@ class PlannerTest {
                 all++;
                 assertEquals(panels.length, resident.cardinality());
             } else {
-                assertTrue(memory < planner.whole(fixed));
+                assertTrue(memory < planner.whole(fixed, List.of()));
                 assertEquals(plan.options().prefetch() + 1, plan.slots());
                 for (int i = 0; i < panels.length; i++) { // no room is left for another panel
                     assertTrue(resident.get(i) || plan.hostBytes() + fixed + panels[i] > memory);
                 }
             }
-            assertEquals(0, planner.plan(planner.whole(fixed), fixed, order).slots());
+            assertEquals(0, planner.plan(room(planner.whole(fixed, List.of()), fixed), order).slots());
             if (asked.prefetch() == StreamOptions.AUTO_PREFETCH) {
                 assertTrue(plan.options().prefetch() >= 1);
             } else {
@@ -93,8 +102,8 @@ class PlannerTest {
         StreamOptions asked = StreamOptions.defaults();
         var planner = planner(equal(40, 32 * MIB), NO_HEAD, 32 * MIB, MIB, asked);
         long fixed = 600 * MIB + 5;
-        assertThrows(IllegalArgumentException.class, () -> planner.plan(512 * MIB, fixed, Planner.Order.EVEN));
-        Placement least = planner.plan(666 * MIB, fixed, Planner.Order.EVEN);
+        assertThrows(IllegalArgumentException.class, () -> planner.plan(room(512 * MIB, fixed), Planner.Order.EVEN));
+        Placement least = planner.plan(room(666 * MIB, fixed), Planner.Order.EVEN);
         assertEquals(1, least.options().prefetch());
         assertEquals(1, least.options().readers());
         assertTrue(least.resident().isEmpty());
@@ -103,13 +112,13 @@ class PlannerTest {
                 planner(equal(40, 32 * MIB), NO_HEAD, 32 * MIB, MIB, asked.withPrefetch(0)).minimum(fixed));
         assertThrows(IllegalArgumentException.class,
                 () -> planner(equal(40, 32 * MIB), NO_HEAD, 32 * MIB, MIB, asked.withPrefetch(3))
-                        .plan(666 * MIB, fixed, Planner.Order.EVEN));
+                        .plan(room(666 * MIB, fixed), Planner.Order.EVEN));
     }
 
     @Test
     void spreadsResidentPanelsOverTheSchedule() {
         Placement plan = planner(equal(100, 4 * MIB), NO_HEAD, 4 * MIB, MIB, StreamOptions.defaults())
-                .plan(200 * MIB, 0, Planner.Order.EVEN);
+                .plan(room(200 * MIB, 0), Planner.Order.EVEN);
         int count = plan.resident().cardinality();
         assertTrue(count > 30 && count < 50, "resident: " + count);
         for (int tenth = 0; tenth < 10; tenth++) {
@@ -133,14 +142,14 @@ class PlannerTest {
         small.stream().filter(i -> panels[i] >= MIB).forEach(small::clear);
         long besideRing = 32 * MIB + 4 * MIB + HostBlock.footprint(1 << 20, 1);
         for (var order : Planner.Order.values()) {
-            assertEquals(small, planner.plan(besideRing + 8 * MIB, 0, order).resident());
+            assertEquals(small, planner.plan(room(besideRing + 8 * MIB, 0), order).resident());
         }
         var smallAndHead = (BitSet) small.clone();
         smallAndHead.or(head);
-        assertEquals(smallAndHead, planner.plan(besideRing + 328 * MIB, 0, Planner.Order.HEAD_FIRST).resident());
-        var more = planner.plan(besideRing + 648 * MIB, 0, Planner.Order.HEAD_FIRST).resident();
+        assertEquals(smallAndHead, planner.plan(room(besideRing + 328 * MIB, 0), Planner.Order.HEAD_FIRST).resident());
+        var more = planner.plan(room(besideRing + 648 * MIB, 0), Planner.Order.HEAD_FIRST).resident();
         assertEquals(smallAndHead.cardinality() + 40, more.cardinality());
-        var even = planner.plan(besideRing + 328 * MIB, 0, Planner.Order.EVEN).resident();
+        var even = planner.plan(room(besideRing + 328 * MIB, 0), Planner.Order.EVEN).resident();
         assertEquals(16 + 40, even.cardinality());
         assertTrue(Math.abs(even.get(160, 200).cardinality() - 40 * 40 / 184.0) <= 2, even.toString());
         // where all is small, it is small beside the largest
@@ -155,21 +164,22 @@ class PlannerTest {
         var planner = planner(panels, range(870, 1000), 8 * MIB, MIB, StreamOptions.defaults());
         long memory = 4000 * MIB;
         // the disk is so slow that the ring holds what it reads meanwhile
-        assertEquals(Planner.Order.HEAD_FIRST, planner.order(memory, 0, rates(0.3e9, 20e9)));
+        assertEquals(Planner.Order.HEAD_FIRST, planner.order(room(memory, 0), rates(0.3e9, 20e9)));
         // it would stand still
-        assertEquals(Planner.Order.EVEN, planner.order(memory, 0, rates(3.5e9, 20e9)));
+        assertEquals(Planner.Order.EVEN, planner.order(room(memory, 0), rates(3.5e9, 20e9)));
         var little = planner(panels, range(990, 1000), 8 * MIB, MIB, StreamOptions.defaults());
-        assertEquals(Planner.Order.HEAD_FIRST, little.order(memory, 0, rates(3.5e9, 20e9)));
-        assertEquals(Planner.Order.HEAD_FIRST, planner.order(9000 * MIB, 0, rates(3.5e9, 20e9)), "all is resident");
-        assertEquals(Planner.Order.EVEN, planner.order(0, 0, rates(3.5e9, 20e9)), "and nothing");
+        assertEquals(Planner.Order.HEAD_FIRST, little.order(room(memory, 0), rates(3.5e9, 20e9)));
+        assertEquals(Planner.Order.HEAD_FIRST, planner.order(room(9000 * MIB, 0), rates(3.5e9, 20e9)),
+                "all is resident");
+        assertEquals(Planner.Order.EVEN, planner.order(room(0, 0), rates(3.5e9, 20e9)), "and nothing");
         // the prediction, and not a rule, is what tells
         for (double disk = 0.1e9; disk < 20e9; disk *= 1.7) {
             var rates = rates(disk, 20e9);
-            double first = planner.secondsPerSweep(planner.plan(memory, 0, Planner.Order.HEAD_FIRST), rates);
-            double even = planner.secondsPerSweep(planner.plan(memory, 0, Planner.Order.EVEN), rates);
+            double first = planner.secondsPerSweep(planner.plan(room(memory, 0), Planner.Order.HEAD_FIRST), rates);
+            double even = planner.secondsPerSweep(planner.plan(room(memory, 0), Planner.Order.EVEN), rates);
             assertTrue(first >= 0.999 * even, "an even spread is the best there is: " + first + ", " + even);
             assertEquals(first <= 1.005 * even ? Planner.Order.HEAD_FIRST : Planner.Order.EVEN,
-                    planner.order(memory, 0, rates));
+                    planner.order(room(memory, 0), rates));
         }
     }
 
@@ -184,8 +194,8 @@ class PlannerTest {
             long total = Arrays.stream(panels).sum();
             long memory = 40 * MIB + random.nextLong(total / 2);
             long more = memory + random.nextLong(total / 4);
-            BitSet before = planner.plan(memory, 0, order).resident();
-            BitSet after = planner.plan(more, 0, order).resident();
+            BitSet before = planner.plan(room(memory, 0), order).resident();
+            BitSet after = planner.plan(room(more, 0), order).resident();
             var lost = (BitSet) before.clone();
             lost.andNot(after);
             assertTrue(lost.cardinality() <= 3, lost + " of " + before + " went with more memory");
@@ -196,17 +206,93 @@ class PlannerTest {
     void sweepsTakeWhatIsLonger() {
         long[] panels = equal(400, 10_000_000); // 4 GB
         var planner = planner(panels, NO_HEAD, 10_000_000, MIB, StreamOptions.defaults());
-        var half = planner.plan(2_050_000_000L, 0, Planner.Order.EVEN);
+        var half = planner.plan(room(2_050_000_000L, 0), Planner.Order.EVEN);
         double read = Arrays.stream(panels).sum() - half.residentBytes();
         assertEquals(read / 1e9, planner.secondsPerSweep(half, rates(1e9, 20e9)), 0.005 * read / 1e9);
         assertEquals(1, planner.secondsPerSweep(half, rates(20e9, 4e9)), 0.005);
-        var all = planner.plan(planner.whole(0), 0, Planner.Order.EVEN);
+        var all = planner.plan(room(planner.whole(0, List.of()), 0), Planner.Order.EVEN);
         assertEquals(0.2, planner.secondsPerSweep(all, rates(1, 20e9)), 1e-9);
         var inTurn = planner(panels, NO_HEAD, 10_000_000, MIB, StreamOptions.defaults().withPrefetch(0));
-        var none = inTurn.plan(inTurn.minimum(0), 0, Planner.Order.EVEN);
+        var none = inTurn.plan(room(inTurn.minimum(0), 0), Planner.Order.EVEN);
         assertEquals(4 / 1. + 4 / 5., inTurn.secondsPerSweep(none, rates(1e9, 5e9)), 1e-9, "the sum of the two");
         // a resident stretch: 200 panels are computed in 1 s, in which the disk fills 4 slots and waits
-        assertEquals(1 + 2 - 4 * 0.01, SweepTime.seconds(panels, range(0, 200), 4, rates(1e9, 2e9)), 0.0101);
+        assertEquals(1 + 2 - 4 * 0.01, SweepTime.seconds(panels, range(0, 200), NO_HEAD, 4, rates(1e9, 2e9)),
+                0.0101);
+    }
+
+    @Test
+    void theBusIsALimitToo() {
+        long[] panels = equal(400, 10_000_000); // 4 GB
+        var planner = planner(panels, NO_HEAD, 10_000_000, MIB, StreamOptions.defaults());
+        var host = planner.plan(room(2_050_000_000L, 0), Planner.Order.EVEN);
+        double read = Arrays.stream(panels).sum() - host.residentBytes();
+        assertEquals(2, planner.secondsPerSweep(host, rates(20e9, 2e9, 20e9)), 0.01, "all is copied");
+        assertEquals(read / 1e9, planner.secondsPerSweep(host, rates(1e9, 20e9, 40e9)), 0.01 * read / 1e9);
+        assertEquals(1, planner.secondsPerSweep(host, rates(20e9, 20e9, 4e9)), 0.01);
+        var device = planner.plan(new Planner.Room(2_050_000_000L, 0, List.of(1_000_000_000L)), Planner.Order.EVEN);
+        double copied = Arrays.stream(panels).sum() - 10_000_000. * device.onDevice().cardinality();
+        assertEquals(3e9, copied, 0.05e9);
+        assertEquals(copied / 2e9, planner.secondsPerSweep(device, rates(20e9, 2e9, 20e9)), 0.01 * copied / 2e9);
+        // one slot and one panel at a time: nothing overlaps but the next read with the computation
+        var inTurn = planner(panels, NO_HEAD, 10_000_000, MIB, StreamOptions.defaults().withPrefetch(0));
+        var none = inTurn.plan(room(inTurn.minimum(0), 0), Planner.Order.EVEN);
+        assertEquals(4 / 2. + 4 / 4., inTurn.secondsPerSweep(none, rates(2e9, 4e9, 40e9)), 0.01);
+    }
+
+    @Test
+    void devicesAreFilledFirstAndKeepTheirBudgets() {
+        var random = new Random(21);
+        int some = 0;
+        for (int round = 0; round < 300; round++) {
+            int count = random.nextInt(1, 4);
+            int panels = random.nextInt(count, 120);
+            var bytes = random.longs(panels, 1, 9_000_000).toArray();
+            var devices = random.ints(panels, 0, count).toArray();
+            var planner = new Planner(bytes, bytes, range(panels / 2, panels), devices, 9 * MIB, MIB,
+                    StreamOptions.defaults());
+            long total = Arrays.stream(bytes).sum();
+            var rooms = random.longs(count, 0, total).boxed().toList();
+            long fixed = random.nextLong(1 << 20);
+            long memory = planner.minimum(fixed) + random.nextLong(total);
+            var order = Planner.Order.values()[random.nextInt(2)];
+            var plan = planner.plan(new Planner.Room(memory, fixed, rooms), order);
+            assertTrue(plan.hostBytes() + fixed <= memory);
+            assertTrue(!plan.resident().intersects(plan.onDevice()), "a panel is kept twice");
+            for (int device = 0; device < count; device++) {
+                var slabs = plan.slabs().get(device);
+                assertTrue(planner.slabBytes(slabs) <= rooms.get(device));
+                var there = new BitSet();
+                for (var slab : slabs) {
+                    assertTrue(slab.panels().size() == 1
+                            || slab.panels().stream().mapToLong(i -> Planner.onDevice(bytes[i])).sum() <= 64 * MIB);
+                    slab.panels().forEach(there::set);
+                }
+                long left = rooms.get(device) - planner.slabBytes(slabs);
+                for (int i = 0; i < panels; i++) {
+                    assertTrue(!there.get(i) || devices[i] == device, "a panel is on another's device");
+                    boolean fits = Planner.slabFootprint(Planner.onDevice(bytes[i])) <= left - 2 * MIB; // a page
+                    assertTrue(there.get(i) || devices[i] != device || !fits || plan.slots() == 0,
+                            "a panel is left out that has room");
+                }
+            }
+            some += plan.onDevice().isEmpty() || plan.kept().cardinality() == panels ? 0 : 1;
+            var least = planner.whole(fixed, rooms);
+            assertEquals(panels, planner.plan(new Planner.Room(least, fixed, rooms), Planner.Order.EVEN).kept()
+                    .cardinality());
+        }
+        assertTrue(some > 100, some + " plans streamed something beside a device that held something");
+    }
+
+    @Test
+    void aChangeOfADevicesBudgetMovesFewAllocations() {
+        var planner = planner(equal(2000, 7_000_000), range(1900, 2000), 8 * MIB, MIB, StreamOptions.defaults());
+        for (long room = 500 * MIB; room < 8000 * MIB; room += 700 * MIB) {
+            var small = planner.plan(new Planner.Room(1000 * MIB, 0, List.of(room)), Planner.Order.EVEN);
+            var large = planner.plan(new Planner.Room(1000 * MIB, 0, List.of(room + 300 * MIB)), Planner.Order.EVEN);
+            var lost = new ArrayList<>(small.slabs().getFirst());
+            lost.removeAll(large.slabs().getFirst());
+            assertTrue(lost.size() <= 1, lost.size() + " of " + small.slabs().getFirst().size());
+        }
     }
 
     @Test
@@ -233,9 +319,10 @@ class PlannerTest {
                 long fixed = random.nextInt(1_000_000);
                 var asked = new StreamOptions(random.nextInt(4) - 1, 1 + random.nextInt(4), 1 << 20,
                         random.nextInt(100_000));
-                var planner = new Planner(open, cycle, range(cycle.size() / 2, cycle.size()), asked);
+                var planner = new Planner(open, cycle, range(cycle.size() / 2, cycle.size()), new int[cycle.size()],
+                        asked);
                 long budget = planner.minimum(fixed) + random.nextInt(2_500_000);
-                Placement plan = planner.plan(budget, fixed, Planner.Order.values()[round % 2]);
+                Placement plan = planner.plan(room(budget, fixed), Planner.Order.values()[round % 2]);
                 var memory = new TestMemory();
                 try (var residents = new ResidentPanels(open, cycle, plan.resident(), memory);
                         var streamer = new Streamer(open, cycle, residents, plan.options(), memory, Telemetry.NONE)) {
@@ -254,7 +341,7 @@ class PlannerTest {
     @Test
     void nobodyCanChangeAPlacement() {
         Placement plan = planner(equal(100, 4 * MIB), NO_HEAD, 4 * MIB, MIB, StreamOptions.defaults())
-                .plan(405 * MIB, 0, Planner.Order.EVEN);
+                .plan(room(405 * MIB, 0), Planner.Order.EVEN);
         assertEquals(0, plan.slots());
         assertEquals(100, plan.resident().cardinality());
         plan.resident().clear();

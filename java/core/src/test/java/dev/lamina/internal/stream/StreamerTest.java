@@ -78,15 +78,28 @@ class StreamerTest {
                 if (seed % 8 == 7) {
                     chosen.set(0, cycle.size());
                 }
-                run(some, some.open(mode, 1 + random.nextInt(3), checksums), cycle, chosen, options, random);
+                var elsewhere = new BitSet();
+                cycle.forEach(extent -> elsewhere.set(elsewhere.length() + random.nextInt(5)));
+                if (elsewhere.length() > cycle.size()) {
+                    elsewhere.clear(cycle.size(), elsewhere.length());
+                }
+                elsewhere.andNot(chosen);
+                if (seed % 8 == 3) {
+                    elsewhere.set(0, cycle.size());
+                    chosen.clear();
+                }
+                run(some, some.open(mode, 1 + random.nextInt(3), checksums), cycle, chosen,
+                        seed % 2 == 0 ? new BitSet() : elsewhere, options, random);
             }
         }
     }
 
     /** Three sweeps or so, with restarts, lookups and several panels held, then the books must balance. */
-    private void run(TestFiles some, List<DataFile> open, List<Extent> cycle, BitSet chosen, StreamOptions options,
-            Random random) throws Exception {
+    private void run(TestFiles some, List<DataFile> open, List<Extent> cycle, BitSet chosen, BitSet elsewhere,
+            StreamOptions options, Random random) throws Exception {
         try (Arena arena = Arena.ofShared(); var residents = new ResidentPanels(open, cycle, chosen, memory)) {
+            residents.choose(chosen, elsewhere);
+            var kept = new BitSet();
             var streamer = new Streamer(open, cycle, residents, options, memory, Telemetry.NONE);
             assertEquals(memory.live(), streamer.hostBytes());
             long consumed = 0;
@@ -103,7 +116,29 @@ class StreamerTest {
                 }
                 Panel panel = streamer.next();
                 assertEquals(expected, panel.index());
-                check(some, cycle, panel);
+                assertEquals(!kept.get(expected), panel.isHere());
+                if (panel.isHere()) {
+                    check(some, cycle, panel);
+                } else {
+                    assertThrows(IllegalStateException.class, panel::memory);
+                    assertEquals(0, panel.diskBytes());
+                    panel.release();
+                    expected = (expected + 1) % cycle.size();
+                    continue;
+                }
+                if (elsewhere.get(expected) && random.nextInt(10) == 0) { // as where a copy has failed
+                    consumed += cycle.get(expected).bytes();
+                    panel.release();
+                    streamer.restart();
+                    expected = 0;
+                    continue;
+                }
+                if (elsewhere.get(expected)) {
+                    panel.keptElsewhere();
+                    kept.set(expected);
+                } else {
+                    assertThrows(IllegalStateException.class, panel::keptElsewhere);
+                }
                 if (!chosen.get(expected) || !reported.get(expected)) {
                     consumed += cycle.get(expected).bytes();
                     reported.set(expected);
@@ -654,7 +689,7 @@ class StreamerTest {
                 sweeps(streamer, cycle, 3);
                 assertEquals(3 * cycle.get(3).bytes(), streamer.counters().weightBytes());
             }
-            residents.choose(BitSet.valueOf(new long[] {0b1010}));
+            residents.choose(BitSet.valueOf(new long[] {0b1010}), new BitSet());
             try (var streamer = new Streamer(open, cycle, residents, options(1, 2), memory, Telemetry.NONE)) {
                 sweeps(streamer, cycle, 1);
                 assertEquals(weights - cycle.get(1).bytes(), streamer.counters().weightBytes());

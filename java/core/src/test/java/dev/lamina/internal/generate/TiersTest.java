@@ -1,0 +1,237 @@
+package dev.lamina.internal.generate;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.lamina.Generation;
+import dev.lamina.GenerationListener;
+import dev.lamina.GenerationOptions;
+import dev.lamina.LaminaException;
+import dev.lamina.LanguageModel;
+import dev.lamina.MemoryPlan;
+import dev.lamina.ModelOptions;
+import dev.lamina.Prompt;
+import dev.lamina.Rates;
+import dev.lamina.SweepProgress;
+import dev.lamina.internal.runtime.Device;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Weights on devices, in host memory and on disk; caches on devices and in host memory; one device and two. */
+class TiersTest {
+    private static final String ONE = "cuda-emulated:1";
+    private static final String TWO = "cuda-emulated:0,cuda-emulated:1";
+    private static final int TOKENS = 4;
+    private static final GenerationOptions GREEDY =
+            GenerationOptions.builder().maxTokens(TOKENS).greedy().ignoreEos(true).build();
+    private static final List<Prompt> PROMPTS =
+            List.of(Prompt.ids(3, 4, 5), Prompt.ids(9), Prompt.ids(7, 6, 5, 4, 3, 2));
+
+    @BeforeAll
+    static void needsTheBackend() {
+        Emulation.assume();
+    }
+
+    private static String directory() throws IOException {
+        return Fixture.find(List.of("qwen3")).getFirst().directory().toString();
+    }
+
+    private static LanguageModel open(String device, long memory, long deviceMemory) throws IOException {
+        return LanguageModel.open(directory(), ModelOptions.builder().device(device).memory(memory)
+                .deviceMemory(deviceMemory).panel(8192).prefetch(2).build());
+    }
+
+    private static List<List<Integer>> expected() throws IOException {
+        try (var model = open(ONE, 64 << 20, 64 << 20)) {
+            return PROMPTS.stream().map(prompt -> model.generate(prompt, GREEDY).ids()).toList();
+        }
+    }
+
+    private static long onDevices(MemoryPlan plan) {
+        return plan.devices().stream().mapToLong(MemoryPlan.OfDevice::residentBytes).sum();
+    }
+
+    /** Bytes of all emulated devices that are taken. */
+    private static long taken(int ordinal) {
+        try (var device = Device.open("cuda-emulated:" + ordinal, 0, false)) {
+            return device.info().memoryBytes() - device.info().freeBytes();
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {ONE, TWO})
+    void answersAreTheSameInEveryPairOfBudgetsAndPlansSayWhatHappens(String devices) throws IOException {
+        var expected = expected();
+        int threeTiers = 0;
+        int tooSmall = 0;
+        for (long deviceMemory = 80 << 10; deviceMemory < 600 << 10; deviceMemory += 200 << 10) {
+            for (long memory = 260 << 10; memory < 700 << 10; memory += 200 << 10) {
+                try (var model = open(devices, memory, deviceMemory)) {
+                    var plan = model.plan(0, 3 + TOKENS, Rates.assumedOfGpu());
+                    assertTrue(plan.unusedBytes() >= 0, plan.toString());
+                    plan.devices().forEach(device -> assertTrue(device.unusedBytes() >= 0, device.toString()));
+                    assertEquals(plan.residentBytes(), plan.stages().stream()
+                            .mapToLong(MemoryPlan.Share::residentBytes).sum());
+                    assertEquals(onDevices(plan), plan.kinds().stream().mapToLong(MemoryPlan.Share::deviceBytes).sum());
+                    model.generate(PROMPTS.getFirst(), GREEDY);
+                    var again = model.generate(PROMPTS.getFirst(), GREEDY);
+                    assertEquals(expected.getFirst(), again.ids());
+                    assertEquals(plan.residentBytes(), again.stats().residentBytes());
+                    assertEquals(again.stats().sweeps() * plan.bytesPerSweep(), again.stats().diskBytes());
+                    threeTiers += onDevices(plan) > 0 && plan.residentBytes() > onDevices(plan)
+                            && plan.bytesPerSweep() > 0 ? 1 : 0;
+                    assertEquals(expected, model.generate(PROMPTS, GREEDY).stream().map(Generation::ids).toList());
+                } catch (LaminaException e) {
+                    assertTrue(e.getMessage().contains("is too small"), e.getMessage());
+                    tooSmall++;
+                }
+            }
+        }
+        assertTrue(threeTiers > 1, threeTiers + " budgets used all three tiers, " + tooSmall + " were too small");
+    }
+
+    @Test
+    void twoDevicesGiveTheBitsOfOne() throws IOException {
+        var one = logits(open(ONE, 64 << 20, 64 << 20));
+        assertArrayEquals(one, logits(open(TWO, 64 << 20, 64 << 20)));
+        assertArrayEquals(one, logits(open(TWO, 1 << 20, 300 << 10)));
+        try (var model = open(TWO, 64 << 20, 64 << 20)) {
+            model.generate(PROMPTS.getFirst(), GREEDY);
+            var plan = model.plan(0, 20, Rates.assumedOfGpu());
+            assertEquals(List.of("cuda-emulated:0", "cuda-emulated:1"),
+                    plan.devices().stream().map(MemoryPlan.OfDevice::name).toList());
+            assertEquals(0, plan.bytesPerSweep());
+            assertEquals(0, plan.copiedBytesPerSweep());
+            for (var device : plan.devices()) {
+                assertTrue(device.residentBytes() > plan.weightBytes() / 4, device.toString());
+                assertTrue(device.kvBytes() > 0, device.toString());
+            }
+        }
+    }
+
+    private static float[] logits(LanguageModel opened) {
+        try (var model = opened) {
+            var ids = new int[] {3, 4, 5, 6, 7};
+            int vocabulary = model.info().vocabulary();
+            var all = new float[ids.length * vocabulary];
+            model.logits(ids, (firstRow, rows, firstColumn, columns, values) -> {
+                for (int row = 0; row < rows; row++) {
+                    values.get(row * columns, all, (firstRow + row) * vocabulary + firstColumn, columns);
+                }
+            });
+            return all;
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {ONE, TWO})
+    void aCacheThatDoesNotFitTheDeviceIsInHostMemoryInPart(String devices) throws IOException {
+        var prompt = Prompt.ids(IntStream.range(3, 43).toArray());
+        List<Integer> expected;
+        try (var model = open(ONE, 64 << 20, 64 << 20)) {
+            expected = model.generate(prompt, GREEDY).ids();
+        }
+        int spilled = 0;
+        int parts = 0;
+        for (long deviceMemory = 40 << 10; deviceMemory < 160 << 10; deviceMemory += 20 << 10) {
+            try (var model = open(devices, 4 << 20, deviceMemory)) {
+                var plan = model.plan(0, 40 + TOKENS, Rates.assumedOfGpu());
+                assertEquals(expected, model.generate(prompt, GREEDY).ids());
+                long onDevices = plan.devices().stream().mapToLong(MemoryPlan.OfDevice::kvBytes).sum();
+                spilled += plan.kvBytes() > 0 ? 1 : 0;
+                parts += plan.kvBytes() > 0 && onDevices > 0 ? 1 : 0;
+            } catch (LaminaException e) {
+                assertTrue(e.getMessage().contains("is too small"), e.getMessage());
+            }
+        }
+        assertTrue(spilled > parts && parts > 0, spilled + " caches in host memory, " + parts + " of them in part");
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {ONE, TWO})
+    void devicesHoldNoMoreThanTheirBudgets(String devices) throws IOException {
+        var before = List.of(taken(0), taken(1));
+        var most = List.of(new AtomicLong(), new AtomicLong());
+        long deviceMemory = 500 << 10;
+        try (var model = open(devices, 1 << 20, deviceMemory)) {
+            for (int round = 0; round < 2; round++) {
+                var prompts = new ArrayList<>(PROMPTS);
+                prompts.add(Prompt.ids(IntStream.range(3, 40 + 20 * round).toArray()));
+                model.generate(prompts, GREEDY, new GenerationListener() {
+                    @Override
+                    public void text(String piece) {}
+
+                    @Override
+                    public void progress(SweepProgress progress) {
+                        for (int i = 0; i < 2; i++) {
+                            most.get(i).accumulateAndGet(taken(i) - before.get(i), Math::max);
+                        }
+                    }
+                });
+            }
+        }
+        assertTrue(most.get(1).get() > deviceMemory / 2, most.toString());
+        for (int i = 0; i < 2; i++) {
+            assertTrue(most.get(i).get() <= deviceMemory, most.toString());
+            assertEquals(before.get(i), taken(i));
+        }
+    }
+
+    @Test
+    void aConversationKeepsItsPartOfTheDevice() throws IOException {
+        var directory = "src/test/resources/fixtures/chat_qwen2";
+        var options = ModelOptions.builder().device(TWO).memory(8 << 20).deviceMemory(3 << 20).context(96).build();
+        var few = GenerationOptions.builder().maxTokens(5).greedy().build();
+        String expected;
+        try (var model = LanguageModel.open(directory, options.toBuilder().device("cuda-emulated").build());
+                var chat = model.chat(List.of(), few)) {
+            expected = chat.send("a b c", piece -> { }).text();
+        }
+        try (var model = LanguageModel.open(directory, options); var chat = model.chat(List.of(), few)) {
+            long beside = kvOnDevices(model);
+            assertEquals(expected, chat.send("a b c", piece -> { }).text());
+            chat.close();
+            assertTrue(kvOnDevices(model) < beside);
+        }
+    }
+
+    private static long kvOnDevices(LanguageModel model) {
+        return model.plan(0, 20, Rates.assumedOfGpu()).devices().stream().mapToLong(MemoryPlan.OfDevice::kvBytes).sum();
+    }
+
+    @Test
+    void budgetsThatAreTooSmallAreToldWithWhatIsEnough() throws IOException {
+        try (var model = LanguageModel.open(directory(), ModelOptions.builder().device(ONE).memory(64 << 20)
+                .deviceMemory(50 << 10).panel(1 << 20).build())) {
+            var error = assertThrows(LaminaException.class, () -> model.generate(PROMPTS.getFirst(), GREEDY));
+            assertTrue(error.getMessage().matches("--device-memory 50KiB is too small for cuda-emulated:1: at least "
+                    + "\\d+MiB are needed for its ring, norms and activations\\. Raise --device-memory, or lower "
+                    + "--panel\\."), error.getMessage());
+        }
+        try (var model = LanguageModel.open(directory(), ModelOptions.builder().device(ONE).memory(64 << 20)
+                .deviceMemory(1 << 20).panel(1 << 20).build())) {
+            model.generate(PROMPTS.getFirst(), GREEDY);
+        }
+    }
+
+    @Test
+    void devicesThatCannotWorkTogetherAreRefused() {
+        for (var names : List.of("cpu,cuda-emulated", "cuda-emulated,cpu", "cuda-emulated,cuda-emulated:0", "gpu", "",
+                "cuda-emulated,", "cuda-emulated:7")) {
+            var options = ModelOptions.builder().device(names).build();
+            var error = assertThrows(LaminaException.class, () -> LanguageModel.open(directory(), options), names);
+            assertTrue(error.getMessage().matches(".*(cannot compute one model together|is named twice|"
+                    + "There is no device|there is no GPU 7).*"), error.getMessage());
+        }
+        assertEquals(0, taken(0));
+    }
+}

@@ -73,6 +73,15 @@ public interface LanguageModel extends AutoCloseable {
     MemoryPlan plan(long memory, int positions, Rates rates);
 
     /**
+     * Writes to a file where each panel goes in calls with one sequence of so many positions, for a later
+     * {@link ModelOptions#plan}: that one then has the same panels in the same places, whatever is free by then. A call
+     * that needs more memory than the plan leaves does with fewer of these panels.
+     *
+     * @throws LaminaException if the budget is too small, or the file cannot be written
+     */
+    void savePlan(Path file, int positions);
+
+    /**
      * How fast this model's files can be read and its weights be computed. The rate of one drive is that with which
      * the way to read was chosen, if there was something to choose; that of several, which may share a bus, and all
      * else is measured now, which takes up to two seconds, and up to 100 MiB beside the budget.

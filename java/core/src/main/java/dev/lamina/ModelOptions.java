@@ -3,6 +3,7 @@ package dev.lamina;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import org.jspecify.annotations.Nullable;
 
 /**
  * How a model is opened. Build one with {@link #builder}.
@@ -26,9 +27,11 @@ import java.util.Locale;
  *     {@code "cuda:0,cuda:1"} (the layers are spread over them) or {@code "auto"} (all GPUs, or the CPU where there is
  *     none)
  * @param mode how exact a GPU computes
+ * @param plan a file of {@link LanguageModel#savePlan}, which says what memory, deviceMemory, device, panel and prefetch
+ *     are, and which panels go where; null: none
  */
 public record ModelOptions(long memory, long deviceMemory, int threads, int prefetch, long panel, int context, KvType kv, Io io,
-        long ioLimit, List<Path> shards, boolean profile, String device, Mode mode) {
+        long ioLimit, List<Path> shards, boolean profile, String device, Mode mode, @Nullable Path plan) {
     /** Element type of a KV cache. */
     public enum KvType {
         /** 4 bytes an element. */
@@ -95,7 +98,7 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
     /** Begins with these options. */
     public Builder toBuilder() {
         return builder().memory(memory).deviceMemory(deviceMemory).threads(threads).prefetch(prefetch).panel(panel).context(context).kv(kv).io(io)
-                .ioLimit(ioLimit).shards(shards).profile(profile).device(device).mode(mode);
+                .ioLimit(ioLimit).shards(shards).profile(profile).device(device).mode(mode).plan(plan);
     }
 
     /** Builds {@link ModelOptions}. */
@@ -113,6 +116,7 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
         private boolean profile;
         private String device = "cpu";
         private Mode mode = Mode.EXACT;
+        private @Nullable Path plan;
 
         private Builder() {}
 
@@ -199,10 +203,16 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
             return this;
         }
 
+        /** A plan that was saved; null: none. */
+        public Builder plan(@Nullable Path file) {
+            this.plan = file;
+            return this;
+        }
+
         /** The options. */
         public ModelOptions build() {
             return new ModelOptions(memory, deviceMemory, threads, prefetch, panel, context, kv, io, ioLimit, shards,
-                    profile, device, mode);
+                    profile, device, mode, plan);
         }
     }
 

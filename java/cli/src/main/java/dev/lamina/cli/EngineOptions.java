@@ -2,6 +2,7 @@ package dev.lamina.cli;
 
 import dev.lamina.LaminaException;
 import dev.lamina.ModelOptions;
+import java.nio.file.Path;
 import java.util.Objects;
 import java.util.function.Supplier;
 import java.util.stream.Stream;
@@ -63,6 +64,11 @@ final class EngineOptions {
             description = "Read no more than this a second, such as 550MB/s, to see how a slower drive would do.")
     private @Nullable Long ioLimit;
 
+    @Option(names = "--use-plan", paramLabel = "FILE",
+            description = "Do as a plan says that inspect --plan --save-plan wrote, instead of --memory, "
+                    + "--device-memory, --device, --panel and --prefetch.")
+    private @Nullable Path usePlan;
+
     @Spec(Spec.Target.MIXEE)
     private CommandSpec spec;
 
@@ -100,7 +106,8 @@ final class EngineOptions {
 
     /** Whether any of them was given. */
     boolean given() {
-        return Stream.of(memory, deviceMemory, threads, device, mode, prefetch, panel, context, kv, io, ioLimit)
+        return Stream.of(memory, deviceMemory, threads, device, mode, prefetch, panel, context, kv, io, ioLimit,
+                        usePlan)
                 .anyMatch(Objects::nonNull);
     }
 
@@ -146,7 +153,7 @@ final class EngineOptions {
             if (ioLimit != null) {
                 builder.ioLimit(ioLimit);
             }
-            return builder.build();
+            return builder.plan(usePlan).build();
         });
     }
 

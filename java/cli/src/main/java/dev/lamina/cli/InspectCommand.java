@@ -8,6 +8,7 @@ import dev.lamina.MemoryPlan;
 import dev.lamina.ModelOptions;
 import dev.lamina.internal.checkpoint.Tensor;
 import dev.lamina.internal.shard.Verifier;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
@@ -32,6 +33,7 @@ import picocli.CommandLine.Spec;
             "  lamina inspect --model models/Qwen2.5-7B-Instruct",
             "  lamina inspect --model shards/Qwen2.5-7B-Instruct --verify",
             "  lamina inspect --model models/Qwen2.5-7B-Instruct --plan --memory 4GiB --context 2048",
+            "  lamina inspect --model models/Qwen2.5-7B-Instruct --plan --device cuda --save-plan qwen.plan",
             "  lamina inspect --shards /nvme0/qwen,/nvme1/qwen --verify"
         })
 final class InspectCommand implements Callable<Integer> {
@@ -52,6 +54,10 @@ final class InspectCommand implements Callable<Integer> {
             + "options from --memory to --io-limit are for this.")
     private boolean plan;
 
+    @Option(names = "--save-plan", paramLabel = "FILE", description = "With --plan: write it to a file, for --use-plan of "
+            + "other commands.")
+    private @Nullable Path savePlan;
+
     @Mixin
     private EngineOptions engine;
 
@@ -64,6 +70,9 @@ final class InspectCommand implements Callable<Integer> {
     @Override
     public Integer call() {
         var options = engine.options();
+        if (!plan && savePlan != null) {
+            throw new ParameterException(spec.commandLine(), "--save-plan needs --plan");
+        }
         if (!plan && engine.given()) {
             throw new ParameterException(spec.commandLine(), "--memory, --context and their like need --plan");
         }
@@ -80,7 +89,12 @@ final class InspectCommand implements Callable<Integer> {
 
     private MemoryPlan plan(ModelFiles model, ModelOptions options) {
         try (var opened = folder.open(options)) {
-            return opened.plan(0, PlanView.positions(options, model.program().contextLimit()), opened.measureRates());
+            int positions = PlanView.positions(options, model.program().contextLimit());
+            var planned = opened.plan(0, positions, opened.measureRates());
+            if (savePlan != null) {
+                opened.savePlan(savePlan, positions);
+            }
+            return planned;
         }
     }
 

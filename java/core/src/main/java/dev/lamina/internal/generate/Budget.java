@@ -19,6 +19,7 @@ import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.List;
 import java.util.function.Function;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
@@ -38,6 +39,7 @@ final class Budget implements AutoCloseable {
     private final Name name;
     private final long askedPanel;
     private final StreamOptions streamOptions;
+    private final @Nullable SavedPlan saved;
     private final Rates rates;
     private final Division division;
     private final Planner.Order order;
@@ -84,15 +86,17 @@ final class Budget implements AutoCloseable {
      * @param name of the part that is host memory
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
      * @param streamOptions how to read ahead
+     * @param saved where panels go, as far as there is room; null: chosen here
      * @param telemetry is told what readers and sweeps do
      */
     Budget(Weights weights, MemoryUse memory, Name name, long askedPanel, StreamOptions streamOptions,
-            Telemetry telemetry) {
+            @Nullable SavedPlan saved, Telemetry telemetry) {
         this.weights = weights;
         this.memory = memory;
         this.name = name;
         this.askedPanel = askedPanel;
         this.streamOptions = streamOptions;
+        this.saved = saved;
         this.telemetry = telemetry;
         this.rates = weights.rates().limited(streamOptions.bytesPerSecond());
         this.division = Division.of(weights, memory, streamOptions);
@@ -204,7 +208,22 @@ final class Budget implements AutoCloseable {
                     + mebibytes(fixed.host()) + " for norms, KV cache and activations."
                     + " Raise --memory, or lower --context, --prefetch or --panel.");
         }
-        return chosen.planner().plan(chosen.room(fixed), first);
+        var room = chosen.room(fixed);
+        return saved != null && chosen == division
+                ? chosen.planner().again(saved.placement(), saved.host(), room, first)
+                : chosen.planner().plan(room, first);
+    }
+
+    /** Where panels go in a call with one sequence, for a file. */
+    SavedPlan toSave(int positions) {
+        var demand = demand(List.of(positions), 1);
+        var placed = plan(division, name, order, division.workspaceSize(positions, 1, 1, demand), demand);
+        var schedule = weights.schedule();
+        var devices = weights.ranks().stream().map(rank -> rank.processor().device().name())
+                .collect(Collectors.joining(","));
+        return new SavedPlan(devices, memory, Division.panelBytes(memory, askedPanel, schedule.weightBytes()),
+                schedule.weightBytes(), schedule.panels().size(),
+                division.planner().inOrder(placed.resident(), order), placed);
     }
 
     /** What a division needs for a workspace and other things. */

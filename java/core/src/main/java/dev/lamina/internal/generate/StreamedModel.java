@@ -91,25 +91,32 @@ final class StreamedModel implements LanguageModel {
         checkSameModel(directory, folders.getFirst());
         var checkpoint = Checkpoint.open(folders);
         var free = FreeMemory.now();
-        long memory = options.memory() > 0 ? options.memory() : free.budget();
-        var name = options.memory() > 0 ? Budget.Name.of(memory) : Budget.Name.of(free);
+        var saved = options.plan() == null ? null : savedPlan(options, options.plan());
+        long memory = saved != null ? saved.memory().host() : options.memory() > 0 ? options.memory() : free.budget();
+        var name = saved != null ? new Budget.Name("The plan " + options.plan(), "as the plan " + options.plan()
+                + " has it") : options.memory() > 0 ? Budget.Name.of(memory) : Budget.Name.of(free);
+        long panel = saved != null ? saved.panelBytes() : options.panel();
         var defaults = GenerationDefaults.load(folders.getFirst(), config);
         // The Java runtime knows the limits of a container, which the native one does not.
-        var processors = Processor.open(options.device(),
+        var processors = Processor.open(saved != null ? saved.device() : options.device(),
                 options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors(),
                 options.mode() == ModelOptions.Mode.FAST);
         Weights weights = null;
         try {
-            var use = new MemoryUse(memory, deviceMemory(processors, options.deviceMemory()));
-            weights = Weights.open(checkpoint, config, processors, options.io(), use, options.panel(),
+            var use = saved != null ? saved.memory()
+                    : new MemoryUse(memory, deviceMemory(processors, options.deviceMemory()));
+            weights = Weights.open(checkpoint, config, processors, options.io(), use, panel,
                     options.kv() == ModelOptions.KvType.F16);
+            if (saved != null && options.plan() != null) {
+                saved.check(weights, options.plan());
+            }
             var panels = weights.panelMap();
             var recorder = options.profile() ? new Recorder(panels) : null;
             var events = Telemetry.flightEvents(panels);
             var telemetry = recorder == null ? events : new Both(events, recorder);
-            var budget = new Budget(weights, use, name, options.panel(),
+            var budget = new Budget(weights, use, name, panel,
                     weights.streamOptions().withPrefetch(options.prefetch()).withBytesPerSecond(options.ioLimit()),
-                    telemetry);
+                    saved, telemetry);
             return new StreamedModel(options, processors, weights, budget, defaults,
                     new TextTools(folders.getFirst()), telemetry, recorder);
         } catch (Throwable e) {
@@ -125,6 +132,16 @@ final class StreamedModel implements LanguageModel {
                 default -> new LaminaException(e.toString(), e);
             };
         }
+    }
+
+    private static SavedPlan savedPlan(ModelOptions options, Path file) {
+        var defaults = ModelOptions.defaults();
+        if (options.memory() > 0 || options.deviceMemory() > 0 || options.panel() > 0
+                || options.prefetch() != defaults.prefetch() || !options.device().equals(defaults.device())) {
+            throw new LaminaException("The plan " + file + " says what memory, device memory, device, panel and prefetch "
+                    + "are: give either a plan or these options.");
+        }
+        return SavedPlan.read(file);
     }
 
     /** What may be used of each device that has memory of its own; asked: 0 for what is free less a reserve. */
@@ -194,6 +211,14 @@ final class StreamedModel implements LanguageModel {
             return new Rates(reads ? diskRate() : known.diskBytesPerSecond(),
                     reads ? Rates.Origin.MEASURED : known.disk(), slowest.busBytesPerSecond(), Rates.Origin.MEASURED,
                     slowest.computeBytesPerSecond(), Rates.Origin.MEASURED).limited(options.ioLimit());
+        });
+    }
+
+    @Override
+    public void savePlan(Path file, int positions) {
+        inTurn(() -> {
+            budget.toSave(positions).write(file);
+            return file;
         });
     }
 

@@ -216,6 +216,50 @@ public final class Planner {
         }
     }
 
+    /**
+     * A placement that was planned earlier, for what room there is now: where that is less, the panels that came last
+     * go, and where it is too little for its ring, all of it is planned anew.
+     *
+     * @param recorded of these panels
+     * @param host its panels in host memory, in their order
+     * @param order for a plan of its own
+     */
+    public Placement again(Placement recorded, List<Integer> host, Room room, Order order) {
+        var options = asked.withPrefetch(recorded.options().prefetch()).withReaders(recorded.options().readers())
+                .withRowCacheBytes(recorded.options().rowCacheBytes());
+        long spare = room.host - room.taken - overhead(options);
+        boolean all = host.size() == footprints.length;
+        int slots = all && totalFootprint() <= spare ? 0 : recorded.slots();
+        spare -= Math.multiplyExact(slots, slotBytes);
+        if (spare < 0) {
+            return plan(room, order);
+        }
+        var resident = new BitSet();
+        long residentBytes = 0;
+        for (int i : host) {
+            if (residentBytes + footprints[i] > spare) {
+                break;
+            }
+            resident.set(i);
+            residentBytes += footprints[i];
+        }
+        var slabs = new ArrayList<List<Placement.Slab>>();
+        for (int device = 0; device < room.devices.size(); device++) {
+            var fit = new ArrayList<>(recorded.slabs().get(device));
+            while (slabBytes(fit) > room.devices.get(device)) {
+                fit.removeLast();
+            }
+            slabs.add(fit);
+        }
+        return new Placement(options, slots, slotBytes, resident, residentBytes,
+                slots * slotBytes + overhead(options) + residentBytes, slabs);
+    }
+
+    /** Some panels in the order in which they get memory. */
+    public List<Integer> inOrder(BitSet panels, Order order) {
+        return Arrays.stream(orders.get(order)).filter(panels::get).boxed().toList();
+    }
+
     /** The prefetch to try first. */
     private int prefetch() {
         if (asked.prefetch() != StreamOptions.AUTO_PREFETCH) {

@@ -73,7 +73,7 @@ final class DoctorCommand implements Callable<Integer> {
         var library = NativeLibrary.load();
         try (var device = Device.openCpu(0)) {
             machine(device.info(), library);
-            gpu();
+            gpus();
             if (folder.given()) {
                 model(ModelFiles.open(folder.folders()), device, options);
             } else {
@@ -120,14 +120,34 @@ final class DoctorCommand implements Callable<Integer> {
         fields.addProperty("memory_auto_bytes", free.budget());
     }
 
-    private void gpu() {
-        try (var device = Device.open("cuda", 0, false)) {
-            line("GPU", device.info().toString());
-            fields.addProperty("gpu", device.info().name());
-            fields.addProperty("gpu_memory_bytes", device.info().memoryBytes());
+    private void gpus() {
+        var gpus = new JsonArray();
+        try {
+            int count = Device.count("cuda");
+            for (int i = 0; i < count; i++) {
+                gpus.add(gpu("cuda:" + i));
+            }
         } catch (LaminaException e) {
-            line("GPU", "none: " + e.getMessage());
+            line("GPU", "none, --device auto is the processor: " + e.getMessage());
         }
+        fields.add("gpus", gpus);
+    }
+
+    private JsonObject gpu(String name) {
+        var gpu = new JsonObject();
+        gpu.addProperty("device", name);
+        try (var device = Device.open(name, 0, false)) {
+            var info = device.info();
+            line("GPU", name + ": " + info.name() + ", " + Units.memory(info.freeBytes()) + " free of "
+                    + Units.memory(info.memoryBytes()));
+            gpu.addProperty("name", info.name());
+            gpu.addProperty("memory_bytes", info.memoryBytes());
+            gpu.addProperty("free_bytes", info.freeBytes());
+        } catch (LaminaException e) { // one that is too old, say, beside others that are not
+            line("GPU", name + ": " + e.getMessage());
+            gpu.addProperty("error", e.getMessage());
+        }
+        return gpu;
     }
 
     private void directReads(Path directory) {

@@ -17,8 +17,9 @@
  *   - Nothing here aborts, exits, prints or installs a signal handler. Every size and address range is checked before use.
  *   - Only fixed-width integers, floats and pointers cross this border, so that the bindings are the same on every platform.
  *   - Threads: lm_*_alloc, lm_*_free, lm_device_info and lm_kv_* may be called from any thread; a queue (lm_submit, lm_copy_*,
- *     lm_wait) by one thread at a time. Close queues and free memory and caches before their device. A file (lm_file_*) may
- *     be read by many threads; a ring of reads (lm_ring_*) belongs to the thread that opened it.
+ *     lm_wait) by one thread at a time. Close queues and device files and free memory and caches before their device. A
+ *     file (lm_file_*, lm_device_file_*) may be read by many threads; a ring of reads (lm_ring_*) belongs to the thread that
+ *     opened it.
  *   - Row invariance: the bits of a row's result do not depend on how many rows are computed beside it, on how a weight is
  *     cut into panels, on the number of threads, or on the SIMD instruction set.
  *
@@ -105,6 +106,7 @@ typedef struct lm_queue lm_queue;   /* work of one device, done in the order of 
 typedef struct lm_kv lm_kv;         /* keys and values of one sequence, for all layers */
 typedef struct lm_file lm_file;     /* a file, open for reading */
 typedef struct lm_ring lm_ring;     /* reads that are under way at the same time, of one thread */
+typedef struct lm_device_file lm_device_file; /* a file, open for reading into memory of one device */
 
 /* Version and struct sizes of the loaded library: a caller compares them with its own before any other call. */
 typedef struct lm_abi {
@@ -352,6 +354,31 @@ LM_API int32_t lm_ring_submit(lm_ring* ring, const lm_read* reads, int32_t count
 
 /* Waits until a read under way has ended, and takes the results of up to capacity of those that have. */
 LM_API int32_t lm_ring_wait(lm_ring* ring, lm_read_result* out, int32_t capacity, int32_t* count);
+
+/*
+ * Opens a regular file for reading into memory of a device; path as lm_file_open has it. CUDA: with cuFile (GPUDirect
+ * Storage), which is loaded when it is first needed, past the page cache. CPU: through the page cache.
+ * LM_ERROR_UNSUPPORTED: this machine has no cuFile, or cuFile cannot read from this file system or with this driver.
+ */
+LM_API int32_t lm_device_file_open(lm_device* device, const char* path, lm_device_file** out);
+
+/* Closes a file that nothing reads any more; null does nothing. */
+LM_API int32_t lm_device_file_close(lm_device_file* file);
+
+/*
+ * *out is 0 where all bytes surely pass through host memory: on the CPU, and with cuFile in its compatibility mode (no
+ * nvidia-fs driver, nor another way from a drive to the GPU). 1: they need not, if the drive and its file system let them.
+ */
+LM_API int32_t lm_device_file_direct(const lm_device_file* file, int32_t* out);
+
+/*
+ * Reads bytes (0 .. 2^30) from an offset on into memory of the file's device that lies within one allocation of
+ * lm_device_alloc, at any byte address; returns when they are there. It is in no order with the device's queues: nothing
+ * that was submitted may use that memory. *read: how many there were; fewer than asked for at the end of the file, or
+ * whenever the system likes.
+ */
+LM_API int32_t lm_device_file_read(lm_device_file* file, void* device_memory, int64_t bytes, int64_t offset,
+                                   int64_t* read);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
 /* api.c: the functions of lamina.h: argument checks, status codes, last error. The arithmetic is behind backend.h,
    reading files is in io/. */
 #include "check.h"
+#include "io/io.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -91,7 +92,7 @@ int32_t lm_device_close(lm_device* device) {
     pthread_mutex_unlock(&device->lock);
     REQUIRE(
         children == 0 && allocations == 0,
-        "lm_device_close: %d queues or KV caches and %d allocations of this device are still open; close them first",
+        "lm_device_close: %d queues, KV caches or files and %d allocations of this device are still open; close them first",
         children, allocations);
     device->backend->close(device);
     return LM_OK;
@@ -615,4 +616,68 @@ int32_t lm_wait(lm_queue* queue, int64_t ticket) {
     REQUIRE(ticket >= 0 && ticket <= queue->last_ticket, "lm_wait: ticket %lld, the last one given was %lld",
             LL(ticket), LL(queue->last_ticket));
     return queue->device->backend->wait(queue, ticket);
+}
+
+/* -- files ------------------------------------------------------------------------------------------------------- */
+
+int32_t lm_device_file_open(lm_device* device, const char* path, lm_device_file** out) {
+    REQUIRE_POINTER(device);
+    REQUIRE_POINTER(path);
+    REQUIRE_POINTER(out);
+    *out = NULL;
+    lm_device_file* file = NULL;
+    TRY(device->backend->file_open(device, path, &file));
+    file->device = device;
+    add_children(device, 1);
+    *out = file;
+    return LM_OK;
+}
+
+int32_t lm_device_file_close(lm_device_file* file) {
+    if (file == NULL) {
+        return LM_OK;
+    }
+    lm_device* device = file->device;
+    device->backend->file_close(file);
+    add_children(device, -1);
+    return LM_OK;
+}
+
+int32_t lm_device_file_direct(const lm_device_file* file, int32_t* out) {
+    REQUIRE_POINTER(file);
+    REQUIRE_POINTER(out);
+    *out = file->direct;
+    return LM_OK;
+}
+
+/* The start of the device allocation in which all of these bytes lie; null if there is none. */
+static void* find_allocation(lm_device* device, const void* memory, int64_t bytes) {
+    uintptr_t from = (uintptr_t)memory;
+    pthread_mutex_lock(&device->lock);
+    const lm_allocation* i = device->allocations;
+    while (i != NULL
+           && (i->host || from < (uintptr_t)i->memory || bytes > i->bytes
+               || from - (uintptr_t)i->memory > (uintptr_t)(i->bytes - bytes))) {
+        i = i->next;
+    }
+    void* found = i == NULL ? NULL : i->memory;
+    pthread_mutex_unlock(&device->lock);
+    return found;
+}
+
+int32_t lm_device_file_read(lm_device_file* file, void* device_memory, int64_t bytes, int64_t offset, int64_t* read) {
+    REQUIRE_POINTER(read);
+    *read = 0;
+    REQUIRE_POINTER(file);
+    REQUIRE(bytes >= 0 && bytes <= LM_LARGEST_READ, "lm_device_file_read: %lld bytes, it must be 0 to %lld", LL(bytes),
+            LL(LM_LARGEST_READ));
+    REQUIRE(offset >= 0 && offset <= INT64_MAX - bytes, "lm_device_file_read: offset %lld", LL(offset));
+    if (bytes == 0) {
+        return LM_OK;
+    }
+    char* allocation = find_allocation(file->device, device_memory, bytes);
+    REQUIRE(allocation != NULL,
+            "lm_device_file_read: %lld bytes at %p do not lie in one device allocation of the file's device", LL(bytes),
+            device_memory);
+    return file->device->backend->file_read(file, allocation, (char*)device_memory - allocation, bytes, offset, read);
 }

@@ -31,7 +31,7 @@ struct lm_device {
     lm_device_info info;
     pthread_mutex_t lock; /* guards what follows */
     lm_allocation* allocations;
-    int32_t children; /* queues and KV caches not yet destroyed */
+    int32_t children; /* queues, KV caches and files not yet closed */
 };
 
 /* The part of a queue that all backends have; a backend's own struct begins with it. */
@@ -60,6 +60,12 @@ struct lm_kv {
     lm_kv_slot layers[];
 };
 
+/* The part of a device file that all backends have; a backend's own struct begins with it. */
+struct lm_device_file {
+    lm_device* device;
+    int32_t direct; /* as lm_device_file_direct tells it */
+};
+
 /* What memory is for: it may decide alignment, page-locking and pages. */
 #define LM_MEMORY_HOST 0   /* panels; touched by the reader first */
 #define LM_MEMORY_DEVICE 1 /* zeroed */
@@ -80,6 +86,11 @@ struct lm_backend {
     int32_t (*copy)(lm_queue* queue, int32_t to_device, void* to, const void* from, int64_t bytes, int64_t ticket);
     int32_t (*after)(lm_queue* queue, lm_queue* other, int64_t ticket);
     int32_t (*wait)(lm_queue* queue, int64_t ticket);
+    int32_t (*file_open)(lm_device* device, const char* path, lm_device_file** out); /* sets direct */
+    void (*file_close)(lm_device_file* file);
+    /* bytes > 0, to `at` bytes behind the start of an allocation, and not past its end */
+    int32_t (*file_read)(lm_device_file* file, void* allocation, int64_t at, int64_t bytes, int64_t offset,
+                         int64_t* read);
 };
 
 extern const lm_backend lm_cpu_backend;

@@ -104,11 +104,11 @@ static void test_lifetimes(void) {
     lm_kv_layer layer = {1, 1, 1, 0};
     MUST(lm_device_open(&(lm_device_options){.threads = 2}, &d));
     MUST(lm_queue_create(d, &q));
-    INVALID(lm_device_close(d), "1 queues or KV caches and 0 allocations");
+    INVALID(lm_device_close(d), "1 queues, KV caches or files and 0 allocations");
     MUST(lm_queue_destroy(q));
     MUST(lm_kv_create(d, &layer, 1, 1, LM_DTYPE_F32, 0, &kv));
     MUST(lm_host_alloc(d, 10, &p));
-    INVALID(lm_device_close(d), "1 queues or KV caches and 1 allocations");
+    INVALID(lm_device_close(d), "1 queues, KV caches or files and 1 allocations");
     MUST(lm_host_free(d, p, 10));
     MUST(lm_kv_destroy(kv));
     MUST(lm_device_close(d));

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "backend.h"
+#include "device_file.h"
 #include "ops.h"
 
 #include <dlfcn.h>
@@ -596,6 +597,35 @@ static void test_two_devices(void) {
     MUST(lm_device_close(second.device));
 }
 
+/* Each device reads into memory of its own alone; cuFile is used while there are files, and may have a slower way only. */
+static void test_files(void) {
+    int emulated = backend == LM_BACKEND_CUDA_EMULATED;
+    lm_device* device;
+    lm_queue* queue;
+    lm_device_file* file;
+    if (!test_device_files(gpu.device, gpu.queue, emulated ? 1 : -1) || !emulated) {
+        return;
+    }
+    setenv("CUFILE_FORCE_COMPAT_MODE", "true", 1);
+    MUST(lm_device_open(&(lm_device_options){.backend = backend, .ordinal = 1}, &device));
+    MUST(lm_queue_create(device, &queue));
+    test_device_files(device, queue, 0);
+    setenv("CUFILE_ALLOW_COMPAT_MODE", "false", 1);
+    REFUSES(lm_device_file_open(device, library, &file), LM_ERROR_UNSUPPORTED, "the nvidia-fs driver is not loaded");
+    CHECK(file == NULL, "a file beside an error");
+    unsetenv("CUFILE_ALLOW_COMPAT_MODE");
+    unsetenv("CUFILE_FORCE_COMPAT_MODE");
+    void* memory;
+    int64_t read;
+    MUST(lm_device_alloc(gpu.device, 4096, &memory));
+    MUST(lm_device_file_open(device, library, &file));
+    INVALID(lm_device_file_read(file, memory, 4096, 0, &read), "of the file's device");
+    MUST(lm_device_file_close(file));
+    MUST(lm_device_free(gpu.device, memory, 4096));
+    MUST(lm_queue_destroy(queue));
+    MUST(lm_device_close(device));
+}
+
 /* What a step brings is kept while its generation lasts, and read anew after it, also where it has grown. */
 static void test_generations(void) {
     enum { ROWS = 3, MOST = 4096 };
@@ -696,6 +726,7 @@ int main(int argc, char** argv) {
     test_queues();
     test_queues_by_turns();
     test_two_devices();
+    test_files();
     test_generations();
     test_row_ops();
     test_linears();

@@ -1,5 +1,6 @@
-/* test_io.c: files and rings read the right bytes, in any order and number, and say what is wrong. */
+/* test_io.c: files, rings and files of a device read the right bytes, in any order and number, and say what is wrong. */
 #define _GNU_SOURCE
+#include "device_file.h"
 #include "test.h"
 
 #include <fcntl.h>
@@ -190,6 +191,17 @@ static void test_arguments(void) {
     CHECK(lm_ring_open(0, &ring) != LM_OK && ring == NULL, "a ring of depth 0");
 }
 
+/* On the CPU they are plain files, through the page cache. */
+static void test_files_of_the_cpu(void) {
+    lm_device* device;
+    lm_queue* queue;
+    MUST(lm_device_open(&(lm_device_options){.threads = 1}, &device));
+    MUST(lm_queue_create(device, &queue));
+    CHECK(test_device_files(device, queue, 0) == 1, "%s", last_error());
+    MUST(lm_queue_destroy(queue));
+    MUST(lm_device_close(device));
+}
+
 int main(void) {
     write_file();
     test_arguments();
@@ -198,5 +210,6 @@ int main(void) {
         test_ring(mode);
     }
     unlink(path);
+    test_files_of_the_cpu();
     return finish_tests("test_io");
 }

@@ -1,10 +1,12 @@
 /* device.c: the CPU as a device: its instruction sets, its threads, and the ops of a submission one after the other. */
 #define _GNU_SOURCE
+#include "../io/io.h"
 #include "cpu.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -325,6 +327,45 @@ static int32_t cpu_wait(lm_queue* queue, int64_t ticket) {
     return LM_OK;
 }
 
+typedef struct cpu_file {
+    lm_device_file base;
+    lm_file* file;
+} cpu_file;
+
+static int32_t cpu_file_open(lm_device* device, const char* path, lm_device_file** out) {
+    (void)device;
+    lm_file* file;
+    int32_t status = lm_file_open(path, LM_FILE_BUFFERED, &file);
+    if (status != LM_OK) {
+        return status;
+    }
+    struct stat found;
+    cpu_file* made = NULL;
+    if (fstat(file->descriptor, &found) != 0 || !S_ISREG(found.st_mode)) {
+        status = lm_fail(LM_ERROR_IO, "it is not a regular file");
+    } else if ((made = malloc(sizeof *made)) == NULL) {
+        status = lm_fail(LM_ERROR_OUT_OF_MEMORY, "lm_device_file_open: no memory");
+    }
+    if (status != LM_OK) {
+        lm_file_close(file);
+        return status;
+    }
+    *made = (cpu_file){.file = file};
+    *out = &made->base;
+    return LM_OK;
+}
+
+static void cpu_file_close(lm_device_file* base) {
+    cpu_file* file = (cpu_file*)base;
+    lm_file_close(file->file);
+    free(file);
+}
+
+static int32_t cpu_file_read(lm_device_file* base, void* allocation, int64_t at, int64_t bytes, int64_t offset,
+                             int64_t* read) {
+    return lm_file_read(((cpu_file*)base)->file, (char*)allocation + at, bytes, offset, read);
+}
+
 const lm_backend lm_cpu_backend = {
     .count = cpu_count,
     .open = cpu_open,
@@ -338,4 +379,7 @@ const lm_backend lm_cpu_backend = {
     .copy = cpu_copy,
     .after = cpu_after,
     .wait = cpu_wait,
+    .file_open = cpu_file_open,
+    .file_close = cpu_file_close,
+    .file_read = cpu_file_read,
 };

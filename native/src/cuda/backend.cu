@@ -1,4 +1,5 @@
 /* backend.cu: the table of the CUDA backend: devices, memory, queues, and what a step needs on the device. */
+#include "file.h"
 #include "kernels.h"
 
 #include <stdio.h>
@@ -575,9 +576,42 @@ static int32_t cuda_submit(lm_queue* base, const lm_op* ops, int32_t count, cons
     return record(queue, "lm_submit", ticket);
 }
 
+/* -- files -------------------------------------------------------------------------------------------------------- */
+
+/* Before CUDA 12, choosing a device makes no context current, which cuFile needs: any call to the runtime does. */
+static int32_t choose_context(lm_device* device, const char* call) {
+    TRY(choose(device, call));
+    return check(cudaFree(nullptr), call, "the GPU could not be used");
+}
+
+static int32_t cuda_file_open(lm_device* device, const char* path, lm_device_file** out) {
+    TRY(choose_context(device, "lm_device_file_open"));
+    return file_open(host, path, out);
+}
+
+static void cuda_file_close(lm_device_file* file) {
+    cudaSetDevice(cuda(file->device)->ordinal);
+    file_close(file);
+    forget_error();
+}
+
+static int32_t cuda_file_read(lm_device_file* file, void* allocation, int64_t at, int64_t bytes, int64_t offset,
+                              int64_t* read) {
+    cuda_device* device = cuda(file->device);
+    TRY(choose_context(file->device, "lm_device_file_read"));
+    pthread_mutex_lock(&device->moving);
+    const moved_memory* moved = device->moved;
+    while (moved != nullptr && moved->memory != allocation) {
+        moved = moved->next;
+    }
+    void* base = moved == nullptr ? allocation : moved->base; /* cuFile wants what CUDA gave */
+    pthread_mutex_unlock(&device->moving);
+    return file_read(host, file, base, (uint8_t*)allocation - (uint8_t*)base + at, bytes, offset, read);
+}
+
 const lm_backend cuda_backend = {
     cuda_count, cuda_open, cuda_close, cuda_free_bytes, cuda_alloc, cuda_free, cuda_queue_create, cuda_queue_destroy,
-    cuda_submit, cuda_copy, cuda_after, cuda_wait,
+    cuda_submit, cuda_copy, cuda_after, cuda_wait, cuda_file_open, cuda_file_close, cuda_file_read,
 };
 
 extern "C" __attribute__((visibility("default"))) const lm_backend* lm_backend_get(const lm_host* from) {

@@ -1,11 +1,14 @@
 /* emulation.cpp: fibers, the scheduler of a block's warps, and the runtime's functions (emulation.h). */
 #include "emulation.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #if !defined(__x86_64__)
@@ -786,3 +789,129 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     locked lock;
     return event->stream == NULL ? cudaSuccess : finish(event->stream, event->number);
 }
+
+/* -- cuFile ------------------------------------------------------------------------------------------------------- */
+
+namespace {
+
+constexpr size_t MOST_READ = (1 << 20) - 512; /* of one call */
+
+struct emulated_file {
+    int descriptor; /* without O_DIRECT, whose alignment the GPU's addresses need not have */
+};
+
+bool driver_opened; /* guarded by the lock, like the next */
+bool driver_direct; /* since it was opened */
+int files_open;
+
+cufile_error result(int code) {
+    return {code, 0};
+}
+
+bool is_set(const char* name, const char* value) {
+    const char* set = getenv(name);
+    return set != NULL && strcmp(set, value) == 0;
+}
+
+cufile_error driver_open() {
+    locked lock;
+    if (is_set("CUFILE_FORCE_COMPAT_MODE", "true") && is_set("CUFILE_ALLOW_COMPAT_MODE", "false")) {
+        return result(CUFILE_DRIVER_NOT_INITIALIZED);
+    }
+    if (driver_opened) {
+        return result(CUFILE_DRIVER_ALREADY_OPEN);
+    }
+    driver_opened = true;
+    driver_direct = !is_set("CUFILE_FORCE_COMPAT_MODE", "true");
+    return result(CUFILE_SUCCESS);
+}
+
+cufile_error driver_close() {
+    locked lock;
+    if (!driver_opened) {
+        return result(CUFILE_DRIVER_NOT_INITIALIZED);
+    }
+    if (files_open > 0) {
+        return result(CUFILE_DRIVER_CLOSING);
+    }
+    driver_opened = false;
+    return result(CUFILE_SUCCESS);
+}
+
+cufile_error driver_properties(cufile_properties* out) {
+    locked lock;
+    *out = {};
+    out->driver.status = driver_direct ? 1 << 4 : 0; /* NVMe */
+    return result(CUFILE_SUCCESS);
+}
+
+cufile_error handle_register(void** out, cufile_descriptor* descriptor) {
+    locked lock;
+    if (!driver_opened) {
+        return result(CUFILE_DRIVER_NOT_INITIALIZED);
+    }
+    if (descriptor->type != CUFILE_HANDLE_FD) {
+        return result(CUFILE_INVALID_VALUE);
+    }
+#if defined(O_DIRECT)
+    int flags = fcntl(descriptor->of.fd, F_GETFL);
+    if (flags < 0 || (flags & O_DIRECT) == 0) {
+        return result(CUFILE_DIO_NOT_SET);
+    }
+#endif
+    char path[32];
+    snprintf(path, sizeof path, "/dev/fd/%d", descriptor->of.fd);
+    emulated_file* file = (emulated_file*)malloc(sizeof *file);
+    if (file == NULL) {
+        return result(CUFILE_INTERNAL_ERROR);
+    }
+    file->descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (file->descriptor < 0) {
+        free(file);
+        return result(CUFILE_PERMISSION_DENIED);
+    }
+    files_open++;
+    *out = file;
+    return result(CUFILE_SUCCESS);
+}
+
+void handle_deregister(void* handle) {
+    locked lock;
+    emulated_file* file = (emulated_file*)handle;
+    close(file->descriptor);
+    free(file);
+    files_open--;
+}
+
+/* 0, or the code for memory that is not so much of the current device behind the start of an allocation. */
+int check_range(const void* memory, size_t bytes, off_t offset) {
+    locked lock;
+    const device_range* range = on_devices;
+    while (range != NULL && range->memory != memory) {
+        range = range->next;
+    }
+    if (range == NULL || offset < 0 || (size_t)offset > range->bytes || bytes > range->bytes - (size_t)offset) {
+        return CUFILE_CUDA_POINTER_RANGE_ERROR;
+    }
+    return range->device == current_device ? 0 : CUFILE_CUDA_CONTEXT_MISMATCH;
+}
+
+ssize_t read_file(void* handle, void* memory, size_t bytes, off_t offset, off_t memory_offset) {
+    int code = check_range(memory, bytes, memory_offset);
+    if (code != 0) {
+        return -code;
+    }
+    int descriptor = ((emulated_file*)handle)->descriptor;
+    struct stat now;
+    if (fstat(descriptor, &now) != 0 || offset + (off_t)bytes > now.st_size) {
+        errno = EIO;
+        return -1;
+    }
+    return pread(descriptor, (uint8_t*)memory + memory_offset, bytes < MOST_READ ? bytes : MOST_READ, offset);
+}
+
+} // namespace
+
+const cufile_functions emulated_cufile = {
+    driver_open, driver_close, driver_properties, handle_register, handle_deregister, read_file,
+};

@@ -12,6 +12,8 @@
 #ifndef LAMINA_CUDA_EMULATION_H
 #define LAMINA_CUDA_EMULATION_H
 
+#include "cufile_api.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -195,5 +197,13 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+
+/*
+ * cuFile, as strict as it may be: memory is given by the start of its allocation, on the current device, files were
+ * opened for direct reads, and nothing is asked for behind their end. A large read brings a part of what was asked for.
+ * As with the real one, CUFILE_FORCE_COMPAT_MODE=true leaves no way past host memory, CUFILE_ALLOW_COMPAT_MODE=false
+ * forbids that way, and both are looked at when the driver is opened.
+ */
+extern const cufile_functions emulated_cufile;
 
 #endif

@@ -2,6 +2,7 @@
  * kernels.h: the ops of the CUDA backend, one file each.
  *
  *     backend.cu    devices, memory, queues; puts what a step needs onto the device and launches its ops
+ *     file.cu       files that cuFile reads into device memory
  *     dtype.h       element types          reduce.h      sums over warps and blocks
  *     intrinsics.h  what is an instruction of a GPU      emulation.*  CUDA without a GPU
  *

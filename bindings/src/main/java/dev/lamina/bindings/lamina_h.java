@@ -2167,5 +2167,252 @@ public class lamina_h extends lamina_h$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+
+    private static class lm_device_file_open {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER,
+            lamina_h.C_POINTER,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_device_file_open").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_open(lm_device *device, const char *path, lm_device_file **out)
+     * }
+     */
+    public static FunctionDescriptor lm_device_file_open$descriptor() {
+        return lm_device_file_open.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_open(lm_device *device, const char *path, lm_device_file **out)
+     * }
+     */
+    public static MethodHandle lm_device_file_open$handle() {
+        return lm_device_file_open.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_open(lm_device *device, const char *path, lm_device_file **out)
+     * }
+     */
+    public static MemorySegment lm_device_file_open$address() {
+        return lm_device_file_open.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_device_file_open(lm_device *device, const char *path, lm_device_file **out)
+     * }
+     */
+    public static int lm_device_file_open(MemorySegment device, MemorySegment path, MemorySegment out) {
+        var mh$ = lm_device_file_open.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_device_file_open", device, path, out);
+            }
+            return (int)mh$.invokeExact(device, path, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_device_file_close {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_device_file_close").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_close(lm_device_file *file)
+     * }
+     */
+    public static FunctionDescriptor lm_device_file_close$descriptor() {
+        return lm_device_file_close.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_close(lm_device_file *file)
+     * }
+     */
+    public static MethodHandle lm_device_file_close$handle() {
+        return lm_device_file_close.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_close(lm_device_file *file)
+     * }
+     */
+    public static MemorySegment lm_device_file_close$address() {
+        return lm_device_file_close.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_device_file_close(lm_device_file *file)
+     * }
+     */
+    public static int lm_device_file_close(MemorySegment file) {
+        var mh$ = lm_device_file_close.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_device_file_close", file);
+            }
+            return (int)mh$.invokeExact(file);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_device_file_direct {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_device_file_direct").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_direct(const lm_device_file *file, int32_t *out)
+     * }
+     */
+    public static FunctionDescriptor lm_device_file_direct$descriptor() {
+        return lm_device_file_direct.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_direct(const lm_device_file *file, int32_t *out)
+     * }
+     */
+    public static MethodHandle lm_device_file_direct$handle() {
+        return lm_device_file_direct.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_direct(const lm_device_file *file, int32_t *out)
+     * }
+     */
+    public static MemorySegment lm_device_file_direct$address() {
+        return lm_device_file_direct.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_device_file_direct(const lm_device_file *file, int32_t *out)
+     * }
+     */
+    public static int lm_device_file_direct(MemorySegment file, MemorySegment out) {
+        var mh$ = lm_device_file_direct.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_device_file_direct", file, out);
+            }
+            return (int)mh$.invokeExact(file, out);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class lm_device_file_read {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER,
+            lamina_h.C_POINTER,
+            lamina_h.C_LONG,
+            lamina_h.C_LONG,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_device_file_read").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_read(lm_device_file *file, void *device_memory, int64_t bytes, int64_t offset, int64_t *read)
+     * }
+     */
+    public static FunctionDescriptor lm_device_file_read$descriptor() {
+        return lm_device_file_read.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_read(lm_device_file *file, void *device_memory, int64_t bytes, int64_t offset, int64_t *read)
+     * }
+     */
+    public static MethodHandle lm_device_file_read$handle() {
+        return lm_device_file_read.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_device_file_read(lm_device_file *file, void *device_memory, int64_t bytes, int64_t offset, int64_t *read)
+     * }
+     */
+    public static MemorySegment lm_device_file_read$address() {
+        return lm_device_file_read.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_device_file_read(lm_device_file *file, void *device_memory, int64_t bytes, int64_t offset, int64_t *read)
+     * }
+     */
+    public static int lm_device_file_read(MemorySegment file, MemorySegment device_memory, long bytes, long offset, MemorySegment read) {
+        var mh$ = lm_device_file_read.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_device_file_read", file, device_memory, bytes, offset, read);
+            }
+            return (int)mh$.invokeExact(file, device_memory, bytes, offset, read);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
 }
 

@@ -64,7 +64,13 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
         /** Past the page cache, with io_uring of Linux. */
         URING,
         /** Through the page cache, which is told to drop what was read. */
-        BUFFERED
+        BUFFERED,
+        /**
+         * Straight into the memory of a GPU, with cuFile (GPUDirect Storage): panels are in no host memory then, and
+         * those that stay are on the GPU. A MiB with a checksum is read a second time, into host memory, at its first
+         * read. Shard sets are aligned as the kernels like it; of other checkpoints some tensors may be computed slowly.
+         */
+        GDS
     }
 
     /** Checks the ranges. */

@@ -55,9 +55,10 @@ final class EngineOptions {
             description = "Numbers in the KV cache; f16 halves it. Default: f32.")
     private ModelOptions.@Nullable KvType kv;
 
-    @Option(names = "--io", paramLabel = "auto|direct|channel|pread|uring|buffered",
+    @Option(names = "--io", paramLabel = "auto|direct|channel|pread|uring|buffered|gds",
             description = "How to read: past the page cache in the way that is best for the drive (auto; direct: or "
-                    + "not at all), in a given way, or through the page cache. Default: auto.")
+                    + "not at all), in a given way, through the page cache, or straight into a GPU's memory (gds: cuFile). "
+                    + "Default: auto.")
     private ModelOptions.@Nullable Io io;
 
     @Option(names = "--io-limit", paramLabel = "RATE", converter = Rate.class,

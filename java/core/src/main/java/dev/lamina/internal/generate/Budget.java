@@ -102,7 +102,10 @@ final class Budget implements AutoCloseable {
         this.division = Division.of(weights, memory, streamOptions);
         this.order = division.order(rates);
         this.cycle = weights.schedule().cycle();
-        this.residents = new ResidentPanels(weights.files(), cycle, new BitSet(), hostMemory());
+        this.residents = weights.onDevice()
+                ? ResidentPanels.onDevice(weights.files(), cycle, new BitSet(),
+                        weights.ranks().getFirst().processor().device().panelMemory())
+                : new ResidentPanels(weights.files(), cycle, new BitSet(), hostMemory());
         this.peak = nothing();
     }
 
@@ -166,7 +169,7 @@ final class Budget implements AutoCloseable {
         var layers = division.hostLayers(size, demand);
         var fixed = division.fixed(size, demand, layers);
         if (feed == null) {
-            feed = new PanelFeed(weights.ranks(), weights.schedule());
+            feed = new PanelFeed(weights.ranks(), weights.schedule(), weights.onDevice());
         }
         place(feed, keptOr(plan(division, name, order, size, demand), fixed));
         hostLayers = layers;
@@ -202,7 +205,7 @@ final class Budget implements AutoCloseable {
                     + " activations. Raise --device-memory, or lower --panel.");
         }
         var fixed = chosen.fixed(size, demand, chosen.hostLayers(size, demand));
-        if (chosen.planner().minimum(fixed.host()) > chosen.memory().host()) {
+        if (chosen.minimum(fixed) > chosen.memory().host()) {
             throw new LaminaException(called.inErrors + " is too small: at least "
                     + mebibytes(leastMemory(demand, each -> size, Division::minimum)) + " are needed, of which "
                     + mebibytes(fixed.host()) + " for norms, KV cache and activations."
@@ -223,7 +226,7 @@ final class Budget implements AutoCloseable {
                 .collect(Collectors.joining(","));
         return new SavedPlan(devices, memory, Division.panelBytes(memory, askedPanel, schedule.weightBytes()),
                 schedule.weightBytes(), schedule.panels().size(),
-                division.planner().inOrder(placed.resident(), order), placed);
+                weights.onDevice(), division.planner().inOrder(placed.resident(), order), placed);
     }
 
     /** What a division needs for a workspace and other things. */
@@ -295,29 +298,38 @@ final class Budget implements AutoCloseable {
         }
         var kv = Caches.use(weights.ranks(), positions, layers).plus(demand.kept());
         long vectorBytes = weights.ranks().getFirst().vectors().bytes();
-        long readerBytes = placed.hostBytes() - placed.slots() * placed.slotBytes() - placed.residentBytes();
-        boolean unified = memory.devices().isEmpty();
-        long vectorsOnHost = unified ? vectorBytes : 0;
+        boolean onDevice = weights.onDevice(); // then ring and resident panels are there
+        long readerBytes = onDevice ? chosen.planner().readerBytes()
+                : placed.hostBytes() - placed.slots() * placed.slotBytes() - placed.residentBytes();
+        long vectorsOnHost = memory.devices().isEmpty() ? vectorBytes : 0;
+        var passed = onDevice ? predicted.withoutBus() : predicted;
         return new MemoryPlan(chosen.memory().host(), called.origin, positions, vectorsOnHost, kv.host(),
-                fixed.host() - vectorsOnHost - kv.host(), readerBytes, placed.slots(),
-                placed.slotBytes(), placed.residentBytes(), devices(chosen, placed, fixed, kv, vectorBytes),
+                fixed.host() - vectorsOnHost - kv.host() - chosen.planner().readerBytes(), readerBytes,
+                onDevice ? 0 : placed.slots(), placed.slotBytes(), onDevice ? 0 : placed.residentBytes(),
+                devices(chosen, placed, fixed, kv, vectorBytes),
                 chosen.schedule().weightBytes(), chosen.residentBytes(placed), first == Planner.Order.HEAD_FIRST,
-                chosen.kinds(placed), chosen.stages(placed), predicted,
-                chosen.planner().secondsPerSweep(placed, predicted));
+                chosen.kinds(placed), chosen.stages(placed), passed,
+                chosen.planner().secondsPerSweep(placed, passed));
     }
 
     private List<MemoryPlan.OfDevice> devices(Division chosen, Placement placed, MemoryUse fixed, MemoryUse kv,
             long vectorBytes) {
         var devices = new ArrayList<MemoryPlan.OfDevice>();
         for (int i = 0; i < chosen.memory().devices().size(); i++) {
-            var slabs = placed.slabs().get(i);
-            var panels = new BitSet();
-            slabs.forEach(slab -> slab.panels().forEach(panels::set));
-            long ring = chosen.rings().devices().get(i);
+            var panels = placed.resident();
+            long ring = placed.slots() * placed.slotBytes();
+            long residentMemory = placed.residentBytes();
+            if (!weights.onDevice()) {
+                var slabs = placed.slabs().get(i);
+                panels.clear();
+                slabs.forEach(slab -> slab.panels().forEach(panels::set));
+                ring = chosen.rings().devices().get(i);
+                residentMemory = chosen.planner().slabBytes(slabs);
+            }
             long kvBytes = kv.devices().get(i);
+            long workspaceBytes = fixed.devices().get(i) - vectorBytes - kvBytes - chosen.rings().devices().get(i);
             devices.add(new MemoryPlan.OfDevice(weights.ranks().get(i).processor().device().name(),
-                    chosen.memory().devices().get(i), vectorBytes, kvBytes,
-                    fixed.devices().get(i) - vectorBytes - kvBytes - ring, ring, chosen.planner().slabBytes(slabs),
+                    chosen.memory().devices().get(i), vectorBytes, kvBytes, workspaceBytes, ring, residentMemory,
                     chosen.bytes(panels)));
         }
         return devices;
@@ -333,7 +345,7 @@ final class Budget implements AutoCloseable {
      */
     private Placement keptOr(Placement next, MemoryUse fixed) {
         var old = placement;
-        return streamer == null || old == null || !fits(fixed.plus(panels(old))) || isBetter(next, old) ? next : old;
+        return streamer == null || old == null || !fits(fixed.plus(division.use(old))) || isBetter(next, old) ? next : old;
     }
 
     private boolean fits(MemoryUse use) {
@@ -376,11 +388,7 @@ final class Budget implements AutoCloseable {
     }
 
     private MemoryUse panels() {
-        return placement == null ? nothing() : panels(placement);
-    }
-
-    private MemoryUse panels(Placement placed) {
-        return new MemoryUse(placed.hostBytes(), placed.slabs().stream().map(division.planner()::slabBytes).toList());
+        return placement == null ? nothing() : division.use(placement);
     }
 
     /** Whether the KV cache of a conversation has not been released. */

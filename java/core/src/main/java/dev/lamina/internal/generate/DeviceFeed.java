@@ -112,9 +112,9 @@ final class DeviceFeed implements AutoCloseable {
         processor.queue().after(copies, lastCopy);
     }
 
-    /** Waits until a copy is done. */
-    void await(long ticket) {
-        copies.await(ticket);
+    /** The queue of copies. */
+    Queue copies() {
+        return copies;
     }
 
     /** Takes note of the panel that the next computation uses, which is at its home. */

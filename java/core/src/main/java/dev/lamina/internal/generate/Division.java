@@ -75,7 +75,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
         }
         return new Division(memory, weights, schedule, activations,
                 new Planner(weights.files(), schedule.cycle(), head,
-                        schedule.ranks(weights.program(), weights.rankOfStage()), options));
+                        schedule.ranks(weights.program(), weights.rankOfStage()), options, weights.onDevice()));
     }
 
     // ---- what everything else needs
@@ -89,9 +89,13 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
         return devices() == 0 ? MemoryUse.of(bytes, 0, 0) : MemoryUse.of(0, devices(), bytes);
     }
 
-    /** The rings of devices with memory of their own. */
+    /** The rings that panels are copied into. */
     MemoryUse rings() {
-        return MemoryUse.of(0, devices(), devices() == 0 ? 0 : DeviceFeed.bytes(schedule));
+        return MemoryUse.of(0, devices(), devices() == 0 || weights.onDevice() ? 0 : DeviceFeed.bytes(schedule));
+    }
+
+    private MemoryUse readers() {
+        return MemoryUse.of(planner.readerBytes(), devices(), 0);
     }
 
     /** What a workspace takes. */
@@ -122,7 +126,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
      * @param hostLayers for each rank, how many of the last layers of new KV caches are in host memory
      */
     MemoryUse fixed(Workspace.Size size, Demand demand, List<Integer> hostLayers) {
-        return vectors().plus(rings()).plus(workspace(size)).plus(scratch(size, demand.context()))
+        return vectors().plus(rings()).plus(readers()).plus(workspace(size)).plus(scratch(size, demand.context()))
                 .plus(kv(demand, hostLayers)).plus(logits(demand)).plus(demand.kept);
     }
 
@@ -134,7 +138,9 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
         var least = new ArrayList<Integer>(Collections.nCopies(weights.ranks().size(), 0));
         for (int i = 0; i < devices(); i++) {
             int layers = weights.ranks().get(i).kv().layers().size();
-            while (least.get(i) < layers && fixed(size, demand, least).devices().get(i) > memory.devices().get(i)) {
+            long ring = weights.onDevice() ? planner.minimum(0) : 0;
+            while (least.get(i) < layers
+                    && fixed(size, demand, least).devices().get(i) + ring > memory.devices().get(i)) {
                 least.set(i, least.get(i) + 1);
             }
         }
@@ -143,18 +149,24 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
 
     /** The least budget of the host for so much, with these panels. */
     long minimum(Workspace.Size size, Demand demand) {
-        return planner.minimum(fixed(size, demand, hostLayers(size, demand)).host());
+        return minimum(fixed(size, demand, hostLayers(size, demand)));
+    }
+
+    /** The least budget of the host where all but panels takes so much. */
+    long minimum(MemoryUse fixed) {
+        return weights.onDevice() ? fixed.host() : planner.minimum(fixed.host());
     }
 
     /** The least budget of the host for so much that holds all panels that are on no device. */
     long whole(Workspace.Size size, Demand demand) {
         var fixed = fixed(size, demand, hostLayers(size, demand));
-        return planner.whole(fixed.host(), rooms(fixed));
+        return weights.onDevice() ? fixed.host() : planner.whole(fixed.host(), rooms(fixed));
     }
 
     /** The least memory of each device for so much, with these panels and KV caches in host memory. */
     List<Long> deviceMinimum(Workspace.Size size, Demand demand) {
-        return fixed(size, demand, weights.ranks().stream().map(rank -> rank.kv().layers().size()).toList()).devices();
+        var fixed = fixed(size, demand, weights.ranks().stream().map(rank -> rank.kv().layers().size()).toList());
+        return fixed.devices().stream().map(bytes -> weights.onDevice() ? planner.minimum(bytes) : bytes).toList();
     }
 
     private List<Long> rooms(MemoryUse fixed) {
@@ -167,6 +179,9 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
 
     /** What is left for panels beside so much. */
     Planner.Room room(MemoryUse fixed) {
+        if (weights.onDevice()) {
+            return Planner.Room.ofHost(memory.devices().getFirst(), fixed.devices().getFirst());
+        }
         return new Planner.Room(memory.host(), fixed.host(), rooms(fixed));
     }
 
@@ -234,6 +249,18 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
         return bytes(placement.kept());
     }
 
+    /** The panels that stay on devices. */
+    BitSet onDevice(Placement placement) {
+        return weights.onDevice() ? placement.resident() : placement.onDevice();
+    }
+
+    /** Memory that panels and what is read with them take. */
+    MemoryUse use(Placement placement) {
+        return weights.onDevice()
+                ? new MemoryUse(0, List.of(placement.hostBytes()))
+                : new MemoryUse(placement.hostBytes(), placement.slabs().stream().map(planner::slabBytes).toList());
+    }
+
     /** Bytes of weights of some panels. */
     long bytes(BitSet panels) {
         return panels.stream().mapToLong(panel -> schedule.panels().get(panel).extent().bytes()).sum();
@@ -254,7 +281,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
     private List<MemoryPlan.Share> shares(Placement placement, IntFunction<Integer> groupOf,
             IntFunction<String> nameOf) {
         var resident = placement.kept();
-        var onDevice = placement.onDevice();
+        var onDevice = onDevice(placement);
         var groups = new TreeMap<Integer, MemoryPlan.Share>();
         for (int i = 0; i < schedule.panels().size(); i++) {
             long bytes = schedule.panels().get(i).extent().bytes();

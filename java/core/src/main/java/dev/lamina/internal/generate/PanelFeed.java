@@ -11,26 +11,33 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Brings panels to where a device can read them. A device that reads host memory takes them as they are. To another one
- * they are copied, and a panel's place in host memory is free again when its copy is there. Used by one thread at a time.
+ * Brings panels to where a device can read them. A device that reads host memory takes them as they are, and so does one
+ * into whose memory they were read. To another one they are copied, and a panel's place in host memory is free again
+ * when its copy is there. Used by one thread at a time.
  */
 final class PanelFeed implements AutoCloseable {
-    /** A panel that is on its way, and the ticket of its copy. */
-    private record Copying(Panel panel, DeviceFeed to, long ticket) {}
+    /** A panel that is copied or computed with, until then. */
+    private record InUse(Panel panel, Queue queue, long ticket) {}
 
     private final List<Queue> computations = new ArrayList<>(); // by rank, like the rest
-    private final List<@Nullable DeviceFeed> devices = new ArrayList<>(); // null: it reads host memory
+    private final List<@Nullable DeviceFeed> devices = new ArrayList<>(); // null: it takes panels where they are
+    private final boolean waits; // for each computation, because there is nothing to gain if not
     private final long[] lastTickets;
-    private final ArrayDeque<Copying> underWay = new ArrayDeque<>();
-    private @Nullable Panel lent; // that a device reads in place
+    private final ArrayDeque<InUse> underWay = new ArrayDeque<>();
+    private @Nullable Panel lent; // that a device reads in place, with what is submitted next
 
-    /** Makes what the devices need for the panels of a schedule. */
-    PanelFeed(List<Rank> ranks, Schedule schedule) {
+    /**
+     * Makes what the devices need for the panels of a schedule.
+     *
+     * @param onDevice whether panels are read into the memory of the device
+     */
+    PanelFeed(List<Rank> ranks, Schedule schedule, boolean onDevice) {
+        waits = ranks.getFirst().unified();
         lastTickets = new long[ranks.size()];
         try {
             for (var rank : ranks) {
                 computations.add(rank.processor().queue());
-                devices.add(rank.unified() ? null : new DeviceFeed(rank.processor(), schedule));
+                devices.add(rank.unified() || onDevice ? null : new DeviceFeed(rank.processor(), schedule));
             }
         } catch (Throwable e) {
             close();
@@ -59,7 +66,7 @@ final class PanelFeed implements AutoCloseable {
     void holdAtMost(int panels) {
         while (underWay.size() > panels) {
             var first = underWay.peek();
-            first.to.await(first.ticket);
+            first.queue.await(first.ticket);
             underWay.remove().panel.release();
         }
     }
@@ -80,7 +87,7 @@ final class PanelFeed implements AutoCloseable {
                 return home;
             }
             var target = device.copy(panel.index(), panel.memory());
-            underWay.add(new Copying(panel, device, device.lastCopy()));
+            underWay.add(new InUse(panel, device.copies(), device.lastCopy()));
             held = true;
             device.follow();
             if (home != null) {
@@ -99,14 +106,17 @@ final class PanelFeed implements AutoCloseable {
     void submitted(int rank, long ticket) {
         lastTickets[rank] = ticket;
         var device = devices.get(rank);
-        if (device == null) {
-            computations.get(rank).await(ticket);
-        } else {
+        if (device != null) {
             device.submitted(ticket);
+        } else if (waits) {
+            computations.get(rank).await(ticket);
+        } else if (lent != null) {
+            underWay.add(new InUse(lent, computations.get(rank), ticket));
+            lent = null;
         }
     }
 
-    /** Lets go of the panel that a device read in place. */
+    /** Lets go of the panel that a device read in place, or was to read. */
     void done() {
         if (lent != null) {
             var panel = lent;
@@ -120,9 +130,9 @@ final class PanelFeed implements AutoCloseable {
         var all = new Closing();
         all.close(this::done);
         while (!underWay.isEmpty()) {
-            var copying = underWay.remove();
-            all.close(() -> copying.to.await(copying.ticket));
-            all.close(copying.panel::release);
+            var used = underWay.remove();
+            all.close(() -> used.queue.await(used.ticket));
+            all.close(used.panel::release);
         }
         for (int rank = 0; rank < lastTickets.length; rank++) {
             var computation = computations.get(rank);

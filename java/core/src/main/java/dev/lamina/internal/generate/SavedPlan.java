@@ -29,11 +29,12 @@ import org.jspecify.annotations.Nullable;
  * @param panelBytes most bytes of a panel
  * @param weightBytes bytes of all panels: those of another model differ
  * @param panels how many there are
+ * @param onDevice whether panels are read straight into the memory of a device: what is called the host's is the device's
  * @param host panels in host memory, those first that stay the longest where a call needs more memory
  * @param placement the same, with all else
  */
-record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBytes, int panels, List<Integer> host,
-        Placement placement) {
+record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBytes, int panels, boolean onDevice,
+        List<Integer> host, Placement placement) {
     private static final String FORMAT = "lamina plan";
     private static final int VERSION = 1;
     private static final long MOST_BYTES = 4 << 20; // with all panels that a model is cut into, at most, a tenth of it
@@ -49,6 +50,7 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
         json.addProperty("panel", panelBytes);
         json.addProperty("weight_bytes", weightBytes);
         json.addProperty("panels", panels);
+        json.addProperty("gds", onDevice);
         var options = placement.options();
         json.addProperty("prefetch", options.prefetch());
         json.addProperty("readers", options.readers());
@@ -116,7 +118,8 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
         }
         var deviceMemory = new ArrayList<Long>();
         field(json, "device_memory").getAsJsonArray().forEach(bytes -> deviceMemory.add(positive(bytes.getAsLong())));
-        if (deviceMemory.size() != devices.size()) {
+        boolean onDevice = field(json, "gds").getAsBoolean();
+        if (devices.size() != (onDevice ? 0 : deviceMemory.size())) {
             throw new IllegalArgumentException("device_memory and device_panels are of different numbers of devices");
         }
         var options = new StreamOptions(integer(json, "prefetch"), integer(json, "readers"), integer(json, "depth"),
@@ -127,7 +130,7 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
         return new SavedPlan(field(json, "device").getAsString(),
                 new MemoryUse(positive(field(json, "memory").getAsLong()), deviceMemory),
                 positive(field(json, "panel").getAsLong()), positive(field(json, "weight_bytes").getAsLong()), panels,
-                host, new Placement(options, options.prefetch() + 1, 0, resident, 0, 0, devices));
+                onDevice, host, new Placement(options, options.prefetch() + 1, 0, resident, 0, 0, devices));
     }
 
     private static JsonElement field(JsonObject json, String name) {
@@ -170,6 +173,10 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
     void check(Weights weights, Path file) {
         var schedule = weights.schedule();
         boolean sameModel = schedule.panels().size() == panels && schedule.weightBytes() == weightBytes;
+        if (onDevice != weights.onDevice()) {
+            throw new LaminaException("The plan " + file + " is for reading " + (onDevice ? "with" : "without")
+                    + " --io gds: say so here too, or save another one.");
+        }
         boolean sameDevices = memory.devices().size() == (weights.ranks().getFirst().unified() ? 0
                 : weights.ranks().size());
         var ranks = schedule.ranks(weights.program(), weights.rankOfStage());

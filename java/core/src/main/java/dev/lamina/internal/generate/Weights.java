@@ -41,6 +41,7 @@ import java.util.stream.Collectors;
  * @param kv what its KV caches hold
  * @param ranks the devices that compute, and their parts
  * @param rankOfStage the number of the rank of each stage
+ * @param onDevice whether panels are read straight into the memory of the one device
  */
 record Weights(
         Checkpoint checkpoint,
@@ -54,7 +55,8 @@ record Weights(
         int[] rankOfStage,
         RowTable table,
         DType embeddingType,
-        KvLayout kv) implements AutoCloseable {
+        KvLayout kv,
+        boolean onDevice) implements AutoCloseable {
 
     /** A probe of the drive may take this share of the memory, which nothing else has yet. */
     private static final int PROBE_IN_MEMORY = 2;
@@ -69,11 +71,16 @@ record Weights(
      */
     static Weights open(Checkpoint checkpoint, ModelConfig config, List<Processor> processors, ModelOptions.Io io,
             MemoryUse memory, long askedPanel, boolean halfKv) throws IOException {
+        boolean onDevice = io == ModelOptions.Io.GDS;
+        if (onDevice && (processors.size() > 1 || processors.getFirst().device().info().unified())) {
+            throw new LaminaException("--io gds reads into the memory of one GPU: name it with --device, such as cuda:0,"
+                    + " or leave --io out.");
+        }
         var program = Architectures.program(config, checkpoint);
         var opened = new LinkedHashMap<Path, DataFile>();
         var ranks = new ArrayList<Rank>();
         try {
-            var readings = readings(checkpoint, io, processors.getFirst().device(), memory.host());
+            var readings = readings(checkpoint, onDevice ? ModelOptions.Io.PREAD : io, processors.getFirst().device(), memory.host());
             var numbers = new LinkedHashMap<Path, Integer>();
             for (var stage : program.stages()) {
                 for (var name : stage.tensors()) {
@@ -82,8 +89,12 @@ record Weights(
                         if (!opened.containsKey(path)) {
                             numbers.put(path, numbers.size());
                             int folder = checkpoint.folder(path);
-                            opened.put(path, DataFile.open(path, readings.get(folder).method().mode(), folder,
-                                    checkpoint.checksums(path)));
+                            var file = DataFile.open(path, readings.get(folder).method().mode(), folder,
+                                    checkpoint.checksums(path));
+                            opened.put(path, file);
+                            if (onDevice) {
+                                openOn(processors.getFirst().device(), file);
+                            }
                         }
                     }
                 }
@@ -103,7 +114,7 @@ record Weights(
                 ranks.add(new Rank(processors.get(rank), vectors, kv.range(first, layers), first));
             }
             return new Weights(checkpoint, program, files, readings, Map.copyOf(numbers), schedule, plan,
-                    List.copyOf(ranks), rankOfStage, table, embedding.dtype(), kv);
+                    List.copyOf(ranks), rankOfStage, table, embedding.dtype(), kv, onDevice);
         } catch (Throwable e) {
             try {
                 closeAll(ranks, opened.values());
@@ -111,6 +122,15 @@ record Weights(
                 e.addSuppressed(closing);
             }
             throw e;
+        }
+    }
+
+    private static void openOn(Device device, DataFile file) throws IOException {
+        try {
+            file.openOn(device);
+        } catch (UnsupportedOperationException e) {
+            throw new LaminaException("--io gds cannot read " + file.path() + ": " + e.getMessage()
+                    + ". Leave --io out: then it is read into host memory and copied.", e);
         }
     }
 
@@ -259,7 +279,8 @@ record Weights(
 
     /** How the files are read, for people. */
     String reading() {
-        return readings.stream().map(DriveProbe.Choice::summary).distinct().collect(Collectors.joining("; "));
+        var host = readings.stream().map(DriveProbe.Choice::summary).distinct().collect(Collectors.joining("; "));
+        return onDevice ? "gds, straight into the GPU's memory; embedding rows: " + host : host;
     }
 
     /** Numbers in all tensors that the program uses. */

@@ -12,6 +12,7 @@ import dev.lamina.bindings.lm_read;
 import dev.lamina.bindings.lm_read_result;
 import dev.lamina.bindings.lm_step;
 import dev.lamina.bindings.lm_view;
+import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -235,6 +236,21 @@ public final class Device implements HostMemory, AutoCloseable {
         Status.check(lamina_h.lm_device_free(handle, memory, memory.byteSize()));
     }
 
+    /** The device's own memory, for panels that are read straight into it: see {@link #allocateOnDevice}. */
+    public HostMemory panelMemory() {
+        return new HostMemory() {
+            @Override
+            public MemorySegment allocate(long bytes) {
+                return allocateOnDevice(bytes);
+            }
+
+            @Override
+            public void free(MemorySegment memory) {
+                freeOnDevice(memory);
+            }
+        };
+    }
+
     /** Opens a queue of work. */
     public Queue openQueue() {
         try (var arena = Arena.ofConfined()) {
@@ -242,6 +258,16 @@ public final class Device implements HostMemory, AutoCloseable {
             Status.check(lamina_h.lm_queue_create(handle, out));
             return new Queue(out.get(ValueLayout.ADDRESS, 0));
         }
+    }
+
+    /**
+     * Opens a file to be read into memory of this device.
+     *
+     * @throws UnsupportedOperationException there is no cuFile here, or it cannot read this file; the message says why
+     * @throws IOException the file cannot be opened
+     */
+    public DeviceFile openFile(Path path) throws IOException {
+        return DeviceFile.open(handle, path);
     }
 
     /**

@@ -1,6 +1,8 @@
 package dev.lamina.internal.stream;
 
 import com.sun.nio.file.ExtendedOpenOption;
+import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.runtime.DeviceFile;
 import dev.lamina.internal.runtime.NativeFile;
 import dev.lamina.internal.runtime.ReadRing;
 import java.io.IOException;
@@ -105,6 +107,7 @@ public final class DataFile implements AutoCloseable {
     private final AtomicLong unchecked = new AtomicLong(); // bytes read since the file was looked at
     private volatile long lastRead; // offset
     private @Nullable IOException changed; // guarded by this: what was found, for ever
+    private volatile @Nullable DeviceFile onDevice;
 
     private DataFile(Path path, Source source, IoMode mode, int drive, Identity identity, int alignment,
             int @Nullable [] checksums) {
@@ -278,6 +281,42 @@ public final class DataFile implements AutoCloseable {
     }
 
     /**
+     * Lets {@link #readOnDevice} read into memory of a device, which is closed later than this.
+     *
+     * @throws UnsupportedOperationException there is no cuFile here, or it cannot read this file; the message says why
+     */
+    public void openOn(Device device) throws IOException {
+        onDevice = device.openFile(path);
+    }
+
+    /**
+     * Reads file bytes [from, to) to a place in the memory of the device, of which nothing else makes use. Nobody can
+     * look at them there: what is to be verified is read into the scratch first, and so twice.
+     */
+    void readOnDevice(long from, long to, MemorySegment target, long at, MemorySegment scratch, Tally tally)
+            throws IOException {
+        DeviceFile file = onDevice;
+        if (file == null) {
+            throw new IllegalStateException(path + " is not open on a device");
+        }
+        long end = Math.min(to, size);
+        for (long unit = from / UNIT; unit <= (end - 1) / UNIT; unit++) {
+            if (!isVerified(unit)) {
+                readUnit(unit, scratch, tally);
+            }
+        }
+        for (long position = from; position < end;) {
+            int n = file.read(target.asSlice(at + position - from, end - position), position);
+            if (n <= 0) {
+                throw new IOException(path + ": the file ends at offset " + position + ", it had " + size
+                        + " bytes when it was opened: something truncated it");
+            }
+            position += n;
+        }
+        tally.read += end - from;
+    }
+
+    /**
      * Reads file bytes [from, to), which lie in one unit, verified, somewhere into the scratch.
      *
      * @return the offset in the file of the first byte of the scratch
@@ -437,7 +476,14 @@ public final class DataFile implements AutoCloseable {
 
     @Override
     public void close() throws IOException {
-        source.close();
+        DeviceFile file = onDevice;
+        try {
+            if (file != null) {
+                file.close();
+            }
+        } finally {
+            source.close();
+        }
     }
 
     /** What the reads of one thread came to. */

@@ -161,7 +161,7 @@ public record DriveProbe(HostMemory host, long memory, @Nullable Path file) {
     private static boolean isAsked(IoMode mode, Io asked) {
         return switch (asked) {
             case CHANNEL -> mode == IoMode.CHANNEL;
-            case PREAD -> mode == IoMode.PREAD;
+            case PREAD, GDS -> mode == IoMode.PREAD; // what a GPU does not read, the host does
             case URING -> mode == IoMode.URING;
             case AUTO, DIRECT, BUFFERED -> true;
         };

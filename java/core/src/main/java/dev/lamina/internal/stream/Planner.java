@@ -61,6 +61,7 @@ public final class Planner {
     private final int[] devices; // that compute each panel
     private final long slotBytes;
     private final long scratch; // memory of a reader
+    private final boolean onDevice; // it plans the memory of a device that panels are read straight into
     private final StreamOptions asked;
     private final Map<Order, int[]> orders = new EnumMap<>(Order.class);
     private final Kind[] kinds;
@@ -93,20 +94,25 @@ public final class Planner {
      * @param head the panels that compute logits
      * @param devices the number of the device that computes each panel
      * @param asked what was asked for; an automatic prefetch is chosen here
+     * @param onDevice whether it plans the memory of a device that panels are read straight into, with what is called the
+     *     host's here: what readers need beside the ring is in none of it
      */
-    public Planner(List<DataFile> files, List<Extent> cycle, BitSet head, int[] devices, StreamOptions asked) {
-        this(cycle.stream().mapToLong(Extent::bytes).toArray(), footprints(files, cycle), head, devices,
-                Streamer.slotFootprint(files, cycle), Streamer.scratchFootprint(files), asked);
+    public Planner(List<DataFile> files, List<Extent> cycle, BitSet head, int[] devices, StreamOptions asked,
+            boolean onDevice) {
+        this(cycle.stream().mapToLong(Extent::bytes).toArray(), footprints(files, cycle, onDevice), head, devices,
+                footprint(Streamer.slotFootprint(files, cycle), onDevice), Streamer.scratchFootprint(files), asked,
+                onDevice);
     }
 
     /** A planner over the weights of each panel, the memory it takes, and that of a slot and of a reader's scratch. */
     Planner(long[] bytes, long[] footprints, BitSet head, int[] devices, long slotBytes, long scratch,
-            StreamOptions asked) {
+            StreamOptions asked, boolean onDevice) {
         this.bytes = bytes.clone();
         this.footprints = footprints.clone();
         this.devices = devices.clone();
         this.slotBytes = slotBytes;
         this.scratch = scratch;
+        this.onDevice = onDevice;
         this.asked = asked;
         this.kinds = kinds(bytes, head);
         for (Order order : Order.values()) {
@@ -114,11 +120,16 @@ public final class Planner {
         }
     }
 
-    private static long[] footprints(List<DataFile> files, List<Extent> cycle) {
+    private static long[] footprints(List<DataFile> files, List<Extent> cycle, boolean onDevice) {
         return cycle.stream().mapToLong(extent -> {
             int alignment = files.get(extent.file()).alignment();
-            return HostBlock.footprint(extent.windowEnd(alignment) - extent.windowStart(alignment), alignment);
+            return footprint(HostBlock.footprint(extent.windowEnd(alignment) - extent.windowStart(alignment),
+                    alignment), onDevice);
         }).toArray();
+    }
+
+    private static long footprint(long bytes, boolean onDevice) {
+        return onDevice ? slabFootprint(bytes) : bytes;
     }
 
     private static Kind[] kinds(long[] bytes, BitSet head) {
@@ -144,7 +155,7 @@ public final class Planner {
     public long minimum(long fixedBytes) {
         int slots = asked.prefetch() == StreamOptions.AUTO_PREFETCH ? 2 : asked.prefetch() + 1;
         long ring = Math.multiplyExact(slots, slotBytes); // of the least length, or all panels when they are less
-        return Math.addExact(fixedBytes, Math.addExact(scratch, Math.min(ring, totalFootprint())));
+        return Math.addExact(fixedBytes, Math.addExact(onDevice ? 0 : scratch, Math.min(ring, totalFootprint())));
     }
 
     /**
@@ -269,7 +280,16 @@ public final class Planner {
         return Math.clamp(wanted, 1, Math.max(1, footprints.length - 1));
     }
 
+    /** Host memory that readers need beside the ring, where that is on a device. */
+    public long readerBytes() {
+        return onDevice ? readerBytes(asked) : 0;
+    }
+
     private long overhead(StreamOptions options) {
+        return onDevice ? 0 : readerBytes(options);
+    }
+
+    private long readerBytes(StreamOptions options) {
         return Math.addExact(Math.multiplyExact(options.readers(), scratch),
                 HostBlock.footprint(options.rowCacheBytes(), 1));
     }

@@ -13,6 +13,7 @@ import org.jspecify.annotations.Nullable;
  * Memory for good for chosen panels of a cycle. The readers of a {@link Streamer} fill it on their first pass, after
  * that these panels are not read again; a later streamer over the same files and cycle goes on with what is there.
  * Others are kept elsewhere, by whoever consumes panels: these are read once too, through the ring, and are not here.
+ * Memory is the host's, or a device's where panels are read straight into that; the ring of the streamer is of the same.
  *
  * <p>While a streamer has it, it belongs to that streamer: {@link #bytes} may be called at any time, everything else
  * only before and after, by one thread at a time.
@@ -33,6 +34,7 @@ public final class ResidentPanels implements AutoCloseable {
     private final List<DataFile> files;
     private final List<Extent> cycle;
     private final HostMemory memory;
+    private final boolean onDevice;
     private final @Nullable Entry[] entries; // by panel index
     private final int[] byOffset; // panel indexes, sorted by file and offset
     private volatile long bytes;
@@ -48,6 +50,18 @@ public final class ResidentPanels implements AutoCloseable {
      * @param memory where to allocate
      */
     public ResidentPanels(List<DataFile> files, List<Extent> cycle, BitSet chosen, HostMemory memory) {
+        this(files, cycle, chosen, memory, false);
+    }
+
+    /** The same, in the memory of the device on which the files are open, see {@link DataFile#openOn}. */
+    public static ResidentPanels onDevice(List<DataFile> files, List<Extent> cycle, BitSet chosen,
+            HostMemory ofDevice) {
+        return new ResidentPanels(files, cycle, chosen, ofDevice, true);
+    }
+
+    private ResidentPanels(List<DataFile> files, List<Extent> cycle, BitSet chosen, HostMemory memory,
+            boolean onDevice) {
+        this.onDevice = onDevice;
         this.files = List.copyOf(files);
         this.cycle = List.copyOf(cycle);
         this.memory = memory;
@@ -161,6 +175,16 @@ public final class ResidentPanels implements AutoCloseable {
         return extent.windowEnd(alignment) - extent.windowStart(alignment);
     }
 
+    /** Where panels are. */
+    HostMemory memory() {
+        return memory;
+    }
+
+    /** Whether that is memory of a device, which only the device can read. */
+    boolean isOnDevice() {
+        return onDevice;
+    }
+
     // For the streamer, under its lock.
 
     void attach(List<DataFile> files, List<Extent> cycle) {
@@ -259,7 +283,7 @@ public final class ResidentPanels implements AutoCloseable {
         int index = byOffset[low - 1];
         Extent extent = cycle.get(index);
         MemorySegment window = window(index);
-        if (window == null || !isFilled(index) || extent.file() != file || offset + length > extent.end()) {
+        if (onDevice || window == null || !isFilled(index) || extent.file() != file || offset + length > extent.end()) {
             return null;
         }
         return window.asSlice(offset - extent.windowStart(files.get(file).alignment()), length);

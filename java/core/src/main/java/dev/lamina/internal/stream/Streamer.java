@@ -82,9 +82,10 @@ public final class Streamer implements AutoCloseable {
      *
      * @param files open files, which stay the caller's and must stay open until this is closed
      * @param cycle the panels in schedule order
-     * @param residents memory for good for some of them, over the same files and cycle; stays the caller's
+     * @param residents memory for good for some of them, over the same files and cycle; stays the caller's. The ring is
+     *     in the same kind of memory
      * @param options with a prefetch that {@link Planner#plan} or the caller chose
-     * @param memory where to allocate
+     * @param memory where to allocate what else readers need
      * @param telemetry hears of reads and waits
      */
     public Streamer(List<DataFile> files, List<Extent> cycle, ResidentPanels residents, StreamOptions options,
@@ -115,7 +116,7 @@ public final class Streamer implements AutoCloseable {
             if (!residents.holdsAll()) {
                 // one block: large pages then hold small slots too
                 long slot = HostBlock.footprint(HostBlock.roundUp(slotBytes(files, cycle), alignment), 1);
-                MemorySegment ring = allocate(memory, Math.multiplyExact(limit, slot), alignment);
+                MemorySegment ring = allocate(residents.memory(), Math.multiplyExact(limit, slot), alignment);
                 for (int i = limit - 1; i >= 0; i--) {
                     freeSlots.push(ring.asSlice(i * slot, slot));
                 }
@@ -179,7 +180,7 @@ public final class Streamer implements AutoCloseable {
         return files.stream().mapToInt(DataFile::alignment).max().orElseThrow();
     }
 
-    /** All memory: the ring, what the readers need, the row cache, and the resident panels. */
+    /** All memory, wherever it is: the ring, what the readers need, the row cache, and the resident panels. */
     public long hostBytes() {
         return ownBytes + residents.bytes();
     }
@@ -835,6 +836,10 @@ public final class Streamer implements AutoCloseable {
             Panel panel = request.panel;
             if (panel == null) {
                 finish(place, readRows(request));
+            } else if (residents.isOnDevice()) {
+                panel.file.readOnDevice(request.from, request.to, panel.window(), request.from - panel.windowStart,
+                        scratch, request.tally);
+                finish(place, panel.wanted(request.from, request.to));
             } else if (ring == null || !panel.file.canSubmit(request.from, request.to)
                     || !submit(request, panel, place, ring)) {
                 panel.file.read(request.from, request.to, panel.window(), request.from - panel.windowStart, scratch,

@@ -17,12 +17,14 @@ import dev.lamina.Rates;
 import dev.lamina.SweepProgress;
 import dev.lamina.internal.runtime.Device;
 import java.io.IOException;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -35,6 +37,9 @@ class TiersTest {
             GenerationOptions.builder().maxTokens(TOKENS).greedy().ignoreEos(true).build();
     private static final List<Prompt> PROMPTS =
             List.of(Prompt.ids(3, 4, 5), Prompt.ids(9), Prompt.ids(7, 6, 5, 4, 3, 2));
+
+    @TempDir
+    private Path temporary;
 
     @BeforeAll
     static void needsTheBackend() {
@@ -183,6 +188,54 @@ class TiersTest {
         for (int i = 0; i < 2; i++) {
             assertTrue(most.get(i).get() <= deviceMemory, most.toString());
             assertEquals(before.get(i), taken(i));
+        }
+    }
+
+    @Test
+    void panelsAreReadStraightIntoADevice() throws IOException {
+        var expected = expected();
+        var split = ModesTest.split(Path.of(directory()), temporary, List.of(1L)).getFirst().toString();
+        int streamed = 0;
+        for (var directory : List.of(directory(), split)) {
+            for (long deviceMemory = 200 << 10; deviceMemory < 1 << 20; deviceMemory += 350 << 10) {
+                var before = taken(1);
+                var most = new AtomicLong();
+                var options = ModelOptions.builder().device(ONE).memory(2 << 20).deviceMemory(deviceMemory).panel(8192)
+                        .prefetch(2).io(ModelOptions.Io.GDS).build();
+                try (var model = LanguageModel.open(directory, options)) {
+                    assertTrue(model.info().reading().startsWith("gds"), model.info().reading());
+                    assertEquals(expected, model.generate(PROMPTS, GREEDY).stream().map(Generation::ids).toList());
+                    model.generate(PROMPTS.getFirst(), GREEDY);
+                    var plan = model.plan(0, 3 + TOKENS, Rates.assumedOfGpu());
+                    assertTrue(plan.unusedBytes() >= 0 && plan.devices().getFirst().unusedBytes() >= 0, plan.toString());
+                    assertEquals(plan.residentBytes(), onDevices(plan));
+                    assertEquals(0, plan.ringBytes() + plan.residentMemoryBytes());
+                    var again = model.generate(PROMPTS.getFirst(), GREEDY, new GenerationListener() {
+                        @Override
+                        public void text(String piece) {}
+
+                        @Override
+                        public void progress(SweepProgress progress) {
+                            most.accumulateAndGet(taken(1) - before, Math::max);
+                        }
+                    });
+                    assertEquals(expected.getFirst(), again.ids());
+                    assertEquals(again.stats().sweeps() * plan.bytesPerSweep(), again.stats().diskBytes());
+                    assertTrue(most.get() > 0 && most.get() <= deviceMemory, most + " of " + deviceMemory);
+                    streamed += plan.residentBytes() > 0 && plan.bytesPerSweep() > 0 ? 1 : 0;
+                }
+                assertEquals(before, taken(1));
+            }
+        }
+        assertTrue(streamed > 1, streamed + " budgets held a part");
+    }
+
+    @Test
+    void whatCannotBeReadStraightIntoADeviceIsRefused() {
+        for (var device : List.of("cpu", TWO)) {
+            var options = ModelOptions.builder().device(device).io(ModelOptions.Io.GDS).build();
+            var error = assertThrows(LaminaException.class, () -> LanguageModel.open(directory(), options));
+            assertTrue(error.getMessage().startsWith("--io gds reads into the memory of one GPU"), error.getMessage());
         }
     }
 

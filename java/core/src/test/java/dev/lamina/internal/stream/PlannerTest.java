@@ -22,7 +22,7 @@ class PlannerTest {
     private static final BitSet NO_HEAD = new BitSet();
 
     private static Planner planner(long[] panels, BitSet head, long slot, long scratch, StreamOptions asked) {
-        return new Planner(panels, panels, head, new int[panels.length], slot, scratch, asked);
+        return new Planner(panels, panels, head, new int[panels.length], slot, scratch, asked, false);
     }
 
     private static Planner.Room room(long host, long taken) {
@@ -249,7 +249,7 @@ class PlannerTest {
             var bytes = random.longs(panels, 1, 9_000_000).toArray();
             var devices = random.ints(panels, 0, count).toArray();
             var planner = new Planner(bytes, bytes, range(panels / 2, panels), devices, 9 * MIB, MIB,
-                    StreamOptions.defaults());
+                    StreamOptions.defaults(), false);
             long total = Arrays.stream(bytes).sum();
             var rooms = random.longs(count, 0, total).boxed().toList();
             long fixed = random.nextLong(1 << 20);
@@ -320,7 +320,7 @@ class PlannerTest {
                 var asked = new StreamOptions(random.nextInt(4) - 1, 1 + random.nextInt(4), 1 << 20,
                         random.nextInt(100_000));
                 var planner = new Planner(open, cycle, range(cycle.size() / 2, cycle.size()), new int[cycle.size()],
-                        asked);
+                        asked, false);
                 long budget = planner.minimum(fixed) + random.nextInt(2_500_000);
                 Placement plan = planner.plan(room(budget, fixed), Planner.Order.values()[round % 2]);
                 var memory = new TestMemory();

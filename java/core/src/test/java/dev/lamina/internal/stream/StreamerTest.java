@@ -487,7 +487,7 @@ class StreamerTest {
                 memory.free(MemorySegment.ofAddress(segment.address()).reinterpret(segment.byteSize()));
             }
         };
-        try (var residents = residents(open, cycle);
+        try (var residents = new ResidentPanels(open, cycle, new BitSet(), readOnly);
                 var streamer = new Streamer(open, cycle, residents, options(1, 2), readOnly, Telemetry.NONE)) {
             assertThrows(IllegalArgumentException.class, streamer::next);
             assertThrows(IllegalArgumentException.class,

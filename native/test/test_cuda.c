@@ -650,6 +650,69 @@ static void test_memory(void) {
             "bytes of GPU memory asked for, there are");
 }
 
+/* Memory of the wrong side is refused: a kernel that used it would end the GPU for this process. */
+static void test_sides(void) {
+    enum { FLOATS = 64, BYTES = FLOATS * 4 };
+    float* memory;
+    float* other;
+    void* host;
+    _Alignas(64) float mine[FLOATS] = {0};
+    MUST(lm_device_alloc(gpu.device, BYTES, (void**)&memory));
+    MUST(lm_device_alloc(gpu.device, BYTES, (void**)&other));
+    MUST(lm_host_alloc(gpu.device, BYTES, &host));
+    lm_op op = {.code = LM_OP_LINEAR,
+                .out = {32, 4, 4},
+                .a = {0, 8, 8},
+                .vector = other,
+                .vector_length = 4,
+                .weight_rows = 4,
+                .weight_stride = 32,
+                .dtype = LM_DTYPE_F32};
+    lm_step good = {.rows = 2,
+                    .generation = ++generation,
+                    .activations = memory,
+                    .activations_bytes = BYTES,
+                    .panel = other + 16,
+                    .panel_bytes = 32 * 4};
+    void* const wrong[] = {mine, host, memory + FLOATS};
+    for (int i = 0; i < 3; i++) {
+        lm_step step = good;
+        step.activations = wrong[i];
+        INVALID(lm_submit(gpu.queue, &op, 1, &step, NULL), "step.activations, 256 bytes at");
+        step = good;
+        step.panel = wrong[i];
+        INVALID(lm_submit(gpu.queue, &op, 1, &step, NULL), "op 0 (linear): step.panel, 128 bytes at");
+        lm_op bad = op;
+        bad.vector = wrong[i];
+        INVALID(lm_submit(gpu.queue, &bad, 1, &good, NULL), "op 0 (linear): vector, 16 bytes at");
+        INVALID(lm_copy_to_device(gpu.queue, wrong[i], mine, BYTES, NULL), "lm_copy_to_device: the destination, 256");
+        INVALID(lm_copy_to_host(gpu.queue, mine, wrong[i], BYTES, NULL), "lm_copy_to_host: the source, 256 bytes");
+    }
+    lm_step step = good;
+    step.activations_bytes = BYTES + 4;
+    INVALID(lm_submit(gpu.queue, &op, 1, &step, NULL), "step.activations, 260 bytes at");
+    step = good;
+    step.panel = other + 33; /* of its 32 floats the last one is beyond */
+    INVALID(lm_submit(gpu.queue, &op, 1, &step, NULL), "not all within one lm_device_alloc");
+    INVALID(lm_copy_to_device(gpu.queue, memory + 1, mine, BYTES, NULL), "not all within one lm_device_alloc");
+    INVALID(lm_copy_to_device(gpu.queue, memory, other, BYTES, NULL), "the source, 256 bytes");
+    INVALID(lm_copy_to_host(gpu.queue, memory, other, BYTES, NULL), "the destination, 256 bytes");
+    MUST(lm_copy_to_device(gpu.queue, memory, mine, 0, NULL));
+    step = good;
+    step.panel = mine; /* which no op reads */
+    lm_op add = {.code = LM_OP_ADD, .out = op.a, .a = op.a, .b = op.a};
+    MUST(lm_submit(gpu.queue, &add, 1, &step, NULL));
+    step = good;
+    step.panel = other + 32; /* and just so it fits */
+    step.generation = ++generation;
+    MUST(lm_submit(gpu.queue, &op, 1, &step, NULL));
+    to_host(&gpu, host, memory + 63, 4);
+    MUST(lm_host_free(gpu.device, host, BYTES));
+    MUST(lm_device_free(gpu.device, other, BYTES));
+    INVALID(lm_submit(gpu.queue, &op, 1, &good, NULL), "step.panel, 128 bytes at"); /* it was freed */
+    MUST(lm_device_free(gpu.device, memory, BYTES));
+}
+
 static void test_devices(void) {
     lm_device* device;
     lm_device_info info;
@@ -693,6 +756,7 @@ int main(int argc, char** argv) {
     open_machine(&gpu, backend);
     test_devices();
     test_memory();
+    test_sides();
     test_queues();
     test_queues_by_turns();
     test_two_devices();

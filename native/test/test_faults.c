@@ -1,6 +1,6 @@
 /*
- * test_faults.c: what goes wrong with a GPU gives a status and one line, and everything can be given back after it: each
- * call of the emulated CUDA fails once, in each way.
+ * test_faults.c: what goes wrong with a GPU gives a status and one line, and everything can be given back after it:
+ * each call of the emulated CUDA fails once, in each way.
  */
 #define _GNU_SOURCE
 #include "cuda/faults.h"

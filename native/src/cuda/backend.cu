@@ -93,8 +93,13 @@ static int32_t check_memory(cudaError_t error, int64_t bytes, const char* kind) 
         return LM_OK;
     }
     forget_error();
-    return host->fail(error == cudaErrorMemoryAllocation ? LM_ERROR_OUT_OF_MEMORY : LM_ERROR_DEVICE,
-                      "%lld bytes of %s memory could not be had: %s", (long long)bytes, kind,
+    if (error == cudaErrorMemoryAllocation) {
+        return host->fail(LM_ERROR_OUT_OF_MEMORY,
+                          "%lld bytes of %s memory could not be had (%s): lower --memory or --context, or end other "
+                          "programs that use it",
+                          (long long)bytes, kind, cudaGetErrorString(error));
+    }
+    return host->fail(LM_ERROR_DEVICE, "%lld bytes of %s memory could not be had: %s", (long long)bytes, kind,
                       cudaGetErrorString(error));
 }
 
@@ -263,7 +268,8 @@ static int32_t cuda_alloc(lm_device* device, int32_t use, int64_t bytes, void** 
     }
     TRY(choose(device, "lm_device_alloc"));
     if (bytes > device->info.memory_bytes) {
-        return host->fail(LM_ERROR_OUT_OF_MEMORY, "%lld bytes of GPU memory asked for, there are %lld",
+        return host->fail(LM_ERROR_OUT_OF_MEMORY,
+                          "%lld bytes of GPU memory asked for, there are %lld: lower --memory or --context",
                           (long long)bytes, (long long)device->info.memory_bytes);
     }
     TRY(alloc_aligned(cuda(device), bytes, out));

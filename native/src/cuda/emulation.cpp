@@ -23,6 +23,19 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
+#if defined(__SANITIZE_THREAD__)
+#define NAME_FIBERS 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define NAME_FIBERS 1
+#endif
+#endif
+#if defined(NAME_FIBERS)
+#include <sanitizer/tsan_interface.h>
+#define NO_TSAN __attribute__((no_sanitize("thread"))) /* what is left by a switch never returns */
+#else
+#define NO_TSAN
+#endif
 
 uint3 threadIdx;
 uint3 blockIdx;
@@ -166,6 +179,28 @@ void begin_fiber() {
 void clean_stack(uint8_t* stack) {
     ASAN_UNPOISON_MEMORY_REGION(stack, STACK);
 }
+#elif defined(NAME_FIBERS)
+void* host_fiber;
+void* named[MOST_THREADS]; /* made once: each of them holds a copy of a thread's state */
+
+NO_TSAN void leave_fiber(bool) {
+    __tsan_switch_to_fiber(host_fiber, 0);
+    context_switch(&current->at, &scheduler);
+}
+
+NO_TSAN void enter_fiber(fiber* f) {
+    void*& name = named[f - fibers];
+    name = name == NULL ? __tsan_create_fiber(0) : name;
+    host_fiber = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(name, 0);
+    context_switch(&scheduler, &f->at);
+}
+
+void begin_fiber() {
+}
+
+void clean_stack(uint8_t*) {
+}
 #else
 void leave_fiber(bool) {
     context_switch(&current->at, &scheduler);
@@ -182,7 +217,7 @@ void clean_stack(uint8_t*) {
 }
 #endif
 
-void fiber_main() {
+NO_TSAN void fiber_main() {
     begin_fiber();
     kernel_thread(kernel_context);
     current->state = ENDED;

@@ -480,6 +480,49 @@ static void test_attentions(void) {
     test_attention(seed += 10, (attention){2, 1, 4, 6, 120, LM_DTYPE_F32, 1, {1200}}, many, 1);
 }
 
+/* -- more of all, and larger --------------------------------------------------------------------------------------- */
+
+/* One shape of each op: as many as LAMINA_ROUNDS says, and none where nobody asks. */
+static void test_round(uint64_t seed, uint64_t* shapes) {
+    int32_t dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_BF16);
+    int32_t rows = random_int(shapes, 1, 80);
+    int32_t width = random_int(shapes, 1, 3000);
+    int32_t groups = random_int(shapes, 1, 12);
+    int32_t rotary_dim = 2 * random_int(shapes, 1, 130);
+    int32_t head_dim = rotary_dim + random_int(shapes, 0, 60);
+    test_linear(seed, rows, random_int(shapes, 1, 1500), random_int(shapes, 1, 70), dtype, random_int(shapes, 0, 1),
+                random_int(shapes, 0, 1));
+    test_embed(seed + 1, rows, width, dtype);
+    test_rms_norm(seed + 2, rows, 1, width, random_int(shapes, 0, 1));
+    test_rms_norm(seed + 3, rows, groups, head_dim, random_int(shapes, 0, 1));
+    test_rope(seed + 4, rows, groups, head_dim, rotary_dim, random_int(shapes, LM_ROPE_HALF, LM_ROPE_INTERLEAVED));
+    int32_t kind = random_int(shapes, LM_ACTIVATION_SILU, LM_ACTIVATION_RELU);
+    test_pointwise(seed + 5, LM_OP_ACTIVATION, rows, width, kind, random_int(shapes, 0, 1), random_int(shapes, 0, 1));
+    test_pointwise(seed + 6, LM_OP_ADD, rows, width, 0, 1, random_int(shapes, 0, 2));
+    test_gather_rows(seed + 7, rows, random_int(shapes, 1, rows), width);
+    attention t = {.kv_heads = random_int(shapes, 1, 4),
+                   .head_dim = random_int(shapes, 1, 200),
+                   .head_dim_v = random_int(shapes, 1, 200),
+                   .window = random_int(shapes, 0, 1) * random_int(shapes, 1, 150),
+                   .dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_F16),
+                   .sequences = random_int(shapes, 1, 3)};
+    t.heads = t.kv_heads * random_int(shapes, 1, 4);
+    for (int32_t s = 0; s < t.sequences; s++) {
+        t.lengths[s] = random_int(shapes, 1, 90);
+    }
+    const int32_t chunks[] = {random_int(shapes, 1, 30), random_int(shapes, 1, 90)};
+    test_attention(seed + 8, t, chunks, 2);
+    t = (attention){.heads = 2, /* several segments */
+                    .kv_heads = 1,
+                    .head_dim = random_int(shapes, 1, 12),
+                    .head_dim_v = random_int(shapes, 1, 12),
+                    .window = random_int(shapes, 0, 1) * random_int(shapes, 1, 1500),
+                    .dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_F16),
+                    .sequences = 1,
+                    .lengths = {random_int(shapes, 1025, 1300)}};
+    test_attention(seed + 9, t, (int32_t[]){random_int(shapes, 200, 700)}, 1);
+}
+
 /* -- queues, memory, messages ------------------------------------------------------------------------------------ */
 
 static void test_queues(void) {
@@ -764,6 +807,11 @@ int main(int argc, char** argv) {
     test_row_ops();
     test_linears();
     test_attentions();
+    const char* rounds = getenv("LAMINA_ROUNDS");
+    uint64_t shapes = 6;
+    for (int round = 0; round < (rounds == NULL ? 0 : atoi(rounds)); round++) {
+        test_round(3000000 + 10 * (uint64_t)round, &shapes);
+    }
     close_machine(&gpu);
     close_machine(&cpu);
     return finish_tests("test_cuda");

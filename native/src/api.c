@@ -85,15 +85,13 @@ int32_t lm_device_close(lm_device* device) {
     }
     pthread_mutex_lock(&device->lock);
     int32_t children = device->children;
-    int32_t allocations = 0;
-    for (const lm_allocation* i = device->allocations; i != NULL; i = i->next) {
-        allocations++;
-    }
+    int32_t allocations = device->allocation_count;
     pthread_mutex_unlock(&device->lock);
     REQUIRE(
         children == 0 && allocations == 0,
         "lm_device_close: %d queues, KV caches or files and %d allocations of this device are still open; close them first",
         children, allocations);
+    free(device->allocations);
     device->backend->close(device);
     return LM_OK;
 }
@@ -105,26 +103,78 @@ int32_t lm_device_get_info(const lm_device* device, lm_device_info* out) {
     return device->backend->free_bytes(device, &out->free_bytes);
 }
 
+/* How many allocations begin at or before this address; the lock is held. */
+static int32_t allocations_up_to(const lm_device* device, const void* address) {
+    int32_t low = 0;
+    int32_t high = device->allocation_count;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if ((uintptr_t)device->allocations[middle].memory <= (uintptr_t)address) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+enum { NONE, SOME, ALL };
+
+/* How many of these bytes, more than 0, lie in one lm_device_alloc; searched, for thousands of panels may be there. */
+static int bytes_on_device(lm_device* device, const void* memory, int64_t bytes) {
+    uintptr_t start = (uintptr_t)memory;
+    uintptr_t last = start + (uintptr_t)bytes - 1;
+    int found = NONE;
+    pthread_mutex_lock(&device->lock);
+    for (int32_t i = allocations_up_to(device, (const void*)last) - 1; i >= 0; i--) {
+        const lm_allocation* allocation = &device->allocations[i];
+        uintptr_t from = (uintptr_t)allocation->memory;
+        uintptr_t to = from + (uintptr_t)allocation->bytes;
+        if (to <= start) {
+            break;
+        }
+        if (!allocation->host) {
+            found = from <= start && last < to ? ALL : SOME;
+        }
+    }
+    pthread_mutex_unlock(&device->lock);
+    return found;
+}
+
+/* Puts an allocation in its place; 0 if there is no memory for that. The lock is held. */
+static int note_allocation(lm_device* device, lm_allocation allocation) {
+    if (device->allocation_count == device->allocation_room) {
+        int32_t room = device->allocation_room == 0 ? 16 : device->allocation_room * 2;
+        lm_allocation* larger = room < 0 ? NULL : realloc(device->allocations, (size_t)room * sizeof *larger);
+        if (larger == NULL) {
+            return 0;
+        }
+        device->allocations = larger;
+        device->allocation_room = room;
+    }
+    int32_t place = allocations_up_to(device, allocation.memory);
+    lm_allocation* at = &device->allocations[place];
+    memmove(at + 1, at, (size_t)(device->allocation_count - place) * sizeof *at);
+    *at = allocation;
+    device->allocation_count++;
+    return 1;
+}
+
 static int32_t allocate(const char* call, lm_device* device, int32_t host, int64_t bytes, void** out) {
     REQUIRE(device != NULL && out != NULL, "%s: %s is null", call, device == NULL ? "device" : "out");
     *out = NULL;
     REQUIRE(bytes > 0, "%s: %lld bytes asked for, it must be above 0", call, LL(bytes));
-    lm_allocation* allocation = malloc(sizeof *allocation);
-    if (allocation == NULL) {
+    int32_t use = host ? LM_MEMORY_HOST : LM_MEMORY_DEVICE;
+    lm_allocation allocation = {NULL, bytes, host};
+    TRY(device->backend->alloc(device, use, bytes, &allocation.memory));
+    pthread_mutex_lock(&device->lock);
+    int noted = note_allocation(device, allocation);
+    pthread_mutex_unlock(&device->lock);
+    if (!noted) {
+        device->backend->free(device, use, allocation.memory, bytes);
         return lm_fail(LM_ERROR_OUT_OF_MEMORY, "%s: no memory", call);
     }
-    *allocation = (lm_allocation){.bytes = bytes, .host = host};
-    int32_t status =
-        device->backend->alloc(device, host ? LM_MEMORY_HOST : LM_MEMORY_DEVICE, bytes, &allocation->memory);
-    if (status != LM_OK) {
-        free(allocation);
-        return status;
-    }
-    pthread_mutex_lock(&device->lock);
-    allocation->next = device->allocations;
-    device->allocations = allocation;
-    pthread_mutex_unlock(&device->lock);
-    *out = allocation->memory;
+    *out = allocation.memory;
     return LM_OK;
 }
 
@@ -134,19 +184,16 @@ static int32_t release(const char* call, lm_device* device, int32_t host, void* 
         return LM_OK;
     }
     pthread_mutex_lock(&device->lock);
-    lm_allocation** link = &device->allocations;
-    while (*link != NULL && (*link)->memory != memory) {
-        link = &(*link)->next;
-    }
-    lm_allocation* found = *link;
-    int matches = found != NULL && found->bytes == bytes && found->host == host;
+    int32_t place = allocations_up_to(device, memory) - 1;
+    lm_allocation* found = place < 0 ? NULL : &device->allocations[place];
+    int matches = found != NULL && found->memory == memory && found->bytes == bytes && found->host == host;
     if (matches) {
-        *link = found->next;
+        device->allocation_count--;
+        memmove(found, found + 1, (size_t)(device->allocation_count - place) * sizeof *found);
     }
     pthread_mutex_unlock(&device->lock);
     REQUIRE(matches, "%s: %lld bytes at %p are no open allocation of this device", call, LL(bytes), memory);
     device->backend->free(device, host ? LM_MEMORY_HOST : LM_MEMORY_DEVICE, memory, bytes);
-    free(found);
     return LM_OK;
 }
 
@@ -317,7 +364,7 @@ int32_t lm_kv_destroy(lm_kv* kv) {
 typedef struct checked {
     const lm_op* op;
     const lm_step* step;
-    const lm_device* device;
+    lm_device* device;
     int32_t index;
     const char* name;
     int32_t rows; /* of the op's row set */
@@ -340,6 +387,13 @@ static const char* op_name(int32_t code) {
     };
     return code >= LM_OP_EMBED && code <= LM_OP_GATHER_ROWS ? names[code] : NULL;
 }
+
+/* A kernel that reads host memory as if it were its own ends the device for the whole process. */
+static int on_device(lm_device* device, const void* memory, int64_t bytes) {
+    return device->info.unified || bytes == 0 || bytes_on_device(device, memory, bytes) == ALL;
+}
+
+#define NOT_ON_DEVICE "%lld bytes at %p, are not all within one lm_device_alloc of this device: copy them there first"
 
 static int32_t check_view(const checked* c, const char* which, const lm_view* view, int32_t rows, int64_t width) {
     REQUIRE_OP(view->width > 0 && view->width == width, "%s is %d wide, it must be %lld", which, view->width,
@@ -404,6 +458,8 @@ static int32_t check_vector(const checked* c, int64_t length) {
                (const void*)c->op->vector);
     REQUIRE_OP(c->op->vector_length == length, "vector has %lld floats, it must have %lld", LL(c->op->vector_length),
                LL(length));
+    REQUIRE_OP(on_device(c->device, c->op->vector, length * (int64_t)sizeof(float)), "vector, " NOT_ON_DEVICE,
+               LL(length * (int64_t)sizeof(float)), (const void*)c->op->vector);
     return LM_OK;
 }
 
@@ -424,6 +480,8 @@ static int32_t check_weight(const checked* c) {
                    && span <= step->panel_bytes - op->weight_offset,
                "weight of %d rows, %lld bytes apart, at byte %lld ends beyond the %lld bytes of the panel",
                op->weight_rows, LL(op->weight_stride), LL(op->weight_offset), LL(step->panel_bytes));
+    REQUIRE_OP(on_device(c->device, step->panel, step->panel_bytes), "step.panel, " NOT_ON_DEVICE,
+               LL(step->panel_bytes), step->panel);
     return LM_OK;
 }
 
@@ -533,7 +591,7 @@ static int32_t check_op(const checked* c) {
     }
 }
 
-static int32_t check_submission(const lm_device* device, const lm_op* ops, int32_t count, const lm_step* step) {
+static int32_t check_submission(lm_device* device, const lm_op* ops, int32_t count, const lm_step* step) {
     REQUIRE(count >= 0, "lm_submit: count is %d, it must not be negative", count);
     REQUIRE(ops != NULL || count == 0, "lm_submit: ops is null");
     REQUIRE(step != NULL, "lm_submit: step is null");
@@ -552,6 +610,8 @@ static int32_t check_submission(const lm_device* device, const lm_op* ops, int32
     REQUIRE(step->activations_bytes >= 0 && step->inputs_bytes >= 0 && step->panel_bytes >= 0,
             "lm_submit: step has %lld activations_bytes, %lld inputs_bytes, %lld panel_bytes; none may be negative",
             LL(step->activations_bytes), LL(step->inputs_bytes), LL(step->panel_bytes));
+    REQUIRE(on_device(device, step->activations, step->activations_bytes),
+            "lm_submit: step.activations, " NOT_ON_DEVICE, LL(step->activations_bytes), step->activations);
     for (int32_t i = 0; i < count; i++) {
         const char* name = op_name(ops[i].code);
         REQUIRE(name != NULL, "lm_submit: op %d has the unknown code %d", i, ops[i].code);
@@ -586,8 +646,19 @@ static int32_t copy(const char* call, lm_queue* queue, int32_t to_device, void* 
     REQUIRE(bytes >= 0, "%s: %lld bytes, it must not be negative", call, LL(bytes));
     REQUIRE(bytes == 0 || (to != NULL && from != NULL), "%s: the %s memory is null", call,
             to == NULL ? "destination" : "source");
+    lm_device* device = queue->device;
+    if (bytes > 0 && !device->info.unified) {
+        const void* of_device = to_device ? to : from;
+        const void* of_host = to_device ? from : to;
+        REQUIRE(bytes_on_device(device, of_device, bytes) == ALL,
+                "%s: the %s, %lld bytes at %p, are not all within one lm_device_alloc of this device", call,
+                to_device ? "destination" : "source", LL(bytes), of_device);
+        REQUIRE(bytes_on_device(device, of_host, bytes) == NONE,
+                "%s: the %s, %lld bytes at %p, are memory of the device, they must be of the host", call,
+                to_device ? "source" : "destination", LL(bytes), of_host);
+    }
     if (bytes > 0) {
-        TRY(queue->device->backend->copy(queue, to_device, to, from, bytes, queue->last_ticket + 1));
+        TRY(device->backend->copy(queue, to_device, to, from, bytes, queue->last_ticket + 1));
     }
     give_ticket(queue, ticket);
     return LM_OK;
@@ -652,15 +723,12 @@ int32_t lm_device_file_direct(const lm_device_file* file, int32_t* out) {
 
 /* The start of the device allocation in which all of these bytes lie; null if there is none. */
 static void* find_allocation(lm_device* device, const void* memory, int64_t bytes) {
-    uintptr_t from = (uintptr_t)memory;
     pthread_mutex_lock(&device->lock);
-    const lm_allocation* i = device->allocations;
-    while (i != NULL
-           && (i->host || from < (uintptr_t)i->memory || bytes > i->bytes
-               || from - (uintptr_t)i->memory > (uintptr_t)(i->bytes - bytes))) {
-        i = i->next;
-    }
-    void* found = i == NULL ? NULL : i->memory;
+    int32_t place = allocations_up_to(device, memory) - 1;
+    const lm_allocation* i = place < 0 ? NULL : &device->allocations[place];
+    uintptr_t at = i == NULL ? 0 : (uintptr_t)memory - (uintptr_t)i->memory;
+    int within = i != NULL && !i->host && bytes <= i->bytes && at <= (uintptr_t)(i->bytes - bytes);
+    void* found = within ? i->memory : NULL;
     pthread_mutex_unlock(&device->lock);
     return found;
 }

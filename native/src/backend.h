@@ -17,9 +17,8 @@ extern "C" {
 
 typedef struct lm_backend lm_backend;
 
-/* Memory handed out by lm_host_alloc or lm_device_alloc: a free that does not match one is refused. */
+/* Memory handed out by lm_host_alloc or lm_device_alloc: what does not match one is refused. */
 typedef struct lm_allocation {
-    struct lm_allocation* next;
     void* memory;
     int64_t bytes;
     int32_t host;
@@ -30,7 +29,9 @@ struct lm_device {
     const lm_backend* backend;
     lm_device_info info;
     pthread_mutex_t lock; /* guards what follows */
-    lm_allocation* allocations;
+    lm_allocation* allocations; // (allocation_count), by address; there is room for allocation_room
+    int32_t allocation_count;
+    int32_t allocation_room;
     int32_t children; /* queues, KV caches and files not yet closed */
 };
 

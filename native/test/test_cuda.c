@@ -481,6 +481,49 @@ static void test_attentions(void) {
     test_attention(seed += 10, (attention){2, 1, 4, 6, 120, LM_DTYPE_F32, 1, {1200}}, many, 1);
 }
 
+/* -- more of all, and larger --------------------------------------------------------------------------------------- */
+
+/* One shape of each op: as many as LAMINA_ROUNDS says, and none where nobody asks. */
+static void test_round(uint64_t seed, uint64_t* shapes) {
+    int32_t dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_BF16);
+    int32_t rows = random_int(shapes, 1, 80);
+    int32_t width = random_int(shapes, 1, 3000);
+    int32_t groups = random_int(shapes, 1, 12);
+    int32_t rotary_dim = 2 * random_int(shapes, 1, 130);
+    int32_t head_dim = rotary_dim + random_int(shapes, 0, 60);
+    test_linear(seed, rows, random_int(shapes, 1, 1500), random_int(shapes, 1, 70), dtype, random_int(shapes, 0, 1),
+                random_int(shapes, 0, 1));
+    test_embed(seed + 1, rows, width, dtype);
+    test_rms_norm(seed + 2, rows, 1, width, random_int(shapes, 0, 1));
+    test_rms_norm(seed + 3, rows, groups, head_dim, random_int(shapes, 0, 1));
+    test_rope(seed + 4, rows, groups, head_dim, rotary_dim, random_int(shapes, LM_ROPE_HALF, LM_ROPE_INTERLEAVED));
+    int32_t kind = random_int(shapes, LM_ACTIVATION_SILU, LM_ACTIVATION_RELU);
+    test_pointwise(seed + 5, LM_OP_ACTIVATION, rows, width, kind, random_int(shapes, 0, 1), random_int(shapes, 0, 1));
+    test_pointwise(seed + 6, LM_OP_ADD, rows, width, 0, 1, random_int(shapes, 0, 2));
+    test_gather_rows(seed + 7, rows, random_int(shapes, 1, rows), width);
+    attention t = {.kv_heads = random_int(shapes, 1, 4),
+                   .head_dim = random_int(shapes, 1, 200),
+                   .head_dim_v = random_int(shapes, 1, 200),
+                   .window = random_int(shapes, 0, 1) * random_int(shapes, 1, 150),
+                   .dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_F16),
+                   .sequences = random_int(shapes, 1, 3)};
+    t.heads = t.kv_heads * random_int(shapes, 1, 4);
+    for (int32_t s = 0; s < t.sequences; s++) {
+        t.lengths[s] = random_int(shapes, 1, 90);
+    }
+    const int32_t chunks[] = {random_int(shapes, 1, 30), random_int(shapes, 1, 90)};
+    test_attention(seed + 8, t, chunks, 2);
+    t = (attention){.heads = 2, /* several segments */
+                    .kv_heads = 1,
+                    .head_dim = random_int(shapes, 1, 12),
+                    .head_dim_v = random_int(shapes, 1, 12),
+                    .window = random_int(shapes, 0, 1) * random_int(shapes, 1, 1500),
+                    .dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_F16),
+                    .sequences = 1,
+                    .lengths = {random_int(shapes, 1025, 1300)}};
+    test_attention(seed + 9, t, (int32_t[]){random_int(shapes, 200, 700)}, 1);
+}
+
 /* -- queues, memory, messages ------------------------------------------------------------------------------------ */
 
 static void test_queues(void) {
@@ -680,6 +723,69 @@ static void test_memory(void) {
             "bytes of GPU memory asked for, there are");
 }
 
+/* Memory of the wrong side is refused: a kernel that used it would end the GPU for this process. */
+static void test_sides(void) {
+    enum { FLOATS = 64, BYTES = FLOATS * 4 };
+    float* memory;
+    float* other;
+    void* host;
+    _Alignas(64) float mine[FLOATS] = {0};
+    MUST(lm_device_alloc(gpu.device, BYTES, (void**)&memory));
+    MUST(lm_device_alloc(gpu.device, BYTES, (void**)&other));
+    MUST(lm_host_alloc(gpu.device, BYTES, &host));
+    lm_op op = {.code = LM_OP_LINEAR,
+                .out = {32, 4, 4},
+                .a = {0, 8, 8},
+                .vector = other,
+                .vector_length = 4,
+                .weight_rows = 4,
+                .weight_stride = 32,
+                .dtype = LM_DTYPE_F32};
+    lm_step good = {.rows = 2,
+                    .generation = ++generation,
+                    .activations = memory,
+                    .activations_bytes = BYTES,
+                    .panel = other + 16,
+                    .panel_bytes = 32 * 4};
+    void* const wrong[] = {mine, host, memory + FLOATS};
+    for (int i = 0; i < 3; i++) {
+        lm_step step = good;
+        step.activations = wrong[i];
+        INVALID(lm_submit(gpu.queue, &op, 1, &step, NULL), "step.activations, 256 bytes at");
+        step = good;
+        step.panel = wrong[i];
+        INVALID(lm_submit(gpu.queue, &op, 1, &step, NULL), "op 0 (linear): step.panel, 128 bytes at");
+        lm_op bad = op;
+        bad.vector = wrong[i];
+        INVALID(lm_submit(gpu.queue, &bad, 1, &good, NULL), "op 0 (linear): vector, 16 bytes at");
+        INVALID(lm_copy_to_device(gpu.queue, wrong[i], mine, BYTES, NULL), "lm_copy_to_device: the destination, 256");
+        INVALID(lm_copy_to_host(gpu.queue, mine, wrong[i], BYTES, NULL), "lm_copy_to_host: the source, 256 bytes");
+    }
+    lm_step step = good;
+    step.activations_bytes = BYTES + 4;
+    INVALID(lm_submit(gpu.queue, &op, 1, &step, NULL), "step.activations, 260 bytes at");
+    step = good;
+    step.panel = other + 33; /* of its 32 floats the last one is beyond */
+    INVALID(lm_submit(gpu.queue, &op, 1, &step, NULL), "not all within one lm_device_alloc");
+    INVALID(lm_copy_to_device(gpu.queue, memory + 1, mine, BYTES, NULL), "not all within one lm_device_alloc");
+    INVALID(lm_copy_to_device(gpu.queue, memory, other, BYTES, NULL), "the source, 256 bytes");
+    INVALID(lm_copy_to_host(gpu.queue, memory, other, BYTES, NULL), "the destination, 256 bytes");
+    MUST(lm_copy_to_device(gpu.queue, memory, mine, 0, NULL));
+    step = good;
+    step.panel = mine; /* which no op reads */
+    lm_op add = {.code = LM_OP_ADD, .out = op.a, .a = op.a, .b = op.a};
+    MUST(lm_submit(gpu.queue, &add, 1, &step, NULL));
+    step = good;
+    step.panel = other + 32; /* and just so it fits */
+    step.generation = ++generation;
+    MUST(lm_submit(gpu.queue, &op, 1, &step, NULL));
+    to_host(&gpu, host, memory + 63, 4);
+    MUST(lm_host_free(gpu.device, host, BYTES));
+    MUST(lm_device_free(gpu.device, other, BYTES));
+    INVALID(lm_submit(gpu.queue, &op, 1, &good, NULL), "step.panel, 128 bytes at"); /* it was freed */
+    MUST(lm_device_free(gpu.device, memory, BYTES));
+}
+
 static void test_devices(void) {
     lm_device* device;
     lm_device_info info;
@@ -723,6 +829,7 @@ int main(int argc, char** argv) {
     open_machine(&gpu, backend);
     test_devices();
     test_memory();
+    test_sides();
     test_queues();
     test_queues_by_turns();
     test_two_devices();
@@ -731,6 +838,11 @@ int main(int argc, char** argv) {
     test_row_ops();
     test_linears();
     test_attentions();
+    const char* rounds = getenv("LAMINA_ROUNDS");
+    uint64_t shapes = 6;
+    for (int round = 0; round < (rounds == NULL ? 0 : atoi(rounds)); round++) {
+        test_round(3000000 + 10 * (uint64_t)round, &shapes);
+    }
     close_machine(&gpu);
     close_machine(&cpu);
     return finish_tests("test_cuda");

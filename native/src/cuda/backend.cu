@@ -94,8 +94,14 @@ static int32_t check_memory(cudaError_t error, int64_t bytes, const char* kind) 
         return LM_OK;
     }
     forget_error();
-    return host->fail(error == cudaErrorMemoryAllocation ? LM_ERROR_OUT_OF_MEMORY : LM_ERROR_DEVICE,
-                      "%lld bytes of %s memory could not be had: %s", (long long)bytes, kind,
+    if (error == cudaErrorMemoryAllocation) {
+        return host->fail(LM_ERROR_OUT_OF_MEMORY,
+                          "%lld bytes of %s memory could not be had (%s): lower %s or --context, or end other programs "
+                          "that use it",
+                          (long long)bytes, kind, cudaGetErrorString(error),
+                          strcmp(kind, "GPU") == 0 ? "--device-memory" : "--memory");
+    }
+    return host->fail(LM_ERROR_DEVICE, "%lld bytes of %s memory could not be had: %s", (long long)bytes, kind,
                       cudaGetErrorString(error));
 }
 
@@ -109,7 +115,7 @@ static int32_t check_memory(cudaError_t error, int64_t bytes, const char* kind) 
 
 /* The current device belongs to the thread, and a device may be used by any. */
 static int32_t choose(lm_device* device, const char* call) {
-    return check(cudaSetDevice(cuda(device)->ordinal), call, "the GPU could not be chosen");
+    return check(cudaSetDevice(cuda(device)->ordinal), call, "the GPU could not be used");
 }
 
 /* -- devices ------------------------------------------------------------------------------------------------------ */
@@ -125,15 +131,16 @@ static int32_t count_devices(const char* call, int32_t* out) {
     int driver = 0;
     (void)cudaDriverGetVersion(&driver);
     if (error == cudaErrorInsufficientDriver && driver == 0) {
-        return host->fail(LM_ERROR_UNSUPPORTED, "%s: this machine has no NVIDIA driver", call);
+        return host->fail(LM_ERROR_UNSUPPORTED, "%s: this machine has no NVIDIA driver: install one", call);
     }
     if (error == cudaErrorInsufficientDriver) {
         return host->fail(LM_ERROR_UNSUPPORTED,
-                          "%s: the NVIDIA driver is one for CUDA %d.%d, it must be one for %d.%d or newer", call,
-                          driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+                          "%s: the NVIDIA driver is one for CUDA %d.%d, it must be one for %d.%d or newer: update it",
+                          call, driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     }
     if (error == cudaSuccess || error == cudaErrorNoDevice) {
-        return host->fail(LM_ERROR_UNSUPPORTED, "%s: the NVIDIA driver finds no GPU", call);
+        return host->fail(LM_ERROR_UNSUPPORTED,
+                          "%s: the NVIDIA driver finds no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES", call);
     }
     return check(error, call, "the GPUs could not be counted");
 }
@@ -263,7 +270,8 @@ static int32_t cuda_alloc(lm_device* device, int32_t use, int64_t bytes, void** 
     }
     TRY(choose(device, "lm_device_alloc"));
     if (bytes > device->info.memory_bytes) {
-        return host->fail(LM_ERROR_OUT_OF_MEMORY, "%lld bytes of GPU memory asked for, there are %lld",
+        return host->fail(LM_ERROR_OUT_OF_MEMORY,
+                          "%lld bytes of GPU memory asked for, there are %lld: lower --device-memory or --context",
                           (long long)bytes, (long long)device->info.memory_bytes);
     }
     TRY(alloc_aligned(cuda(device), bytes, out));
@@ -279,16 +287,15 @@ static int32_t cuda_alloc(lm_device* device, int32_t use, int64_t bytes, void** 
     return status;
 }
 
+/* A GPU that is lost fails all of these calls: what can be given back is, whatever they say. */
 static void cuda_free(lm_device* device, int32_t use, void* memory, int64_t bytes) {
-    bool there = cudaSetDevice(cuda(device)->ordinal) == cudaSuccess; /* else it has no memory to take back */
+    cudaSetDevice(cuda(device)->ordinal);
     if (use == LM_MEMORY_HOST) {
-        if (there) {
-            cudaHostUnregister(memory);
-        }
+        cudaHostUnregister(memory);
         host->memory_free(memory, bytes);
     } else if (use == LM_MEMORY_HOST_KV) {
         cudaFreeHost(memory);
-    } else if (there) {
+    } else {
         free_aligned(cuda(device), memory);
     }
     forget_error();
@@ -541,9 +548,7 @@ static void launch(const run& r, const lm_op& op) {
     }
 }
 
-static int32_t cuda_submit(lm_queue* base, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket) {
-    cuda_queue* queue = cuda(base);
-    TRY(choose(base->device, "lm_submit"));
+static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket) {
     int64_t scratch = 0;
     bool same = queue->has_step && queue->generation == step->generation;
     bool caches = same && queue->layout.layers > 0;
@@ -574,6 +579,16 @@ static int32_t cuda_submit(lm_queue* base, const lm_op* ops, int32_t count, cons
         }
     }
     return record(queue, "lm_submit", ticket);
+}
+
+static int32_t cuda_submit(lm_queue* base, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket) {
+    TRY(choose(base->device, "lm_submit"));
+    int32_t status = submit(cuda(base), ops, count, step, ticket);
+    if (status != LM_OK) { /* it has no ticket: nobody could wait for the part of it that was begun */
+        cudaStreamSynchronize(cuda(base)->stream);
+        forget_error();
+    }
+    return status;
 }
 
 /* -- files -------------------------------------------------------------------------------------------------------- */

@@ -26,6 +26,19 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
+#if defined(__SANITIZE_THREAD__)
+#define NAME_FIBERS 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define NAME_FIBERS 1
+#endif
+#endif
+#if defined(NAME_FIBERS)
+#include <sanitizer/tsan_interface.h>
+#define NO_TSAN __attribute__((no_sanitize("thread"))) /* what is left by a switch never returns */
+#else
+#define NO_TSAN
+#endif
 
 uint3 threadIdx;
 uint3 blockIdx;
@@ -169,6 +182,28 @@ void begin_fiber() {
 void clean_stack(uint8_t* stack) {
     ASAN_UNPOISON_MEMORY_REGION(stack, STACK);
 }
+#elif defined(NAME_FIBERS)
+void* host_fiber;
+void* named[MOST_THREADS]; /* made once: each of them holds a copy of a thread's state */
+
+NO_TSAN void leave_fiber(bool) {
+    __tsan_switch_to_fiber(host_fiber, 0);
+    context_switch(&current->at, &scheduler);
+}
+
+NO_TSAN void enter_fiber(fiber* f) {
+    void*& name = named[f - fibers];
+    name = name == NULL ? __tsan_create_fiber(0) : name;
+    host_fiber = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(name, 0);
+    context_switch(&scheduler, &f->at);
+}
+
+void begin_fiber() {
+}
+
+void clean_stack(uint8_t*) {
+}
 #else
 void leave_fiber(bool) {
     context_switch(&current->at, &scheduler);
@@ -185,7 +220,7 @@ void clean_stack(uint8_t*) {
 }
 #endif
 
-void fiber_main() {
+NO_TSAN void fiber_main() {
     begin_fiber();
     kernel_thread(kernel_context);
     current->state = ENDED;
@@ -398,12 +433,14 @@ struct emulated_stream {
     uint64_t enqueued;
     uint64_t done;
     unsigned references;
+    int device;
     cudaError_t error; /* of its work, not yet told */
 };
 
 struct emulated_event {
     emulated_stream* stream; /* null: never recorded */
     uint64_t number;         /* of the stream's work before it */
+    int device;
 };
 
 namespace {
@@ -415,9 +452,29 @@ struct pinned_range {
     size_t bytes;
 };
 
-pthread_mutex_t streaming = PTHREAD_MUTEX_INITIALIZER; /* guards all streams, events and ranges; taken before running */
+enum { DEVICES = 2 };
+
+/* A call that is to fail once. */
+struct planned_fault {
+    bool planned;
+    int64_t after;
+    cudaError_t error;
+};
+
+pthread_mutex_t streaming = PTHREAD_MUTEX_INITIALIZER; /* guards all that follows; taken before running */
 emulated_stream* open_streams;
 pinned_range* pinned;
+int64_t handles; /* streams and events */
+size_t used[DEVICES];
+size_t peak[DEVICES];
+size_t memory_of[DEVICES]; /* 0: as much as the machine has */
+size_t device_alignment = 4096;
+int driver_version = CUDART_VERSION;
+int devices_found = DEVICES;
+planned_fault faults[EMULATED_CALLS];
+int64_t calls[EMULATED_CALLS];
+cudaError_t lost[DEVICES]; /* why a device is lost */
+thread_local int current_device;
 
 struct locked {
     locked() {
@@ -434,26 +491,81 @@ void release(emulated_stream* stream) {
     }
 }
 
-/* Does the work of a stream up to a number. */
+/* Whether a device does not outlive an error. */
+bool is_sticky(cudaError_t error) {
+    return error == cudaErrorDevicesUnavailable || error == cudaErrorIllegalAddress || error == cudaErrorLaunchFailure;
+}
+
+/* An error that a test asked for, as cudaGetErrorString tells it to this thread. */
+cudaError_t told(cudaError_t error) {
+    if (error == cudaErrorLaunchFailure) {
+        snprintf(failure, sizeof failure, "unspecified launch failure");
+    }
+    return error;
+}
+
+/* Counts a call; what it is to fail with, cudaSuccess in nearly all cases. */
+cudaError_t planned_error(int32_t call) {
+    calls[call]++;
+    planned_fault* fault = &faults[call];
+    if (!fault->planned || fault->after-- > 0) {
+        return cudaSuccess;
+    }
+    fault->planned = false;
+    return fault->error;
+}
+
+/* The same for a call that fails before it returns. */
+cudaError_t enter(int device, int32_t call) {
+    cudaError_t error = lost[device] != cudaSuccess ? lost[device] : planned_error(call);
+    if (is_sticky(error)) {
+        lost[device] = error;
+    }
+    return told(error);
+}
+
+struct losing_task {
+    emulated_task task;
+    int device;
+    cudaError_t error;
+};
+
+void run_losing(emulated_task* self) {
+    losing_task* losing = (losing_task*)self;
+    lost[losing->device] = losing->error;
+}
+
+void run_wait(emulated_task* self);
+void drop_wait(emulated_task* self);
+
+/* Does the work of a stream up to a number; that of a lost device is dropped. */
 void advance(emulated_stream* stream, uint64_t number) {
     while (stream->done < number) {
         emulated_task* task = stream->first;
         stream->first = task->next;
-        cudaError_t before = last_error;
-        last_error = cudaSuccess;
-        task->run(task);
-        stream->error = stream->error == cudaSuccess ? last_error : stream->error;
-        last_error = before;
+        if (lost[stream->device] == cudaSuccess) {
+            cudaError_t before = last_error;
+            last_error = cudaSuccess;
+            task->run(task);
+            stream->error = stream->error == cudaSuccess ? last_error : stream->error;
+            last_error = before;
+        } else if (task->run == run_wait) {
+            drop_wait(task);
+        }
         stream->done++;
         free(task);
     }
 }
 
 cudaError_t finish(emulated_stream* stream, uint64_t number) {
+    cudaError_t error = enter(stream->device, EMULATED_WAIT);
+    if (error != cudaSuccess) {
+        return error;
+    }
     advance(stream, number);
-    cudaError_t error = stream->error;
+    error = stream->error;
     stream->error = cudaSuccess;
-    return error;
+    return lost[stream->device] != cudaSuccess ? told(lost[stream->device]) : error;
 }
 
 void advance_all() {
@@ -485,6 +597,21 @@ void run_wait(emulated_task* self) {
     release(wait->stream);
 }
 
+void drop_wait(emulated_task* self) {
+    release(((wait_task*)self)->stream);
+}
+
+/* Puts what loses the device into a stream, in the place of work. */
+cudaError_t append_losing(emulated_stream* stream, cudaError_t error) {
+    losing_task* losing = (losing_task*)malloc(sizeof *losing);
+    if (losing == NULL) {
+        return cudaErrorMemoryAllocation;
+    }
+    *losing = {{NULL, run_losing}, stream->device, error};
+    append(stream, &losing->task);
+    return cudaSuccess;
+}
+
 struct copy_task {
     emulated_task task;
     void* to;
@@ -505,14 +632,16 @@ struct device_range {
     int device;
 };
 
-enum { DEVICES = 2 };
-
 device_range* on_devices; /* guarded by the lock */
-size_t used[DEVICES];     /* guarded by the lock */
-thread_local int current_device;
 
-size_t total_memory() {
-    return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+size_t total_memory(int device) {
+    return memory_of[device] != 0 ? memory_of[device]
+                                  : (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+size_t free_memory(int device) {
+    size_t total = total_memory(device);
+    return used[device] < total ? total - used[device] : 0;
 }
 
 bool pin(void* memory, size_t bytes) {
@@ -525,15 +654,16 @@ bool pin(void* memory, size_t bytes) {
     return true;
 }
 
-void unpin(void* memory) {
+bool unpin(void* memory) {
     for (pinned_range** link = &pinned; *link != NULL; link = &(*link)->next) {
         if ((*link)->memory == memory) {
             pinned_range* range = *link;
             *link = range->next;
             free(range);
-            return;
+            return true;
         }
     }
+    return false;
 }
 
 bool is_pinned(const void* memory, size_t bytes) {
@@ -550,14 +680,22 @@ bool is_pinned(const void* memory, size_t bytes) {
 
 void emulated_enqueue(cudaStream_t stream, emulated_task* task) {
     locked lock;
-    if (task == NULL) {
-        last_error = cudaErrorMemoryAllocation;
+    int device = stream == NULL ? current_device : stream->device;
+    cudaError_t error = task == NULL                  ? cudaErrorMemoryAllocation
+                        : lost[device] != cudaSuccess ? lost[device]
+                                                      : planned_error(EMULATED_LAUNCH);
+    if (stream != NULL && lost[device] == cudaSuccess && is_sticky(error)) { /* it is launched, and then it fails */
+        free(task);
+        error = append_losing(stream, error);
+    } else if (error != cudaSuccess) {
+        free(task);
     } else if (stream == NULL) {
         task->run(task);
         free(task);
     } else {
         append(stream, task);
     }
+    last_error = error != cudaSuccess ? told(error) : last_error;
 }
 
 /* -- the runtime's functions ------------------------------------------------------------------------------------- */
@@ -572,8 +710,12 @@ const char* cudaGetErrorString(cudaError_t error) {
         return "out of memory";
     case cudaErrorInvalidConfiguration:
         return "invalid configuration argument";
+    case cudaErrorDevicesUnavailable:
+        return "CUDA-capable device(s) is/are busy or unavailable";
     case cudaErrorInvalidDevice:
         return "invalid device ordinal";
+    case cudaErrorIllegalAddress:
+        return "an illegal memory access was encountered";
     case cudaErrorLaunchFailure:
         return failure;
     default:
@@ -588,38 +730,48 @@ cudaError_t cudaGetLastError() {
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
-    *version = CUDART_VERSION;
+    locked lock;
+    *version = driver_version;
     return cudaSuccess;
 }
 
+/* A driver serves programs of its major version and of older ones. */
 cudaError_t cudaGetDeviceCount(int* count) {
-    *count = DEVICES;
-    return cudaSuccess;
+    locked lock;
+    *count = 0;
+    if (driver_version / 1000 < CUDART_VERSION / 1000) {
+        return cudaErrorInsufficientDriver;
+    }
+    *count = devices_found;
+    return devices_found > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
 cudaError_t cudaSetDevice(int device) {
-    if (device < 0 || device >= DEVICES) {
+    locked lock;
+    if (device < 0 || device >= devices_found) {
         return cudaErrorInvalidDevice;
     }
     current_device = device;
-    return cudaSuccess;
+    return lost[device] == cudaErrorDevicesUnavailable ? lost[device] : cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int device) {
-    if (device < 0 || device >= DEVICES) {
+    locked lock;
+    if (device < 0 || device >= devices_found) {
         return cudaErrorInvalidDevice;
     }
     *out = {};
     snprintf(out->name, sizeof out->name, "emulated GPU");
-    out->totalGlobalMem = total_memory();
+    out->totalGlobalMem = total_memory(device);
     out->major = 7;
     out->minor = 5;
     return cudaSuccess;
 }
 
-static cudaError_t allocate(void** out, size_t bytes) {
+static cudaError_t allocate(void** out, size_t alignment, size_t bytes) {
     *out = NULL;
-    if (bytes > PTRDIFF_MAX || posix_memalign(out, 4096, bytes) != 0) {
+    if (bytes > PTRDIFF_MAX || posix_memalign(out, alignment, bytes) != 0) {
+        *out = NULL;
         return cudaErrorMemoryAllocation;
     }
     return cudaSuccess;
@@ -627,48 +779,63 @@ static cudaError_t allocate(void** out, size_t bytes) {
 
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
     locked lock;
-    *total_bytes = total_memory();
-    *free_bytes = *total_bytes - used[current_device];
-    return cudaSuccess;
+    *total_bytes = total_memory(current_device);
+    *free_bytes = free_memory(current_device);
+    return told(lost[current_device]);
 }
 
 cudaError_t cudaMalloc(void** out, size_t bytes) {
     locked lock;
     *out = NULL;
+    cudaError_t error = enter(current_device, EMULATED_ALLOC);
+    if (error != cudaSuccess) {
+        return error;
+    }
     device_range* range = (device_range*)malloc(sizeof *range);
-    if (range == NULL || bytes > total_memory() - used[current_device] || allocate(out, bytes) != cudaSuccess) {
+    if (range == NULL || bytes > free_memory(current_device)
+        || allocate(out, device_alignment, bytes) != cudaSuccess) {
         free(range);
         return cudaErrorMemoryAllocation;
     }
     *range = {on_devices, (uint8_t*)*out, bytes, current_device};
     on_devices = range;
     used[current_device] += bytes;
+    peak[current_device] = used[current_device] > peak[current_device] ? used[current_device] : peak[current_device];
     return cudaSuccess;
 }
 
 cudaError_t cudaFree(void* memory) {
     locked lock;
-    if (memory != NULL) {
-        advance_all(); /* it waits for the device */
+    if (memory == NULL) {
+        return cudaSuccess;
     }
-    for (device_range** link = &on_devices; *link != NULL; link = &(*link)->next) {
-        if ((*link)->memory == memory) {
-            device_range* range = *link;
-            *link = range->next;
-            used[range->device] -= range->bytes;
-            free(range);
-            break;
-        }
+    advance_all(); /* it waits for the device */
+    device_range** link = &on_devices;
+    while (*link != NULL && (*link)->memory != memory) {
+        link = &(*link)->next;
     }
+    device_range* range = *link;
+    if (range == NULL) {
+        return cudaErrorInvalidValue;
+    }
+    int device = range->device;
+    *link = range->next;
+    used[device] -= range->bytes;
+    free(range);
     free(memory);
-    return cudaSuccess;
+    return told(lost[device]);
 }
 
 cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned) {
     locked lock;
-    cudaError_t error = allocate(out, bytes);
+    *out = NULL;
+    cudaError_t error = enter(current_device, EMULATED_PIN);
+    if (error == cudaSuccess) {
+        error = allocate(out, 4096, bytes);
+    }
     if (error == cudaSuccess && !pin(*out, bytes)) {
         free(*out);
+        *out = NULL;
         error = cudaErrorMemoryAllocation;
     }
     return error;
@@ -676,31 +843,47 @@ cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned) {
 
 cudaError_t cudaFreeHost(void* memory) {
     locked lock;
-    if (memory != NULL) {
-        advance_all();
+    if (memory == NULL) {
+        return cudaSuccess;
     }
-    unpin(memory);
+    advance_all();
+    if (!unpin(memory)) {
+        return cudaErrorInvalidValue;
+    }
     free(memory);
-    return cudaSuccess;
+    return told(lost[current_device]);
 }
 
 cudaError_t cudaHostRegister(void* memory, size_t bytes, unsigned) {
     locked lock;
-    return pin(memory, bytes) ? cudaSuccess : cudaErrorMemoryAllocation;
+    cudaError_t error = enter(current_device, EMULATED_PIN);
+    return error == cudaSuccess && !pin(memory, bytes) ? cudaErrorMemoryAllocation : error;
 }
 
 cudaError_t cudaHostUnregister(void* memory) {
     locked lock;
     advance_all();
-    unpin(memory);
-    return cudaSuccess;
+    return unpin(memory) ? told(lost[current_device]) : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     locked lock;
-    if (stream == NULL || !is_pinned(kind == cudaMemcpyHostToDevice ? from : to, bytes)) {
+    int device = stream == NULL ? current_device : stream->device;
+    bool later = stream != NULL && is_pinned(kind == cudaMemcpyHostToDevice ? from : to, bytes);
+    cudaError_t error = lost[device] != cudaSuccess ? lost[device] : planned_error(EMULATED_COPY);
+    if (later && lost[device] == cudaSuccess && is_sticky(error)) { /* it is begun, and then it fails */
+        return append_losing(stream, error);
+    }
+    if (error != cudaSuccess) {
+        lost[device] = is_sticky(error) ? error : cudaSuccess;
+        return told(error);
+    }
+    if (!later) {
         if (stream != NULL) {
             advance(stream, stream->enqueued);
+        }
+        if (lost[device] != cudaSuccess) {
+            return told(lost[device]);
         }
         memcpy(to, from, bytes);
         return cudaSuccess;
@@ -714,20 +897,32 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
+    locked lock;
+    int device = stream == NULL ? current_device : stream->device;
+    if (lost[device] != cudaSuccess) {
+        return told(lost[device]);
+    }
     memset(memory, value, bytes);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned) {
     locked lock;
+    *out = NULL;
+    cudaError_t error = enter(current_device, EMULATED_CREATE);
+    if (error != cudaSuccess) {
+        return error;
+    }
     *out = (cudaStream_t)calloc(1, sizeof **out);
     if (*out == NULL) {
         return cudaErrorMemoryAllocation;
     }
     (*out)->references = 1;
+    (*out)->device = current_device;
     (*out)->next = open_streams;
     open_streams = *out;
+    handles++;
     return cudaSuccess;
 }
 
@@ -740,17 +935,22 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
             break;
         }
     }
+    cudaError_t error = told(lost[stream->device]);
     release(stream);
-    return cudaSuccess;
+    handles--;
+    return error;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     locked lock;
-    return stream == NULL ? cudaSuccess : finish(stream, stream->enqueued);
+    return stream == NULL ? enter(current_device, EMULATED_WAIT) : finish(stream, stream->enqueued);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
     locked lock;
+    if (lost[stream->device] != cudaSuccess) {
+        return told(lost[stream->device]);
+    }
     if (event->stream == NULL || event->stream == stream) {
         return cudaSuccess;
     }
@@ -765,19 +965,36 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned) {
+    locked lock;
+    *out = NULL;
+    cudaError_t error = enter(current_device, EMULATED_CREATE);
+    if (error != cudaSuccess) {
+        return error;
+    }
     *out = (cudaEvent_t)calloc(1, sizeof **out);
-    return *out == NULL ? cudaErrorMemoryAllocation : cudaSuccess;
+    if (*out == NULL) {
+        return cudaErrorMemoryAllocation;
+    }
+    (*out)->device = current_device;
+    handles++;
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
     locked lock;
+    cudaError_t error = told(lost[event->device]);
     release(event->stream);
     free(event);
-    return cudaSuccess;
+    handles--;
+    return error;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     locked lock;
+    cudaError_t error = enter(stream->device, EMULATED_RECORD);
+    if (error != cudaSuccess) {
+        return error;
+    }
     release(event->stream);
     event->stream = stream;
     event->number = stream->enqueued;
@@ -787,7 +1004,81 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     locked lock;
-    return event->stream == NULL ? cudaSuccess : finish(event->stream, event->number);
+    return event->stream == NULL ? enter(event->device, EMULATED_WAIT) : finish(event->stream, event->number);
+}
+
+/* -- faults ------------------------------------------------------------------------------------------------------ */
+
+static bool is_device(int32_t device) {
+    return device >= 0 && device < DEVICES;
+}
+
+void emulated_fail(int32_t call, int64_t after, int32_t error) {
+    locked lock;
+    if (call >= 0 && call < EMULATED_CALLS) {
+        faults[call] = {true, after, (cudaError_t)error};
+    }
+}
+
+void emulated_memory(int32_t device, int64_t bytes) {
+    locked lock;
+    if (is_device(device)) {
+        memory_of[device] = (size_t)bytes;
+    }
+}
+
+void emulated_alignment(int32_t bytes) {
+    locked lock;
+    device_alignment = (size_t)bytes;
+}
+
+void emulated_driver(int32_t version, int32_t device_count) {
+    locked lock;
+    driver_version = version;
+    devices_found = device_count < DEVICES ? device_count : DEVICES;
+}
+
+int64_t emulated_used(int32_t device) {
+    locked lock;
+    return is_device(device) ? (int64_t)used[device] : -1;
+}
+
+int64_t emulated_peak(int32_t device) {
+    locked lock;
+    return is_device(device) ? (int64_t)peak[device] : -1;
+}
+
+int64_t emulated_pinned() {
+    locked lock;
+    int64_t bytes = 0;
+    for (const pinned_range* range = pinned; range != NULL; range = range->next) {
+        bytes += (int64_t)range->bytes;
+    }
+    return bytes;
+}
+
+int64_t emulated_handles() {
+    locked lock;
+    return handles;
+}
+
+int64_t emulated_calls(int32_t call) {
+    locked lock;
+    return call >= 0 && call < EMULATED_CALLS ? calls[call] : -1;
+}
+
+void emulated_reset() {
+    locked lock;
+    for (int device = 0; device < DEVICES; device++) {
+        peak[device] = used[device];
+        memory_of[device] = 0;
+        lost[device] = cudaSuccess;
+    }
+    memset(faults, 0, sizeof faults);
+    memset(calls, 0, sizeof calls);
+    device_alignment = 4096;
+    driver_version = CUDART_VERSION;
+    devices_found = DEVICES;
 }
 
 /* -- cuFile ------------------------------------------------------------------------------------------------------- */

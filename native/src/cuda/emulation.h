@@ -8,11 +8,14 @@
  *
  * A stream does its work as late as it may: when its end is waited for. So whoever does not wait for what he needs, or
  * overwrites what is still to be read, gets wrong results here, always, and not now and then.
+ *
+ * Tests can make calls fail, lose a device, or give it little memory: faults.h.
  */
 #ifndef LAMINA_CUDA_EMULATION_H
 #define LAMINA_CUDA_EMULATION_H
 
 #include "cufile_api.h"
+#include "faults.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -99,7 +102,7 @@ struct emulated_task {
     void (*run)(emulated_task* self);
 };
 
-/* Runs it when somebody waits for it; at once where stream is null, or where task is: then there was no memory. */
+/* Runs it when somebody waits for it; at once where stream is null. Where task is null there was no memory. */
 void emulated_enqueue(cudaStream_t stream, emulated_task* task);
 bool emulated_grid_fits(dim3 grid, dim3 block, size_t shared_bytes);
 void emulated_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*thread)(const void*), const void* context);
@@ -152,8 +155,10 @@ enum cudaError_t {
     cudaErrorMemoryAllocation = 2,
     cudaErrorInvalidConfiguration = 9,
     cudaErrorInsufficientDriver = 35,
+    cudaErrorDevicesUnavailable = 46,
     cudaErrorNoDevice = 100,
     cudaErrorInvalidDevice = 101,
+    cudaErrorIllegalAddress = 700,
     cudaErrorLaunchFailure = 719,
 };
 

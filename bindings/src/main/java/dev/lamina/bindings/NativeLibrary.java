@@ -71,8 +71,9 @@ public final class NativeLibrary {
      * loaded.
      *
      * @param name such as {@code "lamina_cuda"}
-     * @param loading is given the file, which may be gone afterwards
-     * @throws UnsatisfiedLinkError there is none for this platform; the message is one line
+     * @param loading is given the file, which may be gone afterwards; where that throws, it is given another copy, for
+     *     the cache folder may be on a file system from which nothing can be loaded
+     * @throws UnsatisfiedLinkError there is none for this platform, or no copy could be loaded; the message is one line
      */
     public static synchronized void loadBackend(String name, Consumer<Path> loading) {
         String file = System.mapLibraryName(name);
@@ -85,14 +86,7 @@ public final class NativeLibrary {
         if (content == null) {
             throw new UnsatisfiedLinkError("this build has no " + file + " for " + platform());
         }
-        Path cached;
-        try {
-            cached = cached(cacheFolder(), file, content);
-        } catch (IOException e) {
-            throw linkError("cannot keep " + file + " in " + cacheFolder() + " (" + describe(e)
-                    + "): set LAMINA_CACHE to a folder of yours on a file system that is not mounted noexec", e);
-        }
-        loading.accept(cached);
+        loadCopy(file, content, file, loading);
     }
 
     private static Path loadOverride(Path file) {
@@ -110,33 +104,36 @@ public final class NativeLibrary {
 
     private static Path loadPackaged() {
         String name = System.mapLibraryName("lamina");
-        byte[] content = packaged(platform(), name);
+        return loadCopy(name, packaged(platform(), name), "the native runtime", file -> System.load(file.toString()));
+    }
+
+    /** Loads a copy in the cache folder, or in a temporary one where that cannot be. Returns the copy. */
+    private static Path loadCopy(String name, byte[] content, String what, Consumer<Path> loading) {
         List<@Nullable String> failures = new ArrayList<>();
         try {
-            return loadFile(cached(cacheFolder(), name, content));
-        } catch (IOException | UnsatisfiedLinkError e) {
+            Path file = cached(cacheFolder(), name, content);
+            loading.accept(file);
+            return file;
+        } catch (IOException | RuntimeException | UnsatisfiedLinkError e) {
             failures.add(describe(e));
         }
         try {
-            return loadTemporary(name, content);
-        } catch (IOException | UnsatisfiedLinkError e) {
+            return loadTemporary(name, content, loading);
+        } catch (IOException | RuntimeException | UnsatisfiedLinkError e) {
             failures.add(describe(e));
-            throw linkError("cannot load the native runtime (" + String.join("; ", failures)
+            throw linkError("cannot load " + what + " (" + String.join("; ", failures)
                     + "): set LAMINA_CACHE to a folder of yours on a file system that is not mounted noexec", e);
         }
     }
 
-    private static Path loadFile(Path file) {
-        System.load(file.toString());
-        return file;
-    }
-
-    private static Path loadTemporary(String name, byte[] content) throws IOException {
+    private static Path loadTemporary(String name, byte[] content, Consumer<Path> loading) throws IOException {
         Path folder = Files.createTempDirectory("lamina-"); // for the owner only, and owned by us: it is new
         Path file = folder.resolve(name);
         try {
             write(file, content);
-            return loadFile(file.toRealPath());
+            Path real = file.toRealPath();
+            loading.accept(real);
+            return real;
         } finally {
             if (!System.getProperty("os.name").startsWith("Windows")) { // which cannot delete what is loaded
                 Files.deleteIfExists(file);

@@ -48,6 +48,57 @@ class NativeLibraryTest {
         }
     }
 
+    /** Loads a library as that of a backend, but not from the folder that it is given, and prints what is loaded. */
+    static final class BackendLoader {
+        public static void main(String[] args) {
+            try {
+                NativeLibrary.loadBackend("lamina", file -> {
+                    if (file.startsWith(args[0])) {
+                        throw new IllegalStateException(file.getFileName() + " is on a file system that is noexec");
+                    }
+                    System.load(file.toString());
+                    System.out.println(file);
+                });
+            } catch (UnsatisfiedLinkError e) {
+                System.out.println("failed: " + e.getMessage());
+                System.exit(1);
+            }
+        }
+    }
+
+    @Test
+    void backendIsLoadedFromTheCacheFolderOnceItIsThere() throws Exception {
+        Path cache = folder.resolve("cache");
+        for (int i = 0; i < 2; i++) {
+            String loaded = outputOf(start(BackendLoader.class, cache, "/nowhere"), 0);
+            assertEquals(onlyFile(cache).toString(), loaded);
+        }
+    }
+
+    @Test
+    void backendThatCannotBeLoadedFromTheCacheFolderIsLoadedFromATemporaryOne() throws Exception {
+        Path temporary = Files.createDirectory(folder.resolve("tmp")).toRealPath();
+        for (Path cache : List.of(folder.resolve("cache"), Files.createFile(folder.resolve("a file, not a folder")))) {
+            String loaded = outputOf(start(BackendLoader.class, cache, cache.toString(),
+                    "-Djava.io.tmpdir=" + temporary), 0);
+            assertTrue(loaded.startsWith(temporary.toString()), loaded);
+            assumeTrue(isPosix());
+            try (Stream<Path> left = Files.list(temporary)) {
+                assertEquals(List.of(), left.toList());
+            }
+        }
+    }
+
+    @Test
+    void backendThatNoFolderCanHoldIsOneLineWithWhatToDo() throws Exception {
+        Path temporary = Files.createDirectory(folder.resolve("tmp"));
+        String message = outputOf(start(BackendLoader.class, folder.resolve("cache"), folder.toRealPath().toString(),
+                "-Djava.io.tmpdir=" + temporary), 1);
+        assertEquals(1, message.lines().count(), message);
+        assertTrue(message.startsWith("failed: cannot load " + NAME + " (") && message.contains("is noexec; ")
+                && message.endsWith("on a file system that is not mounted noexec"), message);
+    }
+
     @Test
     void processesThatStartAtOnceShareOneCopy() throws Exception {
         Path cache = folder.resolve("not yet there/cache");
@@ -156,11 +207,15 @@ class NativeLibraryTest {
     }
 
     private Process start(Path cache, String... options) throws IOException {
+        return start(Loader.class, cache, "", options);
+    }
+
+    private Process start(Class<?> main, Path cache, String argument, String... options) throws IOException {
         List<String> command = new ArrayList<>();
         command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
         command.addAll(List.of(options));
         command.addAll(List.of("--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path"),
-                Loader.class.getName()));
+                main.getName(), argument));
         var builder = new ProcessBuilder(command).redirectErrorStream(true);
         builder.environment().put("LAMINA_CACHE", cache.toString());
         return builder.start();

@@ -51,14 +51,19 @@ public final class Device implements HostMemory, AutoCloseable {
         }
     }
 
-    private final String name;
     private final MemorySegment handle;
+    private final String name;
     private final Info info;
 
-    private Device(String name, MemorySegment handle) {
-        this.name = name;
+    private Device(MemorySegment handle, String name) {
         this.handle = handle;
-        this.info = readInfo(handle);
+        this.name = name;
+        try {
+            this.info = readInfo(handle, name);
+        } catch (RuntimeException e) {
+            lamina_h.lm_device_close(handle);
+            throw e;
+        }
     }
 
     /**
@@ -84,7 +89,9 @@ public final class Device implements HostMemory, AutoCloseable {
             lm_device_options.backend(options, backend);
             lm_device_options.ordinal(options, ordinal);
             lm_device_options.mode(options, fast ? lamina_h.LM_MODE_FAST() : lamina_h.LM_MODE_EXACT());
-            return open(parts.group(1) + ":" + ordinal, options, arena);
+            var out = arena.allocate(ValueLayout.ADDRESS);
+            Status.checkOpened(lamina_h.lm_device_open(options, out), name);
+            return new Device(out.get(ValueLayout.ADDRESS, 0), parts.group(1) + ":" + ordinal);
         }
     }
 
@@ -98,7 +105,7 @@ public final class Device implements HostMemory, AutoCloseable {
         int backend = loadBackend(kind);
         try (var arena = Arena.ofConfined()) {
             var out = arena.allocate(ValueLayout.JAVA_INT);
-            Status.check(lamina_h.lm_device_count(backend, out));
+            Status.checkOpened(lamina_h.lm_device_count(backend, out), kind);
             return out.get(ValueLayout.JAVA_INT, 0);
         }
     }
@@ -117,12 +124,6 @@ public final class Device implements HostMemory, AutoCloseable {
         }
     }
 
-    private static Device open(String name, MemorySegment options, Arena arena) {
-        var out = arena.allocate(ValueLayout.ADDRESS);
-        Status.check(lamina_h.lm_device_open(options, out));
-        return new Device(name, out.get(ValueLayout.ADDRESS, 0));
-    }
-
     /**
      * Opens the CPU. The environment variable {@code LAMINA_SIMD} forces an instruction set.
      *
@@ -135,7 +136,9 @@ public final class Device implements HostMemory, AutoCloseable {
             lm_device_options.backend(options, lamina_h.LM_BACKEND_CPU());
             lm_device_options.threads(options, threads);
             lm_device_options.simd(options, lamina_h.LM_SIMD_AUTO());
-            return open("cpu", options, arena);
+            var out = arena.allocate(ValueLayout.ADDRESS);
+            Status.check(lamina_h.lm_device_open(options, out));
+            return new Device(out.get(ValueLayout.ADDRESS, 0), "cpu");
         }
     }
 
@@ -174,10 +177,10 @@ public final class Device implements HostMemory, AutoCloseable {
         }
     }
 
-    private static Info readInfo(MemorySegment handle) {
+    private static Info readInfo(MemorySegment handle, String name) {
         try (var arena = Arena.ofConfined()) {
             var info = lm_device_info.allocate(arena);
-            Status.check(lamina_h.lm_device_get_info(handle, info));
+            Status.checkOpened(lamina_h.lm_device_get_info(handle, info), name);
             var supported = new ArrayList<String>();
             for (int simd = 1; simd < SIMD_NAMES.length; simd++) {
                 if ((lm_device_info.simd_supported(info) & 1 << simd) != 0) {
@@ -208,32 +211,41 @@ public final class Device implements HostMemory, AutoCloseable {
         return info;
     }
 
+    /** Throws if a call to this device failed. */
+    void check(int status) {
+        if (info.unified()) {
+            Status.check(status);
+        } else {
+            Status.checkGpu(status, name + " (" + info.name() + ")");
+        }
+    }
+
     @Override
     public MemorySegment allocate(long bytes) {
         try (var arena = Arena.ofConfined()) {
             var out = arena.allocate(ValueLayout.ADDRESS);
-            Status.check(lamina_h.lm_host_alloc(handle, bytes, out));
+            check(lamina_h.lm_host_alloc(handle, bytes, out));
             return out.get(ValueLayout.ADDRESS, 0).reinterpret(bytes);
         }
     }
 
     @Override
     public void free(MemorySegment memory) {
-        Status.check(lamina_h.lm_host_free(handle, memory, memory.byteSize()));
+        check(lamina_h.lm_host_free(handle, memory, memory.byteSize()));
     }
 
     /** Allocates zeroed memory of the device; only the device reads and writes it. */
     public MemorySegment allocateOnDevice(long bytes) {
         try (var arena = Arena.ofConfined()) {
             var out = arena.allocate(ValueLayout.ADDRESS);
-            Status.check(lamina_h.lm_device_alloc(handle, bytes, out));
+            check(lamina_h.lm_device_alloc(handle, bytes, out));
             return out.get(ValueLayout.ADDRESS, 0).reinterpret(bytes);
         }
     }
 
     /** Frees what {@link #allocateOnDevice} returned. */
     public void freeOnDevice(MemorySegment memory) {
-        Status.check(lamina_h.lm_device_free(handle, memory, memory.byteSize()));
+        check(lamina_h.lm_device_free(handle, memory, memory.byteSize()));
     }
 
     /** The device's own memory, for panels that are read straight into it: see {@link #allocateOnDevice}. */
@@ -255,8 +267,8 @@ public final class Device implements HostMemory, AutoCloseable {
     public Queue openQueue() {
         try (var arena = Arena.ofConfined()) {
             var out = arena.allocate(ValueLayout.ADDRESS);
-            Status.check(lamina_h.lm_queue_create(handle, out));
-            return new Queue(out.get(ValueLayout.ADDRESS, 0));
+            check(lamina_h.lm_queue_create(handle, out));
+            return new Queue(this, out.get(ValueLayout.ADDRESS, 0));
         }
     }
 
@@ -278,7 +290,7 @@ public final class Device implements HostMemory, AutoCloseable {
     public KvCache createKv(KvLayout layout, int capacity, int hostLayers) {
         try (var arena = Arena.ofConfined()) {
             var out = arena.allocate(ValueLayout.ADDRESS);
-            Status.check(lamina_h.lm_kv_create(
+            check(lamina_h.lm_kv_create(
                     handle, layout.toNative(arena), layout.layers().size(), capacity, layout.dtype(), hostLayers,
                     out));
             return new KvCache(out.get(ValueLayout.ADDRESS, 0), capacity, layout.bytes(capacity));
@@ -287,6 +299,6 @@ public final class Device implements HostMemory, AutoCloseable {
 
     @Override
     public void close() {
-        Status.check(lamina_h.lm_device_close(handle));
+        check(lamina_h.lm_device_close(handle));
     }
 }

@@ -7,13 +7,17 @@ import java.lang.foreign.ValueLayout;
 
 /** Work of one device, done in the order of submission. Used by one thread at a time. */
 public final class Queue implements AutoCloseable {
+    private static final System.Logger LOG = System.getLogger(Queue.class.getName());
+
+    private final Device owner;
     private final MemorySegment handle;
     private final Arena arena = Arena.ofShared();
     private final MemorySegment ticket = arena.allocate(ValueLayout.JAVA_LONG);
 
     private long generation; // of steps
 
-    Queue(MemorySegment handle) {
+    Queue(Device owner, MemorySegment handle) {
+        this.owner = owner;
         this.handle = handle;
     }
 
@@ -27,7 +31,7 @@ public final class Queue implements AutoCloseable {
      * @return a ticket to {@link #await}
      */
     public long submit(OpArray ops, int first, int count, Step step) {
-        Status.check(lamina_h.lm_submit(handle, ops.from(first), count, step.submitted(this), ticket));
+        owner.check(lamina_h.lm_submit(handle, ops.from(first), count, step.submitted(this), ticket));
         return ticket.get(ValueLayout.JAVA_LONG, 0);
     }
 
@@ -38,29 +42,32 @@ public final class Queue implements AutoCloseable {
 
     /** Copies all of {@code host} into device memory of the same size. */
     public long copyToDevice(MemorySegment device, MemorySegment host) {
-        Status.check(lamina_h.lm_copy_to_device(handle, device, host, host.byteSize(), ticket));
+        owner.check(lamina_h.lm_copy_to_device(handle, device, host, host.byteSize(), ticket));
         return ticket.get(ValueLayout.JAVA_LONG, 0);
     }
 
     /** Copies device memory into all of {@code host}. */
     public long copyToHost(MemorySegment host, MemorySegment device) {
-        Status.check(lamina_h.lm_copy_to_host(handle, host, device, host.byteSize(), ticket));
+        owner.check(lamina_h.lm_copy_to_host(handle, host, device, host.byteSize(), ticket));
         return ticket.get(ValueLayout.JAVA_LONG, 0);
     }
 
     /** Begins what is submitted from now on after the work of a ticket of another queue of the device. */
     public void after(Queue other, long ticket) {
-        Status.check(lamina_h.lm_queue_after(handle, other.handle, ticket));
+        owner.check(lamina_h.lm_queue_after(handle, other.handle, ticket));
     }
 
     /** Returns when the work of a ticket, and all before it, is done. */
     public void await(long ticket) {
-        Status.check(lamina_h.lm_wait(handle, ticket));
+        owner.check(lamina_h.lm_wait(handle, ticket));
     }
 
+    /** Waits for what was submitted; how that ended, {@link #await} tells and nobody else. */
     @Override
     public void close() {
-        Status.check(lamina_h.lm_queue_destroy(handle));
+        if (lamina_h.lm_queue_destroy(handle) != lamina_h.LM_OK()) {
+            LOG.log(System.Logger.Level.DEBUG, "a queue was closed after its work failed: {0}", Status.lastError());
+        }
         arena.close();
     }
 }

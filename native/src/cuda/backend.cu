@@ -42,6 +42,7 @@ struct step_layout {
     int64_t inputs;
     int64_t positions;
     int64_t sequence;
+    int64_t branch;
     int64_t output_index;
     int64_t caches;
     int64_t bytes;
@@ -428,6 +429,10 @@ static int64_t add_range(int64_t* end, int64_t bytes) {
     return at;
 }
 
+static int64_t branch_bytes(const lm_step* step) {
+    return step->branch == nullptr ? 0 : (int64_t)step->rows * step->branch_width * (int64_t)sizeof(int32_t);
+}
+
 /* What no op of a submission reads need not be there; caches are looked at where an op asks for them. */
 static step_layout lay_out(const lm_step* step, bool caches) {
     step_layout l = {};
@@ -441,6 +446,7 @@ static step_layout lay_out(const lm_step* step, bool caches) {
     l.inputs = add_range(&l.bytes, step->inputs == nullptr ? 0 : step->inputs_bytes);
     l.positions = add_range(&l.bytes, step->positions == nullptr ? 0 : rows);
     l.sequence = add_range(&l.bytes, step->sequence == nullptr ? 0 : rows);
+    l.branch = add_range(&l.bytes, branch_bytes(step));
     l.output_index = add_range(&l.bytes, step->output_rows * (int64_t)sizeof(int32_t));
     l.caches = add_range(&l.bytes, (int64_t)l.layers * sequences * (int64_t)sizeof(kv_cache));
     return l;
@@ -448,7 +454,8 @@ static step_layout lay_out(const lm_step* step, bool caches) {
 
 static bool same_layout(const step_layout& x, const step_layout& y) {
     return x.inputs == y.inputs && x.positions == y.positions && x.sequence == y.sequence
-           && x.output_index == y.output_index && x.caches == y.caches && x.bytes == y.bytes && x.layers == y.layers;
+           && x.branch == y.branch && x.output_index == y.output_index && x.caches == y.caches && x.bytes == y.bytes
+           && x.layers == y.layers;
 }
 
 static void put(uint8_t* to, const void* from, int64_t bytes) {
@@ -462,6 +469,7 @@ static void fill(uint8_t* to, const step_layout& l, const lm_step* step) {
     put(to + l.inputs, step->inputs, step->inputs == nullptr ? 0 : step->inputs_bytes);
     put(to + l.positions, step->positions, step->positions == nullptr ? 0 : rows);
     put(to + l.sequence, step->sequence, step->sequence == nullptr ? 0 : rows);
+    put(to + l.branch, step->branch, branch_bytes(step));
     put(to + l.output_index, step->output_index, step->output_rows * (int64_t)sizeof(int32_t));
     kv_cache* cache = (kv_cache*)(to + l.caches); // (layers, sequences)
     for (int32_t layer = 0; layer < l.layers; layer++) {
@@ -563,6 +571,7 @@ static int32_t cuda_submit(lm_queue* base, const lm_op* ops, int32_t count, cons
     r.inputs = arrays + l.inputs;
     r.positions = (const int32_t*)(arrays + l.positions);
     r.sequence = (const int32_t*)(arrays + l.sequence);
+    r.branch = (const int32_t*)(arrays + l.branch);
     r.output_index = (const int32_t*)(arrays + l.output_index);
     r.caches = (const kv_cache*)(arrays + l.caches);
     r.scratch = (float*)queue->scratch.memory;

@@ -228,7 +228,7 @@ typedef struct lm_step {
     lm_kv* const* kv;            /* (sequences) */
     void* activations;           /* device memory, 64-byte aligned */
     int64_t activations_bytes;
-    const void* inputs;          /* host memory: embedding rows and rope tables of this step */
+    const void* inputs;          /* host memory: embedding rows and rope tables; only what ops read of it is copied */
     int64_t inputs_bytes;
     const void* panel;           /* memory the device can read: the panel that feeds these ops; null if none needs one */
     int64_t panel_bytes;

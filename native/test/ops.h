@@ -162,8 +162,8 @@ typedef struct forest {
 } forest;
 
 /*
- * A tree of so many nodes for each sequence, at places in any order, with `spare` places that nobody has. A node follows
- * the one before it with `chain` of 100 chances, and else any other, or one of the last tokens of the prefix.
+ * A tree of so many nodes for each sequence, at places in any order, with `spare` places that nobody has. A node
+ * follows the one before it with `chain` of 100 chances, and else any other, or one of the last tokens of the prefix.
  */
 static inline forest make_forest(attention shape, const int32_t* nodes, int32_t chain, int32_t spare, uint64_t* seed) {
     forest f = {.shape = shape};
@@ -224,8 +224,8 @@ static inline lm_kv* make_forest_kv(const machine* m, const forest* f, int32_t c
  * Stores rows of the row set, of which row i is a token tokens[i]; then attends to them unless out is null, which gets
  * (rows, heads * head_dim_v). The rest of the step is the caller's.
  */
-static inline void submit_tokens(const machine* m, const forest* f, lm_step step, int32_t row_set, const int32_t* tokens,
-                                 float* out) {
+static inline void submit_tokens(const machine* m, const forest* f, lm_step step, int32_t row_set,
+                                 const int32_t* tokens, float* out) {
     int32_t rows = row_set == LM_ROWS_ALL ? step.rows : step.output_rows;
     int32_t widths[4] = {f->shape.heads * f->shape.head_dim, f->shape.kv_heads * f->shape.head_dim,
                          f->shape.kv_heads * f->shape.head_dim_v, f->shape.heads * f->shape.head_dim_v};
@@ -266,7 +266,7 @@ static inline void submit_tokens(const machine* m, const forest* f, lm_step step
     free(image);
 }
 
-/* What attention gives for each node: (count, heads * head_dim_v), each way from the root to a leaf a plain sequence. */
+/* What attention gives for each node, (count, heads * head_dim_v), where each way from root to leaf is a sequence. */
 static inline float* attend_paths(const machine* m, const forest* f) {
     int32_t width = f->shape.heads * f->shape.head_dim_v;
     float* out = calloc((size_t)((int64_t)f->count * width), 4);
@@ -312,8 +312,8 @@ static inline float* attend_paths(const machine* m, const forest* f) {
 }
 
 /*
- * Puts count nodes in a random order; before some of them comes a row at the same place, which they overwrite. rows[i] is
- * a node, or -1 - node for a row that this node overwrites. Gives the number of rows.
+ * Puts count nodes in a random order; before some of them comes a row at the same place, which they overwrite. rows[i]
+ * is a node, or -1 - node for a row that this node overwrites. Gives the number of rows.
  */
 static inline int32_t shuffle_rows(int32_t* rows, int32_t* nodes, int32_t count, uint64_t* seed) {
     int32_t n = 0;

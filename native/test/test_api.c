@@ -279,7 +279,7 @@ static void test_good_ops(void) {
     MUST(lm_submit(queue, &op, 1, &step, NULL));
     step.output_rows = 0;
     MUST(lm_submit(queue, &op, 1, &step, NULL));
-    for (int32_t code = LM_OP_KV_STORE; code <= LM_OP_ATTENTION; code++) { /* rows that an op does not use may be wrong */
+    for (int32_t code = LM_OP_KV_STORE; code <= LM_OP_ATTENTION; code++) { /* rows that no op uses may be wrong */
         int32_t branch[ROWS * 3];
         memcpy(branch, good_branch, sizeof branch);
         op = good_op(code);

@@ -643,6 +643,47 @@ static void test_generations(void) {
     MUST(lm_device_free(gpu.device, memory, sizeof got));
 }
 
+/*
+ * A step's ops read parts of its inputs, in any order, more of them than a queue remembers, and some of them again;
+ * what no op reads is not looked at: the bytes before and behind those fault.
+ */
+static void test_parts_of_inputs(void) {
+    enum { ROWS = 3, PARTS = 20, WIDTH = 32, PART = ROWS * WIDTH, FLOATS = PARTS * PART };
+    uint64_t seed = 11;
+    static float got[PART];
+    void* memory;
+    MUST(lm_device_alloc(gpu.device, sizeof got, &memory));
+    guarded readable = guarded_alloc(FLOATS * 4, 1);
+    float* inputs = (float*)readable.data; // (PARTS, ROWS, WIDTH)
+    int64_t before = 4096 - FLOATS * 4 % 4096; /* to the page that faults, and one byte of that */
+    for (int again = 0; again < 3; again++) {
+        generation++;
+        for (int32_t i = 0; i < FLOATS; i++) {
+            inputs[i] = random_float(&seed);
+        }
+        for (int i = 0; i < 60; i++) {
+            int32_t row = random_int(&seed, 0, PARTS * ROWS - 1);
+            int32_t rows = random_int(&seed, 1, PARTS * ROWS - row < ROWS ? PARTS * ROWS - row : ROWS);
+            lm_step step = {.rows = rows,
+                            .generation = generation,
+                            .activations = memory,
+                            .activations_bytes = sizeof got,
+                            .inputs = readable.data - before - 1,
+                            .inputs_bytes = before + 1 + FLOATS * 4 + 4096};
+            lm_op op = {.code = LM_OP_EMBED,
+                        .out = {0, WIDTH, WIDTH},
+                        .input_offset = before + 1 + row * WIDTH * 4,
+                        .dtype = LM_DTYPE_F32};
+            MUST(lm_submit(gpu.queue, &op, 1, &step, NULL));
+            to_host(&gpu, got, memory, rows * WIDTH * 4);
+            CHECK(memcmp(got, inputs + row * WIDTH, (size_t)(rows * WIDTH) * 4) == 0,
+                  "rows %d to %d, submission %d", row, row + rows - 1, i);
+        }
+    }
+    guarded_free(readable);
+    MUST(lm_device_free(gpu.device, memory, sizeof got));
+}
+
 static void test_memory(void) {
     static const int64_t sizes[] = {1, 4096, 100001, 5000000};
     for (int i = 0; i < 4; i++) {
@@ -717,6 +758,7 @@ int main(int argc, char** argv) {
     test_queues_by_turns();
     test_two_devices();
     test_generations();
+    test_parts_of_inputs();
     test_row_ops();
     test_linears();
     test_attentions();

@@ -275,8 +275,8 @@ static void gather(const attention* t, float* memory, block* b, int32_t r, int64
 }
 
 /*
- * states (rows, group) of rows r .. last - 1, all of one sequence, over one segment, begun afresh. gathered: the thread's
- * memory for gathered blocks.
+ * states (rows, group) of rows r .. last - 1, all of one sequence, over one segment, begun afresh. gathered: the
+ * thread's memory for gathered blocks.
  */
 static void attend(const attention* t, float* states, float* gathered, int32_t r, int32_t last, int32_t kv_head,
                    int64_t segment) {

@@ -94,7 +94,7 @@ final class Workspace implements AutoCloseable {
                 + logitsBytes(plan, size);
     }
 
-    /** Bytes of that which a device with memory of its own gets copied in each sweep. */
+    /** Bytes of that for which a device with memory of its own has room; a sweep copies what its rows need. */
     static long inputsBytes(Program program, DType embeddingType, Size size) {
         return Inputs.of(program.ropes(), embeddingRowBytes(program, embeddingType), size.rows).bytes;
     }

@@ -109,8 +109,8 @@ public final class Step implements AutoCloseable {
     }
 
     /**
-     * Adds a row that is one of several alternatives: it sees its own branch of the sequence alone, with the same bits as
-     * if there were no other.
+     * Adds a row that is one of several alternatives: it sees its own branch of the sequence alone, with the same bits
+     * as if there were no other.
      *
      * @param sequence number of its sequence
      * @param position in that sequence, from 0

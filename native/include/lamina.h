@@ -21,7 +21,7 @@
  *     file (lm_file_*, lm_device_file_*) may be read by many threads; a ring of reads (lm_ring_*) belongs to the thread that
  *     opened it.
  *   - Row invariance: the bits of a row's result do not depend on how many rows are computed beside it, on how a weight is
- *     cut into panels, on the number of threads, or on the SIMD instruction set.
+ *     cut into panels, on the places of its branch, on the number of threads, or on the SIMD instruction set.
  *
  * Activations are float32. A row is one token position. Shapes are written (rows, width), row-major.
  */
@@ -173,10 +173,11 @@ typedef struct lm_view {
  *                    step.inputs at input_offset holds a (R, rotary_dim) f32 table: rotary_dim / 2 cosines, then as many
  *                    sines, for the position of each row; kind = LM_ROPE_*.
  * LM_OP_KV_STORE     a (R, kv_heads * head_dim) = keys, b (R, kv_heads * head_dim_v) = values: stored in layer `layer` of
- *                    the row's cache at the row's position.
+ *                    the row's cache at the row's place, see step.branch. Of two rows at one place the later one stays.
  * LM_OP_ATTENTION    out (R, heads * head_dim_v) = softmax(scale * q k^T) v for queries a (R, heads * head_dim) over the
- *                    positions p of the row's sequence in layer `layer` with p <= own position and, if window > 0,
- *                    p > own position - window. Query head h uses KV head h / (heads / kv_heads).
+ *                    positions p of the row's sequence, or of its branch of that, in layer `layer` with p <= own
+ *                    position and, if window > 0, p > own position - window. Query head h uses KV head
+ *                    h / (heads / kv_heads).
  * LM_OP_ACTIVATION   out = kind(a) * b, or kind(a) where b is absent; kind = LM_ACTIVATION_*. out may be a or b.
  * LM_OP_ADD          out = a + b. out may be a or b.
  * LM_OP_GATHER_ROWS  out row i = a row step.output_index[i], for i < step.output_rows; row_set is LM_ROWS_OUTPUT.
@@ -204,22 +205,32 @@ typedef struct lm_op {
     float epsilon;         /* of a norm */
 } lm_op;
 
-/* What the ops of one submission work on. The struct, its arrays and inputs are read within the call. */
+/*
+ * What the ops of one submission work on. The struct, its arrays and inputs are read within the call.
+ *
+ * Rows of one sequence may be alternatives: nodes of a tree, several of them at one position. Each has a place of its own
+ * in the cache and sees the positions of its branch alone, which is the way from the root to it. branch says where the
+ * last branch_width positions of that way lie; all earlier ones lie at the places of their own numbers.
+ */
 typedef struct lm_step {
     int32_t rows;                /* rows of this sweep */
     int32_t output_rows;         /* rows whose logits are wanted, <= rows */
     int32_t sequences;           /* entries of kv */
     int32_t alone;               /* CPU: 1: the submitting thread computes alone and leaves the other cores to others */
+    int32_t branch_width;        /* positions of a row in branch, 0 .. 65536; 0: each lies at the place of its number */
+    int32_t reserved;            /* 0 */
     int64_t generation;          /* another number whenever anything but panel differs from the last submission to the
                                     queue, or the arrays' or inputs' content: what was copied to a device is kept till
                                     then */
     const int32_t* positions;    /* (rows): position of each row in its sequence, from 0 */
     const int32_t* sequence;     /* (rows): index into kv */
+    const int32_t* branch;       /* (rows, branch_width): position positions[r] - j of row r lies at place
+                                    branch[r * branch_width + j], 0 .. capacity - 1; none is read for positions below 0 */
     const int32_t* output_index; /* (output_rows): row numbers */
     lm_kv* const* kv;            /* (sequences) */
     void* activations;           /* device memory, 64-byte aligned */
     int64_t activations_bytes;
-    const void* inputs;          /* host memory: embedding rows and rope tables of this step */
+    const void* inputs;          /* host memory: embedding rows and rope tables; only what ops read of it is copied */
     int64_t inputs_bytes;
     const void* panel;           /* memory the device can read: the panel that feeds these ops; null if none needs one */
     int64_t panel_bytes;
@@ -281,12 +292,13 @@ LM_API int32_t lm_queue_create(lm_device* device, lm_queue** out);
 LM_API int32_t lm_queue_destroy(lm_queue* queue);
 
 /*
- * Bytes that a KV cache of this shape takes on the device. dtype: LM_DTYPE_F32 or LM_DTYPE_F16; capacity: positions.
+ * Bytes that a KV cache of this shape takes on the device. dtype: LM_DTYPE_F32 or LM_DTYPE_F16; capacity: places, one
+ * a position.
  */
 LM_API int32_t lm_kv_bytes(const lm_kv_layer* layers, int32_t layer_count, int32_t capacity, int32_t dtype, int64_t* out);
 
 /*
- * Makes a KV cache of that shape. Storing a position again overwrites it: going back needs no call. The last host_layers
+ * Makes a KV cache of that shape. Storing at a place again overwrites it: going back needs no call. The last host_layers
  * of the layers (0 .. layer_count) are in host memory, which the device reads and writes over its bus; where device
  * memory is host memory, that makes no difference.
  */

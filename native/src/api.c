@@ -247,9 +247,10 @@ int32_t lm_queue_destroy(lm_queue* queue) {
     return status;
 }
 
-/* Far above any model; they keep all products of a head's sizes within 64 bits. */
+/* Far above any model and any tree; they keep all products of these sizes within 64 bits. */
 #define LM_HEADS_MOST 65536
 #define LM_HEAD_DIM_MOST 65536
+#define LM_BRANCH_MOST 65536
 
 /* Adds kv_heads * capacity * dim elements to *bytes, rounded up to 64 bytes; 0 if that does not fit. */
 static int add_tensor(int64_t* bytes, int64_t kv_heads, int64_t capacity, int64_t dim, int64_t element_bytes) {
@@ -485,7 +486,21 @@ static int32_t check_weight(const checked* c) {
     return LM_OK;
 }
 
-/* The rows' caches and positions, and the shape of the op's layer in each of them; *out is that shape. */
+/* Where the positions of a row's branch lie. */
+static int32_t check_branch(const checked* c, int32_t row) {
+    const lm_step* step = c->step;
+    const int32_t* places = step->branch + (int64_t)row * step->branch_width; // (branch_width)
+    int32_t position = step->positions[row];
+    int32_t capacity = step->kv[step->sequence[row]]->capacity;
+    for (int32_t j = 0; j < step->branch_width && j <= position; j++) {
+        REQUIRE_OP(places[j] >= 0 && places[j] < capacity,
+                   "position %d of row %d's branch is at place %d of a KV cache for %d positions", position - j, row,
+                   places[j], capacity);
+    }
+    return LM_OK;
+}
+
+/* The rows' caches, positions and places, and the shape of the op's layer in each of them; *out is that shape. */
 static int32_t check_kv(const checked* c, lm_kv_layer* out) {
     const lm_op* op = c->op;
     const lm_step* step = c->step;
@@ -494,6 +509,8 @@ static int32_t check_kv(const checked* c, lm_kv_layer* out) {
                : step->sequence == NULL ? "sequence"
                                         : "kv");
     REQUIRE_OP(step->sequences > 0, "step.sequences is %d, it must be above 0", step->sequences);
+    REQUIRE_OP(step->branch != NULL || step->branch_width == 0, "step.branch is null, step.branch_width is %d",
+               step->branch_width);
     for (int32_t i = 0; i < step->sequences; i++) {
         const lm_kv* kv = step->kv[i];
         REQUIRE_OP(kv != NULL, "step.kv[%d] is null", i);
@@ -517,6 +534,7 @@ static int32_t check_kv(const checked* c, lm_kv_layer* out) {
         REQUIRE_OP(position >= 0 && position < step->kv[sequence]->capacity,
                    "row %d is at position %d of a KV cache for %d positions", row, position,
                    step->kv[sequence]->capacity);
+        TRY(check_branch(c, row));
     }
     return LM_OK;
 }
@@ -599,6 +617,8 @@ static int32_t check_submission(lm_device* device, const lm_op* ops, int32_t cou
     REQUIRE(step->output_rows >= 0 && step->output_rows <= step->rows,
             "lm_submit: step.output_rows is %d, it must be 0 to step.rows = %d", step->output_rows, step->rows);
     REQUIRE(step->sequences >= 0, "lm_submit: step.sequences is %d, it must not be negative", step->sequences);
+    REQUIRE(step->branch_width >= 0 && step->branch_width <= LM_BRANCH_MOST,
+            "lm_submit: step.branch_width is %d, it must be 0 to %d", step->branch_width, LM_BRANCH_MOST);
     REQUIRE(step->output_index != NULL || step->output_rows == 0, "lm_submit: step.output_index is null");
     for (int32_t i = 0; i < step->output_rows; i++) {
         REQUIRE(step->output_index[i] >= 0 && step->output_index[i] < step->rows,

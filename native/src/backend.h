@@ -55,7 +55,7 @@ struct lm_kv {
     int64_t bytes;
     void* host_memory; /* null where all layers are on the device */
     int64_t host_bytes;
-    int32_t capacity; /* positions */
+    int32_t capacity; /* places, one a position */
     int32_t dtype;    /* LM_DTYPE_F32 or LM_DTYPE_F16 */
     int32_t layer_count;
     lm_kv_slot layers[];
@@ -135,6 +135,11 @@ static inline int32_t lm_row_count(const lm_step* step, int32_t row_set) {
 
 static inline int32_t lm_step_row(const lm_step* step, int32_t row_set, int32_t i) {
     return row_set == LM_ROWS_ALL ? i : step->output_index[i];
+}
+
+/* The place in its cache at which a row of the step is stored. */
+static inline int32_t lm_row_place(const lm_step* step, int32_t row) {
+    return step->branch_width == 0 ? step->positions[row] : step->branch[(int64_t)row * step->branch_width];
 }
 
 #ifdef __cplusplus

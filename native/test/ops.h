@@ -1,4 +1,4 @@
-/* ops.h: what the tests of ops on different backends share: devices with memory of their own, and attention. */
+/* ops.h: what the tests of ops on different backends share: devices with memory of their own, attention, branches. */
 #ifndef LAMINA_TEST_OPS_H
 #define LAMINA_TEST_OPS_H
 
@@ -36,6 +36,14 @@ static inline int64_t element_bytes(int32_t dtype) {
 static inline int in_view(const lm_view* view, int32_t rows, int64_t i) {
     int64_t d = i - view->offset;
     return d >= 0 && d / view->stride < rows && d % view->stride < view->width;
+}
+
+static inline float* random_floats(int64_t count, float scale, uint64_t* seed) {
+    float* x = malloc((size_t)count * 4);
+    for (int64_t i = 0; i < count; i++) {
+        x[i] = scale * random_float(seed);
+    }
+    return x;
 }
 
 typedef struct attention {
@@ -127,6 +135,338 @@ static inline void attend(const machine* m, const attention* t, int32_t chunk, i
         MUST(lm_kv_destroy(kv[s]));
     }
     free(image);
+    free(positions);
+    free(sequence);
+}
+
+/* -- branches ----------------------------------------------------------------------------------------------------- */
+
+/* A token of a sequence's prefix, or of the tree of alternatives that follow it. */
+typedef struct token {
+    int32_t sequence;
+    int32_t parent; /* index of the token before it; -1: it is a first one */
+    int32_t position;
+    int32_t place; /* that of its number for a token of a prefix */
+    int32_t node;  /* of the tree */
+    int32_t leaf;  /* nothing follows it */
+} token;
+
+typedef struct forest {
+    attention shape; /* lengths: of the prefixes */
+    int32_t capacities[3];
+    int32_t count;
+    token* tokens; // (count)
+    float* q;      // (count, heads * head_dim)
+    float* k;      // (count, kv_heads * head_dim)
+    float* v;      // (count, kv_heads * head_dim_v)
+} forest;
+
+/*
+ * A tree of so many nodes for each sequence, at places in any order, with `spare` places that nobody has. A node
+ * follows the one before it with `chain` of 100 chances, and else any other, or one of the last tokens of the prefix.
+ */
+static inline forest make_forest(attention shape, const int32_t* nodes, int32_t chain, int32_t spare, uint64_t* seed) {
+    forest f = {.shape = shape};
+    for (int32_t s = 0; s < shape.sequences; s++) {
+        f.capacities[s] = shape.lengths[s] + nodes[s] + spare;
+        f.count += shape.lengths[s] + nodes[s];
+    }
+    f.tokens = calloc((size_t)f.count, sizeof *f.tokens);
+    int32_t i = 0;
+    for (int32_t s = 0; s < shape.sequences; s++) {
+        int32_t first = i;
+        int32_t prefix = shape.lengths[s];
+        int32_t* places = malloc((size_t)(nodes[s] + spare + 1) * 4); /* not yet taken */
+        for (int32_t p = 0; p < nodes[s] + spare; p++) {
+            places[p] = prefix + p;
+        }
+        for (int32_t p = 0; p < prefix + nodes[s]; p++, i++) {
+            token* x = &f.tokens[i];
+            *x = (token){s, p > 0 ? i - 1 : -1, p, p, p >= prefix, 1};
+            if (x->node) {
+                if (p > prefix && random_int(seed, 0, 99) >= chain) {
+                    x->parent = random_int(seed, first + (prefix > 3 ? prefix - 3 : 0) - 1, i - 1);
+                    x->parent = x->parent < first ? -1 : x->parent;
+                }
+                int32_t left = prefix + nodes[s] + spare - p;
+                int32_t taken = random_int(seed, 0, left - 1);
+                x->position = x->parent < 0 ? 0 : f.tokens[x->parent].position + 1;
+                x->place = places[taken];
+                places[taken] = places[left - 1];
+            }
+            if (x->parent >= 0) {
+                f.tokens[x->parent].leaf = 0;
+            }
+        }
+        free(places);
+    }
+    f.q = random_floats((int64_t)f.count * shape.heads * shape.head_dim, 4, seed);
+    f.k = random_floats((int64_t)f.count * shape.kv_heads * shape.head_dim, 1, seed);
+    f.v = random_floats((int64_t)f.count * shape.kv_heads * shape.head_dim_v, 1, seed);
+    return f;
+}
+
+static inline void free_forest(forest f) {
+    free(f.tokens);
+    free(f.q);
+    free(f.k);
+    free(f.v);
+}
+
+static inline lm_kv* make_forest_kv(const machine* m, const forest* f, int32_t capacity) {
+    lm_kv* kv;
+    const lm_kv_layer layer = {f->shape.kv_heads, f->shape.head_dim, f->shape.head_dim_v, 0};
+    MUST(lm_kv_create(m->device, &layer, 1, capacity, f->shape.dtype, 0, &kv));
+    return kv;
+}
+
+/*
+ * Stores rows of the row set, of which row i is a token tokens[i]; then attends to them unless out is null, which gets
+ * (rows, heads * head_dim_v). The rest of the step is the caller's.
+ */
+static inline void submit_tokens(const machine* m, const forest* f, lm_step step, int32_t row_set,
+                                 const int32_t* tokens, float* out) {
+    int32_t rows = row_set == LM_ROWS_ALL ? step.rows : step.output_rows;
+    int32_t widths[4] = {f->shape.heads * f->shape.head_dim, f->shape.kv_heads * f->shape.head_dim,
+                         f->shape.kv_heads * f->shape.head_dim_v, f->shape.heads * f->shape.head_dim_v};
+    const float* from[3] = {f->q, f->k, f->v};
+    lm_view views[4];
+    int64_t floats = 0;
+    for (int32_t n = 0; n < 4; n++) {
+        views[n] = (lm_view){floats, widths[n], widths[n]};
+        floats += (int64_t)rows * widths[n];
+    }
+    float* image = calloc((size_t)floats, 4);
+    for (int32_t n = 0; n < 3; n++) {
+        for (int32_t i = 0; i < rows; i++) {
+            memcpy(image + views[n].offset + (int64_t)i * widths[n], from[n] + (int64_t)tokens[i] * widths[n],
+                   (size_t)widths[n] * 4);
+        }
+    }
+    lm_op ops[2] = {
+        {.code = LM_OP_KV_STORE, .row_set = row_set, .a = views[1], .b = views[2]},
+        {.code = LM_OP_ATTENTION,
+         .row_set = row_set,
+         .out = views[3],
+         .a = views[0],
+         .heads = f->shape.heads,
+         .head_dim = f->shape.head_dim,
+         .window = f->shape.window,
+         .scale = 0.25f},
+    };
+    step.generation = ++generation;
+    step.activations = on_device(m, image, floats * 4);
+    step.activations_bytes = floats * 4;
+    MUST(lm_submit(m->queue, ops, out == NULL ? 1 : 2, &step, NULL));
+    to_host(m, image, step.activations, floats * 4);
+    if (out != NULL) {
+        memcpy(out, image + views[3].offset, (size_t)((int64_t)rows * widths[3]) * 4);
+    }
+    MUST(lm_device_free(m->device, step.activations, floats * 4));
+    free(image);
+}
+
+/* What attention gives for each node, (count, heads * head_dim_v), where each way from root to leaf is a sequence. */
+static inline float* attend_paths(const machine* m, const forest* f) {
+    int32_t width = f->shape.heads * f->shape.head_dim_v;
+    float* out = calloc((size_t)((int64_t)f->count * width), 4);
+    float* of_path = malloc((size_t)((int64_t)f->count * width) * 4);
+    int32_t* done = calloc((size_t)f->count, 4);
+    int32_t* path = malloc((size_t)f->count * 4);
+    int32_t* positions = malloc((size_t)f->count * 4);
+    int32_t* sequence = calloc((size_t)f->count, 4);
+    for (int32_t leaf = 0; leaf < f->count; leaf++) {
+        if (!f->tokens[leaf].leaf) {
+            continue;
+        }
+        int32_t length = f->tokens[leaf].position + 1;
+        int32_t known = 0; /* tokens at the path's begin that need no result */
+        for (int32_t i = leaf, p = length - 1; p >= 0; i = f->tokens[i].parent, p--) {
+            path[p] = i;
+            positions[p] = p;
+            known += !f->tokens[i].node || done[i];
+        }
+        lm_kv* kv = make_forest_kv(m, f, length);
+        lm_step step = {.sequences = 1, .positions = positions, .sequence = sequence, .kv = &kv};
+        if (known > 0) {
+            step.rows = known;
+            submit_tokens(m, f, step, LM_ROWS_ALL, path, NULL);
+        }
+        if (known < length) {
+            step.rows = length - known;
+            step.positions += known;
+            submit_tokens(m, f, step, LM_ROWS_ALL, path + known, of_path);
+        }
+        for (int32_t p = known; p < length; p++) {
+            memcpy(out + (int64_t)path[p] * width, of_path + (int64_t)(p - known) * width, (size_t)width * 4);
+            done[path[p]] = 1;
+        }
+        MUST(lm_kv_destroy(kv));
+    }
+    free(of_path);
+    free(done);
+    free(path);
+    free(positions);
+    free(sequence);
+    return out;
+}
+
+/*
+ * Puts count nodes in a random order; before some of them comes a row at the same place, which they overwrite. rows[i]
+ * is a node, or -1 - node for a row that this node overwrites. Gives the number of rows.
+ */
+static inline int32_t shuffle_rows(int32_t* rows, int32_t* nodes, int32_t count, uint64_t* seed) {
+    int32_t n = 0;
+    for (int32_t left = count; left > 0; left--) {
+        int32_t i = random_int(seed, 0, left - 1);
+        if (random_int(seed, 0, 3) == 0) {
+            rows[n++] = -1 - nodes[i];
+        }
+        rows[n++] = nodes[i];
+        nodes[i] = nodes[left - 1];
+    }
+    return n;
+}
+
+/* Nodes from the root of the tree to this one. */
+static inline int32_t depth(const forest* f, int32_t node) {
+    int32_t n = 0;
+    for (int32_t i = node; i >= 0 && f->tokens[i].node; i = f->tokens[i].parent) {
+        n++;
+    }
+    return n;
+}
+
+/* Writes a row's position, sequence and branch (width); what is not read of that is out of range. */
+static inline void put_row(const forest* f, int32_t row, int32_t* position, int32_t* sequence, int32_t* branch,
+                           int32_t width, uint64_t* seed) {
+    int32_t i = row < 0 ? -1 - row : row;
+    int32_t last_place = f->capacities[f->tokens[i].sequence] - 1;
+    *sequence = f->tokens[i].sequence;
+    *position = row < 0 ? random_int(seed, 0, last_place) : f->tokens[i].position;
+    branch[0] = f->tokens[i].place;
+    for (int32_t j = 1; j < width; j++) {
+        if (j > *position) {
+            branch[j] = INT32_MIN;
+        } else if (row < 0) {
+            branch[j] = random_int(seed, 0, last_place);
+        } else {
+            i = f->tokens[i].parent;
+            branch[j] = f->tokens[i].place;
+        }
+    }
+}
+
+/* One step with these nodes, all of whose ancestors are stored or among them; they must give what is expected. */
+static inline void check_nodes(const machine* m, const forest* f, lm_kv* const* kv, int32_t* nodes, int32_t count,
+                               const float* expected, uint64_t* seed) {
+    int32_t out_width = f->shape.heads * f->shape.head_dim_v;
+    int32_t width = 0;
+    for (int32_t i = 0; i < count; i++) {
+        int32_t d = depth(f, nodes[i]);
+        width = d > width ? d : width;
+    }
+    width += random_int(seed, 0, 4);
+    int32_t* rows = malloc((size_t)count * 2 * 4);
+    int32_t op_rows = shuffle_rows(rows, nodes, count, seed);
+    int32_t packed = random_int(seed, 0, 1); /* the op's rows are output rows, and there are others */
+    int32_t step_rows = op_rows + (packed ? random_int(seed, 0, 3) : 0);
+    int32_t* index = malloc((size_t)step_rows * 4);
+    int32_t* positions = malloc((size_t)step_rows * 4);
+    int32_t* sequence = malloc((size_t)step_rows * 4);
+    int32_t* branch = malloc((size_t)step_rows * (size_t)width * 4); // (step_rows, width)
+    int32_t* tokens = malloc((size_t)op_rows * 4);
+    for (int32_t i = 0; i < step_rows; i++) {
+        index[i] = i;
+        positions[i] = -1;
+        sequence[i] = INT32_MAX;
+        for (int32_t j = 0; j < width; j++) {
+            branch[(int64_t)i * width + j] = -1;
+        }
+    }
+    for (int32_t i = 0; i < op_rows; i++) {
+        int32_t other = packed ? random_int(seed, i, step_rows - 1) : i;
+        int32_t at = index[other];
+        index[other] = index[i];
+        index[i] = at;
+        put_row(f, rows[i], &positions[at], &sequence[at], branch + (int64_t)at * width, width, seed);
+        tokens[i] = rows[i] < 0 ? random_int(seed, 0, f->count - 1) : rows[i];
+    }
+    lm_step step = {.rows = step_rows,
+                    .output_rows = packed ? op_rows : 0,
+                    .sequences = f->shape.sequences,
+                    .branch_width = width,
+                    .positions = positions,
+                    .sequence = sequence,
+                    .branch = branch,
+                    .output_index = index,
+                    .kv = kv};
+    float* out = malloc((size_t)((int64_t)op_rows * out_width) * 4);
+    submit_tokens(m, f, step, packed ? LM_ROWS_OUTPUT : LM_ROWS_ALL, tokens, out);
+    for (int32_t i = 0; i < op_rows; i++) {
+        CHECK(rows[i] < 0
+                  || memcmp(out + (int64_t)i * out_width, expected + (int64_t)rows[i] * out_width,
+                            (size_t)out_width * 4)
+                         == 0,
+              "simd %d, %d threads: sequence %d, position %d at place %d of a tree has other bits than in a sequence",
+              m->simd, m->threads, f->tokens[rows[i]].sequence, f->tokens[rows[i]].position,
+              f->tokens[rows[i]].place);
+    }
+    free(out);
+    free(rows);
+    free(index);
+    free(positions);
+    free(sequence);
+    free(branch);
+    free(tokens);
+}
+
+/* The trees of all sequences, up to `most` nodes a step, against expected: what attend_paths gave. */
+static inline void check_forest(const machine* m, const forest* f, int32_t most, const float* expected, uint64_t seed) {
+    lm_kv* kv[3];
+    int32_t* nodes = malloc((size_t)f->count * 4);
+    int32_t* positions = malloc((size_t)f->count * 4);
+    int32_t* sequence = malloc((size_t)f->count * 4);
+    int32_t next[3]; /* node of each sequence */
+    int32_t end[3];
+    int32_t prefixes = 0;
+    int32_t left = 0;
+    for (int32_t i = 0; i < f->count; i++) {
+        int32_t s = f->tokens[i].sequence;
+        if (f->tokens[i].node) {
+            left++;
+        } else {
+            nodes[prefixes] = i;
+            positions[prefixes] = f->tokens[i].position;
+            sequence[prefixes++] = s;
+            next[s] = i + 1;
+        }
+        end[s] = i + 1;
+    }
+    for (int32_t s = 0; s < f->shape.sequences; s++) {
+        kv[s] = make_forest_kv(m, f, f->capacities[s]);
+        if (f->shape.lengths[s] == 0) {
+            next[s] = s == 0 ? 0 : end[s - 1];
+        }
+    }
+    lm_step step = {
+        .rows = prefixes, .sequences = f->shape.sequences, .positions = positions, .sequence = sequence, .kv = kv};
+    submit_tokens(m, f, step, LM_ROWS_ALL, nodes, NULL);
+    while (left > 0) {
+        int32_t count = random_int(&seed, 1, most < left ? most : left);
+        for (int32_t i = 0; i < count; i++, left--) {
+            int32_t s = random_int(&seed, 0, f->shape.sequences - 1);
+            while (next[s] == end[s]) {
+                s = (s + 1) % f->shape.sequences;
+            }
+            nodes[i] = next[s]++;
+        }
+        check_nodes(m, f, kv, nodes, count, expected, &seed);
+    }
+    for (int32_t s = 0; s < f->shape.sequences; s++) {
+        MUST(lm_kv_destroy(kv[s]));
+    }
+    free(nodes);
     free(positions);
     free(sequence);
 }

@@ -248,6 +248,17 @@ static lm_op good_op(int32_t code) {
         CHECK(ticket == 0, "a ticket beside an error");                                                                \
     } while (0)
 
+/* The places of the rows' last three positions; -1 is of positions below 0. */
+static const int32_t good_branch[ROWS * 3] = {7, -1, -1, 0, 7, -1, 3, 2, 1, 0, 6, 7};
+
+/* WRONG for a step with branches, of which something is changed. */
+#define WRONG_BRANCH(op_code, change, text)                                                                            \
+    do {                                                                                                               \
+        int32_t branch[ROWS * 3];                                                                                      \
+        memcpy(branch, good_branch, sizeof branch);                                                                    \
+        WRONG(op_code, (step.branch_width = 3, step.branch = branch, change), text);                                   \
+    } while (0)
+
 static void test_good_ops(void) {
     for (int32_t code = LM_OP_EMBED; code <= LM_OP_GATHER_ROWS; code++) {
         lm_op op = good_op(code);
@@ -268,6 +279,18 @@ static void test_good_ops(void) {
     MUST(lm_submit(queue, &op, 1, &step, NULL));
     step.output_rows = 0;
     MUST(lm_submit(queue, &op, 1, &step, NULL));
+    for (int32_t code = LM_OP_KV_STORE; code <= LM_OP_ATTENTION; code++) { /* rows that no op uses may be wrong */
+        int32_t branch[ROWS * 3];
+        memcpy(branch, good_branch, sizeof branch);
+        op = good_op(code);
+        step = good_step();
+        step.branch_width = 3;
+        step.branch = branch;
+        MUST(lm_submit(queue, &op, 1, &step, NULL));
+        branch[0] = branch[6] = 8;
+        op.row_set = LM_ROWS_OUTPUT;
+        MUST(lm_submit(queue, &op, 1, &step, NULL));
+    }
 }
 
 static void test_steps(void) {
@@ -278,6 +301,8 @@ static void test_steps(void) {
     INVALID(lm_submit(queue, &op, -1, &step, NULL), "count is -1");
     INVALID(lm_submit(queue, &op, 1, NULL, NULL), "step is null");
     WRONG(LM_OP_ADD, step.rows = 0, "step.rows is 0");
+    WRONG(LM_OP_ADD, step.branch_width = -1, "branch_width is -1, it must be 0 to 65536");
+    WRONG(LM_OP_ADD, step.branch_width = 65537, "branch_width is 65537");
     WRONG(LM_OP_ADD, step.output_rows = -1, "output_rows is -1");
     WRONG(LM_OP_ADD, step.output_rows = ROWS + 1, "output_rows is 5");
     WRONG(LM_OP_ADD, step.output_index = NULL, "output_index is null");
@@ -387,6 +412,12 @@ static void test_ops(void) {
         WRONG(code, step.kv = ((lm_kv* const[]){caches[0], other_shape}), "another shape");
         WRONG(code, step.kv = ((lm_kv* const[]){other_device, caches[1]}), "another device");
         WRONG(code, op.a.width = 17, "a is 17 wide");
+        WRONG(code, step.branch_width = 3, "step.branch is null, step.branch_width is 3");
+        WRONG_BRANCH(code, branch[0] = -1, "position 0 of row 0's branch is at place -1 of a KV cache for 8");
+        WRONG_BRANCH(code, branch[2 * 3 + 2] = 8, "position 0 of row 2's branch is at place 8");
+        WRONG_BRANCH(code, branch[3 * 3 + 2] = 8, "position 5 of row 3's branch is at place 8");
+        WRONG_BRANCH(code, branch[3 * 3 + 1] = INT32_MAX, "position 6 of row 3's branch is at place 2147483647");
+        WRONG_BRANCH(code, (op.row_set = LM_ROWS_OUTPUT, branch[3] = INT32_MIN), "position 1 of row 1's branch");
     }
     WRONG(LM_OP_KV_STORE, op.b.width = 17, "b is 17 wide");
     WRONG(LM_OP_KV_STORE, op.b.offset = FLOATS, "b at float");

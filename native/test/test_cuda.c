@@ -354,14 +354,6 @@ static void test_row_ops(void) {
 
 /* -- KV cache and attention ---------------------------------------------------------------------------------------- */
 
-static float* random_floats(int64_t count, float scale, uint64_t* seed) {
-    float* x = malloc((size_t)count * 4);
-    for (int64_t i = 0; i < count; i++) {
-        x[i] = scale * random_float(seed);
-    }
-    return x;
-}
-
 static void test_attention(uint64_t seed, attention t, const int32_t* chunks, int32_t chunk_count) {
     int32_t total = 0;
     int32_t longest = 0;
@@ -400,15 +392,17 @@ static void test_attention(uint64_t seed, attention t, const int32_t* chunks, in
     free(q);
 }
 
-/* Of rows at one position the last one is kept, of output rows too. */
-static void test_overwritten(int32_t dtype) {
+/* Of rows at one place the last one is kept, of output rows too. apart: places are others than positions. */
+static void test_overwritten(int32_t dtype, int apart) {
     enum { ROWS = 300, HEADS = 2, DIM = 9, OUTPUT = 5, CAPACITY = 8 };
     uint64_t seed = 77;
     int32_t positions[ROWS];
+    int32_t places[ROWS];
     int32_t sequence[ROWS];
     int32_t output_index[OUTPUT] = {299, 7, 7, 0, 150};
     for (int32_t i = 0; i < ROWS; i++) {
         positions[i] = random_int(&seed, 0, CAPACITY - 2);
+        places[i] = random_int(&seed, 0, CAPACITY - 1);
         sequence[i] = random_int(&seed, 0, 1);
     }
     float* image = random_floats(ROWS * HEADS * DIM * 4, 1, &seed);
@@ -437,9 +431,11 @@ static void test_overwritten(int32_t dtype) {
         lm_step step = {.rows = ROWS,
                         .output_rows = OUTPUT,
                         .sequences = 2,
+                        .branch_width = apart,
                         .generation = ++generation,
                         .positions = positions,
                         .sequence = sequence,
+                        .branch = places,
                         .output_index = output_index,
                         .kv = kv,
                         .activations = memory,
@@ -474,11 +470,35 @@ static void test_attentions(void) {
         test_attention(seed += 10, (attention){2, 1, 24, 8, 130, dtype, 1, {290}}, few + 2, 1);
         test_attention(seed += 10, (attention){2, 1, 300, 270, 0, dtype, 1, {10}}, few, 2);
         test_attention(seed += 10, (attention){1, 1, 9001, 3, 0, dtype, 1, {3}}, few, 1);
-        test_overwritten(dtype);
+        test_overwritten(dtype, 0);
+        test_overwritten(dtype, 1);
     }
     /* Segments: together in one block of threads, then spread over blocks. */
     test_attention(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, {1100}}, many, 1);
     test_attention(seed += 10, (attention){2, 1, 4, 6, 120, LM_DTYPE_F32, 1, {1200}}, many, 1);
+}
+
+static void test_branches(uint64_t seed, attention shape, const int32_t* nodes, int32_t chain, int32_t spare,
+                          int32_t most) {
+    forest f = make_forest(shape, nodes, chain, spare, &seed);
+    float* expected = attend_paths(&gpu, &f);
+    check_forest(&gpu, &f, most, expected, seed);
+    free(expected);
+    free_forest(f);
+}
+
+static void test_all_branches(void) {
+    uint64_t seed = 8000000;
+    const int32_t few[] = {9, 20, 12};
+    const int32_t more[] = {150, 10};
+    test_branches(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, {1}}, few, 40, 0, 3);
+    test_branches(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 3, {0, 20, 125}}, few, 60, 40, 15);
+    test_branches(seed += 10, (attention){6, 3, 9, 40, 5, LM_DTYPE_F16, 2, {3, 126}}, few, 60, 2000, 20);
+    test_branches(seed += 10, (attention){2, 1, 8, 300, 0, LM_DTYPE_F16, 2, {100, 3}}, more, 96, 0, 100);
+    test_branches(seed += 10, (attention){1, 1, 9001, 3, 0, LM_DTYPE_F32, 1, {2}}, few, 60, 1, 5);
+    /* Segments: spread over blocks of threads, then together in one. */
+    test_branches(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, {1018}}, few, 70, 100, 9);
+    test_branches(seed += 10, (attention){300, 1, 4, 2, 130, LM_DTYPE_F32, 1, {1020}}, few, 90, 100, 9);
 }
 
 /* -- more of all, and larger --------------------------------------------------------------------------------------- */
@@ -696,6 +716,47 @@ static void test_generations(void) {
     MUST(lm_device_free(gpu.device, memory, sizeof got));
 }
 
+/*
+ * A step's ops read parts of its inputs, in any order, more of them than a queue remembers, and some of them again;
+ * what no op reads is not looked at: the bytes before and behind those fault.
+ */
+static void test_parts_of_inputs(void) {
+    enum { ROWS = 3, PARTS = 20, WIDTH = 32, PART = ROWS * WIDTH, FLOATS = PARTS * PART };
+    uint64_t seed = 11;
+    static float got[PART];
+    void* memory;
+    MUST(lm_device_alloc(gpu.device, sizeof got, &memory));
+    guarded readable = guarded_alloc(FLOATS * 4, 1);
+    float* inputs = (float*)readable.data; // (PARTS, ROWS, WIDTH)
+    int64_t before = 4096 - FLOATS * 4 % 4096; /* to the page that faults, and one byte of that */
+    for (int again = 0; again < 3; again++) {
+        generation++;
+        for (int32_t i = 0; i < FLOATS; i++) {
+            inputs[i] = random_float(&seed);
+        }
+        for (int i = 0; i < 60; i++) {
+            int32_t row = random_int(&seed, 0, PARTS * ROWS - 1);
+            int32_t rows = random_int(&seed, 1, PARTS * ROWS - row < ROWS ? PARTS * ROWS - row : ROWS);
+            lm_step step = {.rows = rows,
+                            .generation = generation,
+                            .activations = memory,
+                            .activations_bytes = sizeof got,
+                            .inputs = readable.data - before - 1,
+                            .inputs_bytes = before + 1 + FLOATS * 4 + 4096};
+            lm_op op = {.code = LM_OP_EMBED,
+                        .out = {0, WIDTH, WIDTH},
+                        .input_offset = before + 1 + row * WIDTH * 4,
+                        .dtype = LM_DTYPE_F32};
+            MUST(lm_submit(gpu.queue, &op, 1, &step, NULL));
+            to_host(&gpu, got, memory, rows * WIDTH * 4);
+            CHECK(memcmp(got, inputs + row * WIDTH, (size_t)(rows * WIDTH) * 4) == 0,
+                  "rows %d to %d, submission %d", row, row + rows - 1, i);
+        }
+    }
+    guarded_free(readable);
+    MUST(lm_device_free(gpu.device, memory, sizeof got));
+}
+
 static void test_memory(void) {
     static const int64_t sizes[] = {1, 4096, 100001, 5000000};
     for (int i = 0; i < 4; i++) {
@@ -835,9 +896,11 @@ int main(int argc, char** argv) {
     test_two_devices();
     test_files();
     test_generations();
+    test_parts_of_inputs();
     test_row_ops();
     test_linears();
     test_attentions();
+    test_all_branches();
     const char* rounds = getenv("LAMINA_ROUNDS");
     uint64_t shapes = 6;
     for (int round = 0; round < (rounds == NULL ? 0 : atoi(rounds)); round++) {

@@ -783,6 +783,33 @@ static void test_attention_groups(void) {
     test_attention(seed += 10, (attention){12, 2, 40, 72, 30, LM_DTYPE_F16, 2, {66, 9}}, 1);
 }
 
+static void test_branches(uint64_t seed, attention shape, const int32_t* nodes, int32_t chain, int32_t spare,
+                          int32_t most) {
+    forest f = make_forest(shape, nodes, chain, spare, &seed);
+    float* expected = attend_paths(&machines[0], &f);
+    for (int i = 0; i < machine_count; i++) {
+        check_forest(&machines[i], &f, most, expected, seed);
+    }
+    free(expected);
+    free_forest(f);
+}
+
+static void test_all_branches(void) {
+    uint64_t seed = 8000000;
+    const int32_t few[] = {9, 20, 12};
+    const int32_t more[] = {150, 40};
+    const int32_t many[] = {1300};
+    test_branches(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, {1}}, few, 40, 0, 3);
+    test_branches(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 3, {0, 70, 125}}, few, 60, 40, 15);
+    test_branches(seed += 10, (attention){8, 1, 24, 40, 50, LM_DTYPE_F16, 2, {60, 126}}, few, 60, 2000, 30);
+    test_branches(seed += 10, (attention){10, 2, 64, 64, 1, LM_DTYPE_F16, 1, {64}}, few, 60, 3, 9);
+    test_branches(seed += 10, (attention){5, 1, 128, 144, 7, LM_DTYPE_F32, 2, {2, 127}}, few, 60, 500, 20);
+    test_branches(seed += 10, (attention){3, 1, 33, 17, 0, LM_DTYPE_F16, 2, {100, 3}}, more, 96, 0, 100);
+    test_branches(seed += 10, (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, {1017, 5}}, few, 70, 100, 12);
+    test_branches(seed += 10, (attention){2, 2, 16, 16, 1000, LM_DTYPE_F16, 1, {2040}}, more, 85, 3000, 60);
+    test_branches(seed += 10, (attention){2, 1, 8, 8, 0, LM_DTYPE_F32, 1, {800}}, many, 99, 10, 200);
+}
+
 int main(void) {
     open_machines();
     test_linears();
@@ -794,6 +821,7 @@ int main(void) {
         test_linear_after_nans(&machines[i]);
     }
     test_attention_groups();
+    test_all_branches();
     close_machines();
     return finish_tests("test_ops");
 }

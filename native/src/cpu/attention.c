@@ -5,6 +5,9 @@
  * the blocks in absolute segments of 1024, each begun afresh; segments are then joined in their order. So the bits of a
  * row depend on its position and window alone: not on how the prompt was cut into sweeps, nor on whether one thread
  * took all segments or each another. Keys and values are read once for all query heads that share them.
+ *
+ * A block whose positions lie at other places than those of their numbers is gathered first, so that a row's branch has
+ * the bits of a plain sequence.
  */
 #include "kernels.h"
 
@@ -26,7 +29,8 @@ typedef struct attention {
     int32_t group; /* query heads of a KV head */
     int32_t head_dim;
     int32_t head_dim_v;
-    int32_t slot; /* floats of one state */
+    int32_t slot;     /* floats of one state */
+    int64_t gathered; /* floats that a thread gathers a block in; 0: the step has no branches */
     int32_t run_rows;
     int32_t row_runs; /* ceil(rows / run_rows) */
     int32_t segments; /* of the longest row if they are spread over threads, else 0 */
@@ -53,6 +57,20 @@ static float exp_one(float x) {
 static void visible(const attention* t, int32_t r, int64_t* first, int64_t* last) {
     *last = (int64_t)t->run->step->positions[lm_step_row(t->run->step, t->op->row_set, r)] + 1;
     *first = t->op->window > 0 && *last > t->op->window ? *last - t->op->window : 0;
+}
+
+/* Positions of row r below this one lie at the places of their own numbers. */
+static int64_t branch_begin(const attention* t, int32_t r) {
+    const lm_step* step = t->run->step;
+    int64_t end = (int64_t)step->positions[lm_step_row(step, t->op->row_set, r)] + 1;
+    return end > step->branch_width ? end - step->branch_width : 0;
+}
+
+/* The place of a position of row r that is not below branch_begin. */
+static int64_t branch_place(const attention* t, int32_t r, int64_t position) {
+    const lm_step* step = t->run->step;
+    int64_t row = lm_step_row(step, t->op->row_set, r);
+    return step->branch[row * step->branch_width + step->positions[row] - position];
 }
 
 static const lm_kv* cache(const attention* t, int32_t r) {
@@ -224,8 +242,44 @@ LM_INLINE void group_block(const attention* t, float* states, const float* q, co
 
 /* -- one segment ------------------------------------------------------------------------------------------------- */
 
-/* states (rows, group) of rows r .. last - 1, all of one sequence, over one segment, begun afresh. */
-static void attend(const attention* t, float* states, int32_t r, int32_t last, int32_t kv_head, int64_t segment) {
+/* Whether some position that row r sees in the block at start lies elsewhere than at the place of its number. */
+static int scattered(const attention* t, int32_t r, const block* b, int64_t start) {
+    int64_t begin = branch_begin(t, r);
+    int64_t position = start + b->first > begin ? start + b->first : begin;
+    for (; position < start + b->last; position++) {
+        if (branch_place(t, r, position) != position) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/*
+ * Copies what row r sees of the block at start to a thread's memory for gathered blocks, and has the block point there.
+ * keys and values are those of the head in the cache.
+ */
+static void gather(const attention* t, float* memory, block* b, int32_t r, int64_t start, const uint8_t* keys,
+                   const uint8_t* values, int64_t element) {
+    int64_t key_bytes = t->head_dim * element;
+    int64_t value_bytes = t->head_dim_v * element;
+    uint8_t* to_keys = (uint8_t*)memory;              // (BLOCK, head_dim)
+    uint8_t* to_values = to_keys + BLOCK * key_bytes; // (BLOCK, head_dim_v)
+    int64_t begin = branch_begin(t, r);
+    for (int32_t p = b->first; p < b->last; p++) {
+        int64_t place = start + p < begin ? start + p : branch_place(t, r, start + p);
+        memcpy(to_keys + p * key_bytes, keys + place * key_bytes, (size_t)key_bytes);
+        memcpy(to_values + p * value_bytes, values + place * value_bytes, (size_t)value_bytes);
+    }
+    b->keys = to_keys;
+    b->values = to_values;
+}
+
+/*
+ * states (rows, group) of rows r .. last - 1, all of one sequence, over one segment, begun afresh. gathered: the
+ * thread's memory for gathered blocks.
+ */
+static void attend(const attention* t, float* states, float* gathered, int32_t r, int32_t last, int32_t kv_head,
+                   int64_t segment) {
     for (int64_t i = 0; i < (int64_t)(last - r) * t->group; i++) {
         memset(states + i * t->slot, 0, (size_t)t->slot * sizeof(float));
         *state_max(t, states + i * t->slot) = -INFINITY;
@@ -249,6 +303,9 @@ static void attend(const attention* t, float* states, int32_t r, int32_t last, i
             }
             block b = {keys + start * t->head_dim * element, values + start * t->head_dim_v * element, (int32_t)from,
                        (int32_t)to};
+            if (t->gathered > 0 && scattered(t, i, &b, start)) {
+                gather(t, gathered, &b, i, start, keys, values, element);
+            }
             float* row_states = states + (int64_t)(i - r) * t->group * t->slot;
             const float* q = lm_row(t->run->step, &t->op->a, i) + (int64_t)kv_head * t->group * t->head_dim;
             if (kv->dtype == LM_DTYPE_F32) {
@@ -282,11 +339,12 @@ static void finish(const attention* t, float* state, int32_t r, int32_t head) {
 
 /* -- all segments ------------------------------------------------------------------------------------------------ */
 
-/* Rows r .. last - 1 of one sequence, all segments on this thread. scratch: twice the states of the run. */
+/* Rows r .. last - 1 of one sequence, all segments on this thread. scratch: as thread_scratch says. */
 static void run_sequence(const attention* t, float* scratch, int32_t r, int32_t last, int32_t kv_head) {
     int64_t states = (int64_t)(last - r) * t->group;
-    float* part = scratch;                     // (rows, group, slot)
-    float* total = scratch + states * t->slot; // (rows, group, slot)
+    float* gathered = scratch;
+    float* part = gathered + t->gathered;   // (rows, group, slot)
+    float* total = part + states * t->slot; // (rows, group, slot)
     int64_t begin = INT64_MAX;
     int64_t end = 0;
     for (int32_t i = r; i < last; i++) {
@@ -297,7 +355,7 @@ static void run_sequence(const attention* t, float* scratch, int32_t r, int32_t 
         end = to > end ? to : end;
     }
     for (int64_t segment = begin / SEGMENT; segment * SEGMENT < end; segment++) {
-        attend(t, part, r, last, kv_head, segment);
+        attend(t, part, gathered, r, last, kv_head, segment);
         for (int32_t i = r; i < last; i++) {
             int64_t from;
             int64_t to;
@@ -319,8 +377,9 @@ static void run_sequence(const attention* t, float* scratch, int32_t r, int32_t 
     }
 }
 
+/* A gathered block, and twice the states of a run where a thread takes all segments. */
 static int64_t thread_scratch(const attention* t) {
-    return 2 * (int64_t)t->run_rows * t->group * t->slot;
+    return t->gathered + (t->segments > 0 ? 0 : 2 * (int64_t)t->run_rows * t->group * t->slot);
 }
 
 /* A job is a run of rows and a KV head. */
@@ -350,8 +409,8 @@ static float* spread_state(const attention* t, int64_t r, int64_t kv_head, int64
 
 /* A job is a row, a KV head and a segment. */
 static void segments_chunk(const void* work, int32_t index, int32_t thread) {
-    (void)thread;
     const attention* t = work;
+    float* gathered = t->run->scratch + t->jobs * t->group * t->slot + thread * thread_scratch(t);
     for (int64_t job = lm_part(t->jobs, index, t->chunks); job < lm_part(t->jobs, index + 1, t->chunks); job++) {
         int64_t segment = job % t->segments;
         int32_t kv_head = (int32_t)(job / t->segments % t->kv_heads);
@@ -360,7 +419,7 @@ static void segments_chunk(const void* work, int32_t index, int32_t thread) {
         int64_t to;
         visible(t, r, &from, &to);
         if (to > segment * SEGMENT && from < (segment + 1) * SEGMENT) {
-            attend(t, spread_state(t, r, kv_head, segment), r, r + 1, kv_head, segment);
+            attend(t, spread_state(t, r, kv_head, segment), gathered, r, r + 1, kv_head, segment);
         }
     }
 }
@@ -390,6 +449,7 @@ static attention plan(const lm_step* step, const lm_op* op, int32_t threads) {
         .head_dim = shape->head_dim,
         .head_dim_v = shape->head_dim_v,
         .slot = (shape->head_dim_v + LM_LANES - 1) / LM_LANES * LM_LANES + LM_LANES,
+        .gathered = step->branch_width > 0 ? (int64_t)BLOCK * (shape->head_dim + shape->head_dim_v) : 0,
     };
     lm_run run = {.step = step};
     t.run = &run;
@@ -421,7 +481,7 @@ static attention plan(const lm_step* step, const lm_op* op, int32_t threads) {
 
 int64_t LM_KERNEL(lm_attention_scratch)(const lm_step* step, const lm_op* op, int32_t threads) {
     attention t = plan(step, op, threads);
-    return t.segments > 0 ? t.jobs * t.group * t.slot : threads * thread_scratch(&t);
+    return (t.segments > 0 ? t.jobs * t.group * t.slot : 0) + threads * thread_scratch(&t);
 }
 
 void LM_KERNEL(lm_attention)(const lm_run* run, const lm_op* op) {

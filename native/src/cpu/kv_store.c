@@ -1,4 +1,4 @@
-/* kv_store.c: puts keys and values of each row at its position in its sequence's cache. */
+/* kv_store.c: puts keys and values of each row at its place in its sequence's cache. */
 #include "kernels.h"
 
 /* Stores one head's vector in the dtype of the cache. */
@@ -16,7 +16,7 @@ static void store(uint8_t* to, const float* from, int32_t dim, int32_t dtype) {
     }
 }
 
-/* Chunks are heads, so that rows are stored in their order: of two rows at one position the later one stays. */
+/* Chunks are heads, so that rows are stored in their order: of two rows at one place the later one stays. */
 static void chunk(const void* work, int32_t index, int32_t thread) {
     (void)thread;
     const lm_rows* w = work;
@@ -31,7 +31,7 @@ static void chunk(const void* work, int32_t index, int32_t thread) {
         int64_t dim_v = slot->shape.head_dim_v;
         int64_t end = lm_part(slot->shape.kv_heads, index + 1, w->chunks);
         for (int64_t h = lm_part(slot->shape.kv_heads, index, w->chunks); h < end; h++) {
-            int64_t at = h * kv->capacity + step->positions[row];
+            int64_t at = h * kv->capacity + lm_row_place(step, row);
             uint8_t* key = (uint8_t*)slot->memory + slot->keys + at * dim * element; // (head_dim) of the cache's dtype
             uint8_t* value = (uint8_t*)slot->memory + slot->values + at * dim_v * element; // (head_dim_v)
             store(key, lm_row(step, &op->a, r) + h * dim, (int32_t)dim, kv->dtype);

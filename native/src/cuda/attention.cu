@@ -4,7 +4,8 @@
  * Positions are taken in absolute blocks of 128 with a running maximum (online softmax, Milakov & Gimelshein 2018), and
  * the blocks in absolute segments of 1024, each begun afresh; segments are then joined in their order. So the bits of a
  * row depend on its position and window alone: not on how the prompt was cut into sweeps, nor on whether one block of
- * threads took all segments or each another, as they do where a step has too few rows to fill a GPU.
+ * threads took all segments or each another, as they do where a step has too few rows to fill a GPU. Places where
+ * positions lie decide nothing: a row's branch has the bits of a plain sequence.
  */
 #include "dtype.h"
 #include "kernels.h"
@@ -43,7 +44,9 @@ struct attention_problem {
     const int32_t* index;     // (rows), or null
     const int32_t* positions; // of the step
     const int32_t* sequence;  // of the step
+    const int32_t* branch;    // of the step
     const kv_cache* caches;   // (sequences)
+    int32_t branch_width;
 };
 
 /* What a block works on: one head of one row, and the part of its values. */
@@ -53,6 +56,8 @@ struct attention_item {
     int32_t part;
     int64_t first; /* position that it sees */
     int64_t last;  /* not included */
+    int64_t branch_begin;  /* positions below it lie at the places of their own numbers */
+    const int32_t* branch; // (last - branch_begin): places of the others, the last position's first
     kv_cache cache;
 };
 
@@ -64,8 +69,14 @@ __device__ __forceinline__ attention_item item_of(const attention_problem& p, in
     int32_t row = p.index == nullptr ? (int32_t)it.row : p.index[it.row];
     it.last = (int64_t)p.positions[row] + 1;
     it.first = p.window > 0 && it.last > p.window ? it.last - p.window : 0;
+    it.branch_begin = it.last > p.branch_width ? it.last - p.branch_width : 0;
+    it.branch = p.branch + (int64_t)row * p.branch_width;
     it.cache = p.caches[p.sequence[row]];
     return it;
+}
+
+__device__ __forceinline__ int64_t place_of(const attention_item& it, int64_t position) {
+    return position < it.branch_begin ? position : it.branch[it.last - 1 - position];
 }
 
 template <class T>
@@ -101,7 +112,7 @@ __device__ softmax_state attend_segment(const attention_problem& p, const attent
         bool visible = position >= first && position < last;
         float score = -INFINITY;
         if (visible) {
-            score = dot<T>(q, keys + position * p.head_dim * element, p.head_dim) * p.scale;
+            score = dot<T>(q, keys + place_of(it, position) * p.head_dim * element, p.head_dim) * p.scale;
         }
         float most = fmaxf(state.most, block_max(score));
         float weight = visible ? expf(score - most) : 0.0f;
@@ -111,15 +122,24 @@ __device__ softmax_state attend_segment(const attention_problem& p, const attent
         state.most = most;
         int32_t from = first > block ? (int32_t)(first - block) : 0;
         int32_t to = last - block < ATTENTION_THREADS ? (int32_t)(last - block) : ATTENTION_THREADS;
+        int32_t direct = it.branch_begin - block < to ? (int32_t)(it.branch_begin - block) : to;
 #pragma unroll
         for (int v = 0; v < 2; v++) {
             int32_t i = it.part * VALUES + v * ATTENTION_THREADS + thread;
             if (i < p.head_dim_v) {
-                const uint8_t* values = all_values + (block * p.head_dim_v + i) * element;
+                const uint8_t* values = all_values + i * element;
+                const uint8_t* of_block = values + block * p.head_dim_v * element;
                 float sum = state.values[v] * before;
+                int32_t j = from;
 #pragma unroll 4
-                for (int32_t j = from; j < to; j++) {
-                    typename T::bits x = *(const typename T::bits*)(values + (int64_t)j * p.head_dim_v * element);
+                for (; j < direct; j++) {
+                    typename T::bits x = *(const typename T::bits*)(of_block + (int64_t)j * p.head_dim_v * element);
+                    sum = fmaf(weights[j], T::decode(x), sum);
+                }
+#pragma unroll 4
+                for (; j < to; j++) {
+                    int64_t place = place_of(it, block + j);
+                    typename T::bits x = *(const typename T::bits*)(values + place * p.head_dim_v * element);
                     sum = fmaf(weights[j], T::decode(x), sum);
                 }
                 state.values[v] = sum;
@@ -254,6 +274,8 @@ void attention(const run& run, const lm_op& op) {
     p.index = row_index(run, op.row_set);
     p.positions = run.positions;
     p.sequence = run.sequence;
+    p.branch = run.branch;
+    p.branch_width = run.step->branch_width;
     p.caches = run.caches + (int64_t)op.layer * run.step->sequences;
     size_t shared = shape.head_dim <= MOST_SHARED_QUERY ? shape.head_dim * sizeof(float) : 0;
     int64_t pieces = p.items * (p.segments == 0 ? 1 : p.segments);

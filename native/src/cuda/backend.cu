@@ -15,6 +15,7 @@
 enum {
     EVENTS = 64,           /* tickets of a queue that can be told apart */
     MEMORY_ALIGN = 4096,   /* what lamina.h promises; cudaMalloc gives 256 */
+    INPUT_RANGES = 8,      /* of a step's inputs that a queue remembers: one of embedding rows, one a table of rope */
     OLDEST_CAPABILITY = 75 /* major * 10 + minor of the oldest GPU that the kernels are compiled for */
 };
 
@@ -43,10 +44,17 @@ struct step_layout {
     int64_t inputs;
     int64_t positions;
     int64_t sequence;
+    int64_t branch;
     int64_t output_index;
     int64_t caches;
     int64_t bytes;
     int32_t layers; /* that all caches have */
+};
+
+/* Bytes of a step's inputs. */
+struct input_range {
+    int64_t begin;
+    int64_t end;
 };
 
 struct cuda_queue {
@@ -61,7 +69,9 @@ struct cuda_queue {
     cuda_buffer scratch;
     int64_t generation;
     step_layout layout; /* of inputs */
-    bool has_step;      /* inputs are those of generation */
+    bool has_step;      /* inputs are those of generation, ... */
+    input_range ranges[INPUT_RANGES]; /* ... but of the step's inputs only these */
+    int32_t range_count;
 };
 
 static lm_host host_functions;
@@ -436,6 +446,10 @@ static int64_t add_range(int64_t* end, int64_t bytes) {
     return at;
 }
 
+static int64_t branch_bytes(const lm_step* step) {
+    return step->branch == nullptr ? 0 : (int64_t)step->rows * step->branch_width * (int64_t)sizeof(int32_t);
+}
+
 /* What no op of a submission reads need not be there; caches are looked at where an op asks for them. */
 static step_layout lay_out(const lm_step* step, bool caches) {
     step_layout l = {};
@@ -449,6 +463,7 @@ static step_layout lay_out(const lm_step* step, bool caches) {
     l.inputs = add_range(&l.bytes, step->inputs == nullptr ? 0 : step->inputs_bytes);
     l.positions = add_range(&l.bytes, step->positions == nullptr ? 0 : rows);
     l.sequence = add_range(&l.bytes, step->sequence == nullptr ? 0 : rows);
+    l.branch = add_range(&l.bytes, branch_bytes(step));
     l.output_index = add_range(&l.bytes, step->output_rows * (int64_t)sizeof(int32_t));
     l.caches = add_range(&l.bytes, (int64_t)l.layers * sequences * (int64_t)sizeof(kv_cache));
     return l;
@@ -456,7 +471,8 @@ static step_layout lay_out(const lm_step* step, bool caches) {
 
 static bool same_layout(const step_layout& x, const step_layout& y) {
     return x.inputs == y.inputs && x.positions == y.positions && x.sequence == y.sequence
-           && x.output_index == y.output_index && x.caches == y.caches && x.bytes == y.bytes && x.layers == y.layers;
+           && x.branch == y.branch && x.output_index == y.output_index && x.caches == y.caches && x.bytes == y.bytes
+           && x.layers == y.layers;
 }
 
 static void put(uint8_t* to, const void* from, int64_t bytes) {
@@ -465,11 +481,12 @@ static void put(uint8_t* to, const void* from, int64_t bytes) {
     }
 }
 
+/* Writes all but the step's inputs. */
 static void fill(uint8_t* to, const step_layout& l, const lm_step* step) {
     int64_t rows = step->rows * (int64_t)sizeof(int32_t);
-    put(to + l.inputs, step->inputs, step->inputs == nullptr ? 0 : step->inputs_bytes);
     put(to + l.positions, step->positions, step->positions == nullptr ? 0 : rows);
     put(to + l.sequence, step->sequence, step->sequence == nullptr ? 0 : rows);
+    put(to + l.branch, step->branch, branch_bytes(step));
     put(to + l.output_index, step->output_index, step->output_rows * (int64_t)sizeof(int32_t));
     kv_cache* cache = (kv_cache*)(to + l.caches); // (layers, sequences)
     for (int32_t layer = 0; layer < l.layers; layer++) {
@@ -496,23 +513,61 @@ static int32_t make_staging(cuda_queue* queue, int64_t bytes) {
     return LM_OK;
 }
 
-/* Copies the step's arrays to the device. */
+/* Copies a range of what lies in the staging buffer to the device. */
+static int32_t copy_staged(cuda_queue* queue, int64_t begin, int64_t end) {
+    TRY(check(cudaMemcpyAsync(queue->inputs.memory + begin, queue->staging + begin, (size_t)(end - begin),
+                              cudaMemcpyHostToDevice, queue->stream),
+              "lm_submit", "the step could not be copied"));
+    return check(cudaEventRecord(queue->staged, queue->stream), "lm_submit", "an event could not be recorded");
+}
+
+/* Copies the step's arrays to the device, and makes room for its inputs, which lie before them. */
 static int32_t put_step(cuda_queue* queue, const step_layout& l, const lm_step* step) {
     queue->has_step = false;
+    queue->range_count = 0;
     if (l.bytes > 0) {
         /* The last step has been read from the staging buffer. */
         TRY(check(cudaEventSynchronize(queue->staged), "lm_submit", "the GPU failed"));
         TRY(make_staging(queue, l.bytes));
         TRY(grow(queue, &queue->inputs, l.bytes));
         fill(queue->staging, l, step);
-        TRY(check(cudaMemcpyAsync(queue->inputs.memory, queue->staging, (size_t)l.bytes, cudaMemcpyHostToDevice,
-                                  queue->stream),
-                  "lm_submit", "the step could not be copied"));
-        TRY(check(cudaEventRecord(queue->staged, queue->stream), "lm_submit", "an event could not be recorded"));
+    }
+    if (l.bytes > l.positions) {
+        TRY(copy_staged(queue, l.positions, l.bytes));
     }
     queue->has_step = true;
     queue->generation = step->generation;
     queue->layout = l;
+    return LM_OK;
+}
+
+/* What an op reads of the step's inputs. */
+static input_range inputs_of(const lm_step* step, const lm_op& op) {
+    int64_t row_bytes = op.code == LM_OP_EMBED  ? op.out.width * lm_dtype_bytes(op.dtype)
+                        : op.code == LM_OP_ROPE ? op.rotary_dim * (int64_t)sizeof(float)
+                                                : 0;
+    return {op.input_offset, op.input_offset + lm_row_count(step, op.row_set) * row_bytes};
+}
+
+/*
+ * Copies inputs that an op reads to the device, unless they are there: a step may have far fewer rows than its inputs
+ * have room for. Each range has its own place in the staging buffer: none waits for another.
+ */
+static int32_t put_inputs(cuda_queue* queue, const step_layout& l, const lm_step* step, input_range range) {
+    if (range.begin == range.end) {
+        return LM_OK;
+    }
+    for (int32_t i = 0; i < queue->range_count; i++) {
+        if (queue->ranges[i].begin <= range.begin && range.end <= queue->ranges[i].end) {
+            return LM_OK;
+        }
+    }
+    put(queue->staging + l.inputs + range.begin, (const uint8_t*)step->inputs + range.begin, range.end - range.begin);
+    TRY(copy_staged(queue, l.inputs + range.begin, l.inputs + range.end));
+    if (queue->range_count == INPUT_RANGES) { /* those are copied again if an op asks for them */
+        queue->range_count = 0;
+    }
+    queue->ranges[queue->range_count++] = range;
     return LM_OK;
 }
 
@@ -562,6 +617,9 @@ static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const 
     if (!same || !same_layout(l, queue->layout)) {
         TRY(put_step(queue, l, step));
     }
+    for (int32_t i = 0; i < count; i++) {
+        TRY(put_inputs(queue, l, step, inputs_of(step, ops[i])));
+    }
     uint8_t* arrays = queue->inputs.memory;
     run r = {};
     r.step = step;
@@ -569,6 +627,7 @@ static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const 
     r.inputs = arrays + l.inputs;
     r.positions = (const int32_t*)(arrays + l.positions);
     r.sequence = (const int32_t*)(arrays + l.sequence);
+    r.branch = (const int32_t*)(arrays + l.branch);
     r.output_index = (const int32_t*)(arrays + l.output_index);
     r.caches = (const kv_cache*)(arrays + l.caches);
     r.scratch = (float*)queue->scratch.memory;

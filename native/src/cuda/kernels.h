@@ -31,6 +31,7 @@ struct run {
     const uint8_t* inputs;
     const int32_t* positions;    // (rows)
     const int32_t* sequence;     // (rows)
+    const int32_t* branch;       // (rows, branch_width)
     const int32_t* output_index; // (output_rows)
     const kv_cache* caches;      // (layers, sequences)
     float* scratch;              // as many floats as attention_scratch asked for

@@ -19,9 +19,12 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t output_rows;
  *     int32_t sequences;
  *     int32_t alone;
+ *     int32_t branch_width;
+ *     int32_t reserved;
  *     int64_t generation;
  *     const int32_t *positions;
  *     const int32_t *sequence;
+ *     const int32_t *branch;
  *     const int32_t *output_index;
  *     lm_kv *const *kv;
  *     void *activations;
@@ -44,9 +47,12 @@ public class lm_step {
         lamina_h.C_INT.withName("output_rows"),
         lamina_h.C_INT.withName("sequences"),
         lamina_h.C_INT.withName("alone"),
+        lamina_h.C_INT.withName("branch_width"),
+        lamina_h.C_INT.withName("reserved"),
         lamina_h.C_LONG.withName("generation"),
         lamina_h.C_POINTER.withName("positions"),
         lamina_h.C_POINTER.withName("sequence"),
+        lamina_h.C_POINTER.withName("branch"),
         lamina_h.C_POINTER.withName("output_index"),
         lamina_h.C_POINTER.withName("kv"),
         lamina_h.C_POINTER.withName("activations"),
@@ -240,6 +246,94 @@ public class lm_step {
         struct.set(alone$LAYOUT, alone$OFFSET, fieldValue);
     }
 
+    private static final OfInt branch_width$LAYOUT = (OfInt)$LAYOUT.select(groupElement("branch_width"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t branch_width
+     * }
+     */
+    public static final OfInt branch_width$layout() {
+        return branch_width$LAYOUT;
+    }
+
+    private static final long branch_width$OFFSET = $LAYOUT.byteOffset(groupElement("branch_width"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t branch_width
+     * }
+     */
+    public static final long branch_width$offset() {
+        return branch_width$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t branch_width
+     * }
+     */
+    public static int branch_width(MemorySegment struct) {
+        return struct.get(branch_width$LAYOUT, branch_width$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t branch_width
+     * }
+     */
+    public static void branch_width(MemorySegment struct, int fieldValue) {
+        struct.set(branch_width$LAYOUT, branch_width$OFFSET, fieldValue);
+    }
+
+    private static final OfInt reserved$LAYOUT = (OfInt)$LAYOUT.select(groupElement("reserved"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t reserved
+     * }
+     */
+    public static final OfInt reserved$layout() {
+        return reserved$LAYOUT;
+    }
+
+    private static final long reserved$OFFSET = $LAYOUT.byteOffset(groupElement("reserved"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t reserved
+     * }
+     */
+    public static final long reserved$offset() {
+        return reserved$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t reserved
+     * }
+     */
+    public static int reserved(MemorySegment struct) {
+        return struct.get(reserved$LAYOUT, reserved$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t reserved
+     * }
+     */
+    public static void reserved(MemorySegment struct, int fieldValue) {
+        struct.set(reserved$LAYOUT, reserved$OFFSET, fieldValue);
+    }
+
     private static final OfLong generation$LAYOUT = (OfLong)$LAYOUT.select(groupElement("generation"));
 
     /**
@@ -370,6 +464,50 @@ public class lm_step {
      */
     public static void sequence(MemorySegment struct, MemorySegment fieldValue) {
         struct.set(sequence$LAYOUT, sequence$OFFSET, fieldValue);
+    }
+
+    private static final AddressLayout branch$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("branch"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * const int32_t *branch
+     * }
+     */
+    public static final AddressLayout branch$layout() {
+        return branch$LAYOUT;
+    }
+
+    private static final long branch$OFFSET = $LAYOUT.byteOffset(groupElement("branch"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * const int32_t *branch
+     * }
+     */
+    public static final long branch$offset() {
+        return branch$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * const int32_t *branch
+     * }
+     */
+    public static MemorySegment branch(MemorySegment struct) {
+        return struct.get(branch$LAYOUT, branch$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * const int32_t *branch
+     * }
+     */
+    public static void branch(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(branch$LAYOUT, branch$OFFSET, fieldValue);
     }
 
     private static final AddressLayout output_index$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("output_index"));

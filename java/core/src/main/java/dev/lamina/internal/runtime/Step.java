@@ -15,7 +15,9 @@ public final class Step implements AutoCloseable {
     private final MemorySegment positions;
     private final MemorySegment sequences;
     private final MemorySegment outputIndex;
+    private final MemorySegment branches; // (maxRows, mostBranch); read where a row of the sweep was given places
     private final MemorySegment caches;
+    private final int mostBranch;
     private boolean fresh; // nothing was submitted since it was cleared
 
     /**
@@ -28,12 +30,30 @@ public final class Step implements AutoCloseable {
      * @param inputs host memory
      */
     public Step(int maxRows, int maxOutputRows, int maxSequences, MemorySegment activations, MemorySegment inputs) {
+        this(maxRows, maxOutputRows, maxSequences, 0, activations, inputs);
+    }
+
+    /**
+     * Makes a step whose rows can be alternatives.
+     *
+     * @param maxRows most rows of a sweep
+     * @param maxOutputRows most rows whose logits are wanted
+     * @param maxSequences most sequences
+     * @param mostBranch most positions of a row that lie at other places than those of their numbers
+     * @param activations device memory
+     * @param inputs host memory
+     */
+    public Step(int maxRows, int maxOutputRows, int maxSequences, int mostBranch, MemorySegment activations,
+            MemorySegment inputs) {
+        this.mostBranch = mostBranch;
         memory = lm_step.allocate(arena);
         positions = arena.allocate(ValueLayout.JAVA_INT, maxRows);
         sequences = arena.allocate(ValueLayout.JAVA_INT, maxRows);
         outputIndex = arena.allocate(ValueLayout.JAVA_INT, Math.max(1, maxOutputRows));
         caches = arena.allocate(ValueLayout.ADDRESS, maxSequences);
+        branches = arena.allocate(ValueLayout.JAVA_INT, Math.max(1, (long) maxRows * mostBranch));
         lm_step.positions(memory, positions);
+        lm_step.branch(memory, branches);
         lm_step.sequence(memory, sequences);
         lm_step.output_index(memory, outputIndex);
         lm_step.kv(memory, caches);
@@ -61,6 +81,7 @@ public final class Step implements AutoCloseable {
         lm_step.rows(memory, 0);
         lm_step.output_rows(memory, 0);
         lm_step.sequences(memory, 0);
+        lm_step.branch_width(memory, 0);
         lm_step.panel(memory, MemorySegment.NULL);
         lm_step.panel_bytes(memory, 0);
     }
@@ -79,16 +100,42 @@ public final class Step implements AutoCloseable {
     }
 
     /**
-     * Adds a row.
+     * Adds a row, all of whose positions lie at the places of their own numbers.
      *
      * @param sequence number of its sequence
      * @param position in that sequence, from 0
      * @param output whether its logits are wanted
      */
     public void addRow(int sequence, int position, boolean output) {
+        addRow(sequence, position, output, new int[0]);
+    }
+
+    /**
+     * Adds a row that is one of several alternatives: it sees its own branch of the sequence alone, with the same bits
+     * as if there were no other.
+     *
+     * @param sequence number of its sequence
+     * @param position in that sequence, from 0
+     * @param output whether its logits are wanted
+     * @param places where in the KV cache the last positions of its branch lie: its own, the one before ...; all earlier
+     *     ones lie at the places of their own numbers
+     * @throws IllegalArgumentException there are more places than this step was made for
+     */
+    public void addRow(int sequence, int position, boolean output, int[] places) {
+        if (places.length > mostBranch) {
+            throw new IllegalArgumentException(
+                    places.length + " places of a row in a step made for " + mostBranch + " at most");
+        }
         int row = lm_step.rows(memory);
         positions.setAtIndex(ValueLayout.JAVA_INT, row, position);
         sequences.setAtIndex(ValueLayout.JAVA_INT, row, sequence);
+        for (int i = 0; i < mostBranch; i++) {
+            int place = i < places.length ? places[i] : position - i; // below 0 the runtime reads none
+            branches.setAtIndex(ValueLayout.JAVA_INT, (long) row * mostBranch + i, place);
+        }
+        if (places.length > 0) {
+            lm_step.branch_width(memory, mostBranch);
+        }
         lm_step.rows(memory, row + 1);
         if (output) {
             int index = lm_step.output_rows(memory);

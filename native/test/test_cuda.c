@@ -467,7 +467,8 @@ static void test_attentions(void) {
     uint64_t seed = 2000000;
     const int32_t few[] = {1, 7, 40};
     const int32_t many[] = {300};
-    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_F16; dtype++) {
+    int32_t first = step_of_shapes == 1 ? LM_DTYPE_F32 : LM_DTYPE_F16;
+    for (int32_t dtype = first; dtype <= LM_DTYPE_F16; dtype++) {
         test_attention(seed += 10, (attention){2, 2, 16, 16, 0, dtype, 1, {9}}, few, 2);
         test_attention(seed += 10, (attention){4, 2, 17, 13, 0, dtype, 2, {40, 21}}, few, 3);
         test_attention(seed += 10, (attention){3, 1, 8, 40, 5, dtype, 3, {3, 30, 17}}, few, 3);
@@ -478,7 +479,9 @@ static void test_attentions(void) {
         test_overwritten(dtype);
     }
     /* Segments: together in one block of threads, then spread over blocks. */
-    test_attention(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, {1100}}, many, 1);
+    if (step_of_shapes == 1) {
+        test_attention(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, {1100}}, many, 1);
+    }
     test_attention(seed += 10, (attention){2, 1, 4, 6, 120, LM_DTYPE_F32, 1, {1200}}, many, 1);
 }
 

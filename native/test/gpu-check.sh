@@ -4,11 +4,11 @@
 #
 #   gpu-check.sh [--short] [--emulated] [options]
 #
-#   --short             in three minutes: memcheck alone, few rounds, a small checkpoint
+#   --short             in three minutes: memcheck alone, few rounds, a small checkpoint under one budget
 #   --emulated          the same on the emulated GPU, small: that shows that this script works
 #   --no-java           nothing in Java
 #   --size SIZE         of the checkpoint that is streamed, such as 40GB; chosen if not given
-#   --budgets LIST      of device memory that it is streamed under (4GiB,8GiB,24GiB)
+#   --budgets LIST      of device memory that it is streamed under (4GiB,8GiB,24GiB; --short: 4GiB)
 #   --work FOLDER       for the checkpoint, on the drive to be measured, where it stays (in --out: removed in the end)
 #   --kit FOLDER        what -Pgpu-kit made (native/target/gpu-kit)
 #   --build FOLDER      a build folder that is configured already (none: one in --out)
@@ -297,11 +297,14 @@ device_tests() (run_tests EmulatedDeviceTest)
 sweeps() {
     local arguments=(--device "$device" --work "$work" --json "$out/device-sweep.json" --commit "$commit")
     if [ -n "$emulated" ]; then
-        arguments+=(--size "${size:-4MB}" --budgets "${budgets:-1GiB}" --host-memory 4MiB --panel 64KiB --area 256KiB)
+        arguments+=(--size "${size:-4MB}" --budgets "${budgets:-2MiB}" --host-memory 2MiB --panel 64KiB --area 256KiB)
     else
-        [ -z "$short" ] || arguments+=(--seconds 30)
+        if [ -n "$short" ]; then
+            arguments+=(--seconds 30 --budgets "${budgets:-4GiB}")
+        else
+            arguments+=(--budgets "${budgets:-4GiB,8GiB,24GiB}")
+        fi
         [ -z "$size" ] || arguments+=(--size "$size")
-        arguments+=(--budgets "${budgets:-4GiB,8GiB,24GiB}")
     fi
     lamina_java dev.lamina.benchmarks.DeviceSweep "${arguments[@]}"
 }

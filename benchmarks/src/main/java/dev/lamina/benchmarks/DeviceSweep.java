@@ -7,6 +7,7 @@ import dev.lamina.GenerationOptions;
 import dev.lamina.LanguageModel;
 import dev.lamina.ModelOptions;
 import dev.lamina.Prompt;
+import dev.lamina.Rates;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.runtime.FreeMemory;
 import java.io.IOException;
@@ -30,7 +31,7 @@ import org.jspecify.annotations.Nullable;
  *
  * <pre>java --enable-native-access=ALL-UNNAMED -cp 'benchmarks/target/lamina-benchmarks.jar:benchmarks/target/lib/*'
  *     dev.lamina.benchmarks.DeviceSweep [--device cuda] [--mode exact] [--work FOLDER] [--size 40GB]
- *     [--budgets 4GiB,8GiB,24GiB] [--host-memory 2GiB] [--panel 8MiB] [--area 1GiB] [--sweeps 2] [--seconds 150]
+ *     [--budgets 4GiB,8GiB,24GiB] [--host-memory 2GiB] [--panel 8MiB] [--area 1GiB] [--sweeps 2] [--seconds 120]
  *     [--json FILE] [--commit TEXT]</pre>
  *
  * <p>Without {@code --size} the checkpoint is as large as the drive, the memory of the host and {@code --seconds} for
@@ -86,7 +87,7 @@ public final class DeviceSweep {
             Map.entry("--device", "cuda"), Map.entry("--mode", "exact"), Map.entry("--work", ""),
             Map.entry("--size", "auto"), Map.entry("--budgets", "4GiB,8GiB,24GiB"),
             Map.entry("--host-memory", "2GiB"), Map.entry("--panel", "8MiB"), Map.entry("--area", "1GiB"),
-            Map.entry("--sweeps", "2"), Map.entry("--seconds", "150"), Map.entry("--json", ""),
+            Map.entry("--sweeps", "2"), Map.entry("--seconds", "120"), Map.entry("--json", ""),
             Map.entry("--commit", "")));
 
     private final List<Long> budgets;
@@ -138,6 +139,11 @@ public final class DeviceSweep {
                 ModelOptions.parseSize(of("--area")), options.panel())) {
             gpu = rates.info().name();
             for (long budget : budgets) {
+                if (budget > rates.info().freeBytes()) {
+                    System.out.printf(Locale.ROOT, "%d MiB on the device: not run, it has %d MiB free%n", budget >> 20,
+                            rates.info().freeBytes() >> 20);
+                    continue;
+                }
                 reading = streamedFromDisk(model, budget, rates, cases);
                 streamedFromHost(model, budget, rates, cases);
             }
@@ -200,8 +206,8 @@ public final class DeviceSweep {
             whole = opened.memoryNeeds(positions()).whole();
         }
         if (whole > FreeMemory.now().bytes()) {
-            System.out.printf(Locale.ROOT, "from host memory, %.1f GiB on the device: not run, the host would have to "
-                    + "have %.1f GiB free%n", budget / 0x1p30, whole / 0x1p30);
+            System.out.printf(Locale.ROOT, "%d MiB on the device, the rest from host memory: not run, the host would "
+                    + "have to have %d MiB free%n", budget >> 20, whole >> 20);
             return;
         }
         try (var opened = LanguageModel.open(model.toString(), within(budget, whole))) {
@@ -211,7 +217,7 @@ public final class DeviceSweep {
 
     /** How a model is opened; 0 for the host: what is free. */
     private ModelOptions within(long deviceBudget, long hostBudget) {
-        return options.toBuilder().memory(hostBudget).context(positions()).build();
+        return options.toBuilder().memory(hostBudget).deviceMemory(deviceBudget).context(positions()).build();
     }
 
     private int positions() {
@@ -250,8 +256,8 @@ public final class DeviceSweep {
             seconds.add((ends.get(i + 1) - ends.get(i)) / 1e9);
         }
         var stats = answer.stats();
-        long weights = model.info().weightBytes();
-        return new Swept(seconds, weights, stats.diskBytes() / stats.sweeps(), weights, bus, compute,
+        long copied = model.plan(0, positions(), Rates.assumed()).copiedBytesPerSweep();
+        return new Swept(seconds, model.info().weightBytes(), stats.diskBytes() / stats.sweeps(), copied, bus, compute,
                 stats.peakHostBytes());
     }
 
@@ -284,11 +290,11 @@ public final class DeviceSweep {
     private static void print(Report report) {
         System.out.printf(Locale.ROOT, "%s, %s, mode %s; %s; %.1f GB, sweeps of one row, medians of %d%n", report.device,
                 report.gpu, report.mode, report.reading, report.checkpointBytes / 1e9, report.sweeps);
-        System.out.println("device   from    s a sweep   least    most   disk GB  GB/s    bus GB  GB/s  "
+        System.out.println("   device from    s a sweep   least    most   disk GB  GB/s    bus GB  GB/s  "
                 + "compute GB  GB/s  limit    ratio");
         for (var each : report.cases) {
-            System.out.printf(Locale.ROOT, "%5.1f GiB %-4s %10.3f %7.3f %7.3f %9.3f %5.2f %9.3f %5.1f %11.3f %5.0f  %-7s "
-                    + "%6.3f%n", each.deviceBudget / 0x1p30, each.source, each.seconds, each.leastSeconds,
+            System.out.printf(Locale.ROOT, "%5d MiB %-4s %10.3f %7.3f %7.3f %9.3f %5.2f %9.3f %5.1f %11.3f %5.0f  %-7s "
+                    + "%6.3f%n", each.deviceBudget >> 20, each.source, each.seconds, each.leastSeconds,
                     each.mostSeconds, each.diskBytes / 1e9, each.diskRate / 1e9, each.busBytes / 1e9,
                     each.busRate / 1e9, each.weightBytes / 1e9, each.computeRate / 1e9, each.limit, each.ratio);
         }

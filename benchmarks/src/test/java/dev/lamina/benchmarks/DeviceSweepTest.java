@@ -40,30 +40,27 @@ class DeviceSweepTest {
         var model = SyntheticCheckpoint.write(work, SIZE);
         long least;
         long weights;
-        var options = ModelOptions.builder().device(DEVICE).panel(64 << 10).context(4).build();
+        var options = ModelOptions.builder().device(DEVICE).panel(64 << 10).context(4).deviceMemory(2 << 20).build();
         try (var opened = LanguageModel.open(model.toString(), options)) {
             least = opened.memoryNeeds(4).least();
             weights = opened.info().weightBytes();
         }
         var json = work.resolve("report.json");
         DeviceSweep.run("--device", DEVICE, "--work", work.toString(), "--size", String.valueOf(SIZE), "--budgets",
-                "1GiB,2GiB", "--host-memory", String.valueOf(least + (1 << 20)), "--panel", "64KiB", "--area", "256KiB",
+                "2MiB,3MiB", "--host-memory", String.valueOf(least + (1 << 20)), "--panel", "64KiB", "--area", "256KiB",
                 "--json", json.toString(), "--commit", "none");
 
         var report = new Gson().fromJson(Files.readString(json), DeviceSweep.Report.class);
         assertEquals("DeviceSweep", report.program());
         assertEquals("none", report.commit());
         assertEquals(SIZE, report.checkpointBytes(), 0.05 * SIZE);
-        assertEquals(List.of("1 disk", "1 host", "2 disk", "2 host"),
-                report.cases().stream().map(each -> (each.deviceBudget() >> 30) + " " + each.source()).toList());
+        assertEquals(List.of("2 disk", "2 host", "3 disk", "3 host"),
+                report.cases().stream().map(each -> (each.deviceBudget() >> 20) + " " + each.source()).toList());
         for (var each : report.cases()) {
             assertEquals(weights, each.weightBytes());
-            assertTrue(each.busBytes() <= weights && each.diskBytes() <= each.busBytes(), each.toString());
-            if (each.source().equals("host")) {
-                assertEquals(0, each.diskBytes(), each.toString());
-            } else {
-                assertTrue(each.diskBytes() > 0 || each.busBytes() == 0, each.toString());
-            }
+            assertTrue(each.busBytes() > 0 && each.busBytes() < weights, each.toString());
+            assertEquals(each.source().equals("disk"), each.diskBytes() > 0, each.toString());
+            assertTrue(each.diskBytes() <= each.busBytes(), each.toString());
             assertTrue(each.leastSeconds() > 0 && each.leastSeconds() <= each.seconds()
                     && each.seconds() <= each.mostSeconds(), each.toString());
             double disk = each.diskBytes() == 0 ? 0 : each.diskBytes() / each.diskRate();
@@ -77,6 +74,9 @@ class DeviceSweepTest {
             }, 1e-9);
             assertEquals(each.seconds() / each.floorSeconds(), each.ratio(), 1e-9);
             assertTrue(each.peakHostBytes() > 0 && each.peakHostBytes() <= each.hostBudget(), each.toString());
+        }
+        for (int i = 0; i < 2; i++) { // more of it stays on the device
+            assertTrue(report.cases().get(i + 2).busBytes() < report.cases().get(i).busBytes(), report.toString());
         }
     }
 

@@ -14,6 +14,7 @@
 #   --build FOLDER      a build folder that is configured already (none: one in --out)
 #   --out FOLDER        for logs and results (native/target/gpu-check)
 #   --results FOLDER    where results of a GPU are kept (benchmarks/results)
+#   --commit TEXT       what the results say was measured (that of git)
 #
 # Java is the kit's own, or that in $LAMINA_JAVA (a folder with bin/java), $JAVA_HOME or the PATH, from version 22 on.
 #
@@ -33,6 +34,7 @@ kit=$root/native/target/gpu-kit
 build=
 out=
 results=
+commit=
 
 absolute() {
     case $1 in
@@ -46,7 +48,7 @@ while [ $# -gt 0 ]; do
         --short) short=yes ;;
         --emulated) emulated=yes ;;
         --no-java) java_wanted= ;;
-        --size | --budgets | --work | --kit | --build | --out | --results)
+        --size | --budgets | --work | --kit | --build | --out | --results | --commit)
             [ $# -gt 1 ] || { echo "$1 needs a value" >&2; exit 2; }
             case $1 in
                 --size) size=$2 ;;
@@ -56,6 +58,7 @@ while [ $# -gt 0 ]; do
                 --build) build=$(absolute "$2") ;;
                 --out) out=$(absolute "$2") ;;
                 --results) results=$(absolute "$2") ;;
+                --commit) commit=$2 ;;
             esac
             shift
             ;;
@@ -121,15 +124,15 @@ finish() {
 # -- the machine -----------------------------------------------------------------------------------------------------
 
 driver=
-architecture=
-commit=$(git rev-parse --short HEAD 2> /dev/null || true)
-[ -z "$commit" ] || git diff --quiet HEAD 2> /dev/null || commit=$commit+
+if [ -z "$commit" ]; then
+    commit=$(git rev-parse --short HEAD 2> /dev/null || true)
+    [ -z "$commit" ] || git diff --quiet HEAD 2> /dev/null || commit=$commit+
+fi
 if [ -z "$emulated" ] && command -v nvidia-smi > /dev/null; then
     gpu_says() {
         nvidia-smi --id=0 --query-gpu="$1" --format=csv,noheader 2> /dev/null | head -n 1
     }
     driver=$(gpu_says driver_version || true)
-    architecture=$(gpu_says compute_cap | tr -cd 0-9 || true)
     gpu_says name,memory.total,memory.used,pcie.link.gen.max,pcie.link.width.max,power.limit || true
 fi
 
@@ -147,11 +150,8 @@ else
 fi
 
 configure() {
-    # The emulation needs no nvcc. For a GPU, code of that GPU is enough: it halves the time.
-    if [ -n "$emulated" ]; then
+    if [ -n "$emulated" ]; then # which needs no nvcc
         "$cmake" -S . -B "$build" -DBUILD_TESTING=ON -DCMAKE_CUDA_COMPILER=NOTFOUND
-    elif [ -n "$architecture" ]; then
-        "$cmake" -S . -B "$build" -DBUILD_TESTING=ON -DCMAKE_CUDA_ARCHITECTURES="$architecture"
     else
         "$cmake" -S . -B "$build" -DBUILD_TESTING=ON
     fi

@@ -42,7 +42,7 @@ public final class DeviceSweep {
     private static final double BAR = 1.05;
     private static final int PROMPT_TOKEN = 1;
 
-    /** What is tried first where the size is to be chosen: for the rate of the drive. */
+    /** What is tried first where the size is to be chosen, for the rate of the drive; smaller ones say nothing. */
     private static final long TRIAL_BYTES = 1_000_000_000L;
 
     private static final long MOST_BYTES = 40_000_000_000L;
@@ -177,6 +177,9 @@ public final class DeviceSweep {
         System.out.printf(Locale.ROOT, "the checkpoint has %.1f GB: %.2f GB/s from the drive are %.1f GB in the time "
                 + "that there is, it has room for %.1f GB, the host's memory for %.1f GB%n", bytes / 1e9, rate / 1e9,
                 allowed / 1e9, room / 1e9, memory / 1e9);
+        if (bytes < TRIAL_BYTES) {
+            throw new IllegalArgumentException("that is too small to be measured: give a --size, more --seconds or another --work");
+        }
         return bytes;
     }
 

@@ -1,5 +1,5 @@
 /*
- * bench_cuda.c: what the CUDA backend reaches on the first GPU, beside what the GPU and its bus give in the same rounds.
+ * bench_cuda.c: what the CUDA backend reaches on the first GPU, beside what GPU and bus give in the same rounds.
  *
  *     bench_cuda [--short] [--json FILE] [--driver TEXT] [--commit TEXT] [LIBRARY]
  *
@@ -58,7 +58,7 @@ static const struct type {
 
 enum { TYPES = sizeof types / sizeof types[0] };
 
-/* TFLOP/s of dense products of 16-bit types on tensor cores with sums in f32, from NVIDIA's data sheets. First match. */
+/* TFLOP/s of dense products of 16-bit types on tensor cores, sums in f32: NVIDIA's data sheets. First match. */
 static const struct {
     const char* name;
     double tflops;
@@ -549,10 +549,10 @@ static void put_json(FILE* out, const char* driver, const char* commit) {
     for (int32_t i = 0; i < TYPES * MODES * ROW_COUNTS * LAYOUTS; i++) {
         const product* p = &found.products[0][0][0][0] + i;
         const pass* copy = &found.copies[p->type - types];
-        fprintf(out, "%s\n    {\"mode\": \"%s\", \"dtype\": \"%s\", \"rows\": %d, \"panelRows\": %d, \"seconds\": %.6g, "
-                "\"GBs\": %.6g, \"tflops\": %.6g, \"copyGBs\": %.6g, ", i == 0 ? "" : ",", mode_names[p->mode],
-                p->type->name, p->rows, p->panel_rows, range_of(p->pass.seconds).median, rate(&p->pass) * 1e-9,
-                flops(p) * 1e-12, rate(copy) * 1e-9);
+        fprintf(out, "%s\n    {\"mode\": \"%s\", \"dtype\": \"%s\", \"rows\": %d, \"panelRows\": %d, "
+                "\"seconds\": %.6g, \"GBs\": %.6g, \"tflops\": %.6g, \"copyGBs\": %.6g, ",
+                i == 0 ? "" : ",", mode_names[p->mode], p->type->name, p->rows, p->panel_rows,
+                range_of(p->pass.seconds).median, rate(&p->pass) * 1e-9, flops(p) * 1e-12, rate(copy) * 1e-9);
         put_range(out, "ofCopy", ratio(&p->pass, copy));
         if (p->type->tensor && peak() > 0) {
             fprintf(out, ", \"ofPeak\": %.6g", flops(p) / peak());

@@ -164,6 +164,10 @@ compile() {
 if [ -z "$build" ]; then
     build=$out/build
     step configure configure || finish
+    if [ -z "$emulated" ] && grep -q "No CUDA compiler" "$(log_of configure)"; then
+        note FAILED compile "no nvcc: put it on the PATH, or set CUDACXX to it"
+        finish
+    fi
 fi
 step compile compile lamina "$backend" test_cuda "$bench" || finish
 has_fragments=

@@ -178,7 +178,8 @@ public final class DeviceSweep {
                 + "that there is, it has room for %.1f GB, the host's memory for %.1f GB%n", bytes / 1e9, rate / 1e9,
                 allowed / 1e9, room / 1e9, memory / 1e9);
         if (bytes < TRIAL_BYTES) {
-            throw new IllegalArgumentException("that is too small to be measured: give a --size, more --seconds or another --work");
+            throw new IllegalArgumentException(
+                    "that is too small to be measured: give a --size, more --seconds or another --work");
         }
         return bytes;
     }
@@ -291,8 +292,8 @@ public final class DeviceSweep {
     }
 
     private static void print(Report report) {
-        System.out.printf(Locale.ROOT, "%s, %s, mode %s; %s; %.1f GB, sweeps of one row, medians of %d%n", report.device,
-                report.gpu, report.mode, report.reading, report.checkpointBytes / 1e9, report.sweeps);
+        System.out.printf(Locale.ROOT, "%s, %s, mode %s; %s; %.1f GB, sweeps of one row, medians of %d%n",
+                report.device, report.gpu, report.mode, report.reading, report.checkpointBytes / 1e9, report.sweeps);
         System.out.println("   device from    s a sweep   least    most   disk GB  GB/s    bus GB  GB/s  "
                 + "compute GB  GB/s  limit    ratio");
         for (var each : report.cases) {

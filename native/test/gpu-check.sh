@@ -171,7 +171,7 @@ if [ -z "$build" ]; then
 fi
 step compile compile lamina "$backend" test_cuda "$bench" || finish
 has_fragments=
-if [ -z "$emulated" ] && "$cmake" --build "$build" --target help 2> /dev/null | grep -q test_fragments_cuda; then
+if [ -z "$emulated" ] && "$cmake" --build "$build" --target help 2> /dev/null | grep test_fragments_cuda > /dev/null; then
     step "compile test_fragments_cuda" compile test_fragments_cuda && has_fragments=yes
 fi
 

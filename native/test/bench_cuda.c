@@ -404,9 +404,7 @@ static double time_copy(int32_t repeats) {
     return (seconds_now() - start) / repeats;
 }
 
-static void measure_linear(const machine machines[MODES], int32_t t, const uint8_t* host) {
-    const machine* m = &machines[0];
-    const struct type* type = &types[t];
+static weight make_weight(const machine* m, const struct type* type, const uint8_t* host) {
     int32_t most = size.rows[ROW_COUNTS - 1];
     weight w = {.stride = (int64_t)size.k * type->bits / 8,
                 .out = (int64_t)most * size.k,
@@ -419,19 +417,30 @@ static void measure_linear(const machine machines[MODES], int32_t t, const uint8
         MUST(lm_copy_to_device(m->queue, w.memory + at, host, left < size.host_bytes ? left : size.host_bytes, NULL));
     }
     put_activations(m, w.activations, most);
+    return w;
+}
+
+static void measure_linear(const machine machines[MODES], int32_t t, const uint8_t* host) {
+    const struct type* type = &types[t];
+    weight weights[MODES]; /* each opened device has memory of its own */
+    for (int32_t mode = 0; mode < MODES; mode++) {
+        weights[mode] = make_weight(&machines[mode], type, host);
+    }
+    int64_t stride = weights[0].stride;
+    int64_t bytes = size.weight_rows * stride;
     float* alone = malloc((size_t)size.weight_rows * 4); // (weight_rows)
     for (int32_t mode = 0; mode < MODES; mode++) {
         for (int32_t i = 0; i < ROW_COUNTS; i++) {
             for (int32_t layout = 0; layout < LAYOUTS; layout++) {
                 product* p = &found.products[t][mode][i][layout];
-                int32_t panel_rows = (int32_t)(size.panel_bytes / w.stride);
+                int32_t panel_rows = (int32_t)(size.panel_bytes / stride);
                 *p = (product){.mode = mode,
                                .type = type,
                                .rows = size.rows[i],
                                .panel_rows = layout == 0 ? size.weight_rows : panel_rows,
                                .generation = ++generation,
                                .pass = {.bytes = (double)bytes}};
-                prepare_product(&machines[mode], p, &w, alone);
+                prepare_product(&machines[mode], p, &weights[mode], alone);
             }
         }
     }
@@ -443,11 +452,13 @@ static void measure_linear(const machine machines[MODES], int32_t t, const uint8
         found.copies[t].seconds[round] = time_copy(repeats);
         for (int32_t i = 0; i < MODES * ROW_COUNTS * LAYOUTS; i++) {
             product* p = &found.products[t][0][0][0] + i;
-            p->pass.seconds[round] = time_product(&machines[p->mode], p, &w);
+            p->pass.seconds[round] = time_product(&machines[p->mode], p, &weights[p->mode]);
         }
     }
-    give(m, w.activations, w.activation_bytes);
-    give(m, w.memory, bytes);
+    for (int32_t mode = 0; mode < MODES; mode++) {
+        give(&machines[mode], weights[mode].activations, weights[mode].activation_bytes);
+        give(&machines[mode], weights[mode].memory, bytes);
+    }
 }
 
 /* -- the report ---------------------------------------------------------------------------------------------------- */

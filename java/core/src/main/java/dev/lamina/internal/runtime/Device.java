@@ -12,6 +12,7 @@ import dev.lamina.bindings.lm_read;
 import dev.lamina.bindings.lm_read_result;
 import dev.lamina.bindings.lm_step;
 import dev.lamina.bindings.lm_view;
+import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -234,6 +235,16 @@ public final class Device implements HostMemory, AutoCloseable {
             Status.check(lamina_h.lm_queue_create(handle, out));
             return new Queue(out.get(ValueLayout.ADDRESS, 0));
         }
+    }
+
+    /**
+     * Opens a file to be read into memory of this device.
+     *
+     * @throws UnsupportedOperationException there is no cuFile here, or it cannot read this file; the message says why
+     * @throws IOException the file cannot be opened
+     */
+    public DeviceFile openFile(Path path) throws IOException {
+        return DeviceFile.open(handle, path);
     }
 
     /**

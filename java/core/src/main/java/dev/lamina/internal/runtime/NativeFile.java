@@ -44,7 +44,8 @@ public final class NativeFile implements AutoCloseable {
         }
     }
 
-    private static Charset fileNameCharset() {
+    /** The encoding of the file system. */
+    static Charset fileNameCharset() {
         return Charset.forName(System.getProperty("sun.jnu.encoding", ""), StandardCharsets.UTF_8);
     }
 

@@ -6,13 +6,13 @@ import dev.lamina.internal.runtime.Device;
 import org.junit.jupiter.api.Assumptions;
 
 /** The CUDA kernels, run by the CPU. */
-final class Emulation {
+public final class Emulation {
     static final ModelOptions OPTIONS = ModelOptions.builder().device("cuda-emulated").build();
 
     private Emulation() {}
 
     /** Skips the test where the build had no compiler for it. */
-    static void assume() {
+    public static void assume() {
         try {
             Device.open("cuda-emulated", 1, false).close();
         } catch (LaminaException e) {

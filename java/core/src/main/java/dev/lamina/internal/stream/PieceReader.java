@@ -5,7 +5,7 @@ import dev.lamina.internal.runtime.DeviceFile;
 import dev.lamina.internal.runtime.Queue;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
-import java.util.function.BiConsumer;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -21,8 +21,10 @@ final class PieceReader implements AutoCloseable {
      * @param from the first byte in the file
      * @param to memory for the bytes, of their number
      * @param onDevice whether that is memory that the processor cannot write
+     * @param ended hears when the piece is there, or why it is not
      */
-    record Piece(DataFile file, @Nullable DeviceFile straight, long from, MemorySegment to, boolean onDevice) {
+    record Piece(DataFile file, @Nullable DeviceFile straight, long from, MemorySegment to, boolean onDevice,
+            Consumer<@Nullable Throwable> ended) {
         long end() {
             return from + to.byteSize();
         }
@@ -30,19 +32,12 @@ final class PieceReader implements AutoCloseable {
 
     private static final class Slot {
         @Nullable HostBlock block;
-        @Nullable Work copying; // out of the slot
+        @Nullable Piece copying; // out of the slot
         long ticket; // of that copy
-    }
-
-    /** What reads a piece, and how it is told from others. */
-    interface Work {
-        /** Where it lies and goes. */
-        Piece piece();
     }
 
     private final Device device;
     private final int slotBytes;
-    private final BiConsumer<Work, @Nullable Throwable> ended;
     private final Slot[] slots = {new Slot(), new Slot()};
     private final DataFile.Tally tally = new DataFile.Tally();
     private @Nullable Queue queue;
@@ -51,38 +46,34 @@ final class PieceReader implements AutoCloseable {
     /**
      * Makes a reader.
      *
-     * @param slotBytes most bytes of a piece, which then lies in one multiple of them in its file
-     * @param ended hears of the end of each piece that {@link #read} was given, and of why it failed
+     * @param slotBytes most bytes of a piece, which lies between two multiples of them in its file
      */
-    PieceReader(Device device, int slotBytes, BiConsumer<Work, @Nullable Throwable> ended) {
+    PieceReader(Device device, int slotBytes) {
         this.device = device;
         this.slotBytes = slotBytes;
-        this.ended = ended;
     }
 
-    /** Reads a piece; it may have ended only when {@link #finish} returns. */
-    void read(Work work) {
-        Slot slot = null;
+    /** Reads a piece; it may end as late as in {@link #finish}. */
+    void read(Piece piece) {
         try {
-            Piece piece = work.piece();
             if (piece.straight != null) {
                 readStraight(piece.straight, piece);
             } else if (!piece.onDevice && fits(piece)) {
                 piece.file.read(piece.from, piece.end(), piece.to, 0, MemorySegment.NULL, tally);
             } else {
-                slot = slots[next];
+                Slot slot = slots[next];
                 finish(slot);
                 next = 1 - next;
                 if (begin(slot, piece)) {
-                    slot.copying = work;
+                    slot.copying = piece;
                     return;
                 }
             }
         } catch (Throwable e) {
-            ended.accept(work, e);
+            piece.ended.accept(e);
             return;
         }
-        ended.accept(work, null);
+        piece.ended.accept(null);
     }
 
     private static void readStraight(DeviceFile file, Piece piece) throws IOException {
@@ -147,8 +138,8 @@ final class PieceReader implements AutoCloseable {
     }
 
     private void finish(Slot slot) {
-        Work work = slot.copying;
-        if (work == null || queue == null) {
+        Piece piece = slot.copying;
+        if (piece == null || queue == null) {
             return;
         }
         slot.copying = null;
@@ -158,7 +149,7 @@ final class PieceReader implements AutoCloseable {
         } catch (Throwable e) {
             failure = e;
         }
-        ended.accept(work, failure);
+        piece.ended.accept(failure);
     }
 
     /** Frees the slots; nothing is being copied. */

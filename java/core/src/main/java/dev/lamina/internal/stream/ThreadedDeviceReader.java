@@ -89,8 +89,6 @@ final class ThreadedDeviceReader implements DeviceReader {
         }
     }
 
-    private record Part(Request request, PieceReader.Piece piece) implements PieceReader.Work { }
-
     private final class File implements Source {
         private final DataFile data;
         private final @Nullable DeviceFile straight;
@@ -439,11 +437,11 @@ final class ThreadedDeviceReader implements DeviceReader {
     }
 
     private void runReader() {
-        try (var reader = new PieceReader(device, options.requestBytes(), this::ended)) {
+        try (var reader = new PieceReader(device, options.requestBytes())) {
             for (;;) {
-                Part part = take(!reader.copying());
-                if (part != null) {
-                    reader.read(part);
+                PieceReader.Piece piece = take(!reader.copying());
+                if (piece != null) {
+                    reader.read(piece);
                 } else if (reader.copying()) {
                     reader.finish();
                 } else {
@@ -458,7 +456,7 @@ final class ThreadedDeviceReader implements DeviceReader {
     }
 
     /** The next piece; null where there is none: after closing, or at once for one that does not want to wait. */
-    private @Nullable Part take(boolean wait) {
+    private PieceReader.@Nullable Piece take(boolean wait) {
         for (;;) {
             Request given = null; // up, by the program
             synchronized (lock) {
@@ -480,7 +478,7 @@ final class ThreadedDeviceReader implements DeviceReader {
     }
 
     /** Up to the next multiple of the size of requests, so that all but the ends of a read are aligned. */
-    private Part cut(Request request) {
+    private PieceReader.Piece cut(Request request) {
         long from = request.offset + request.begun;
         long end = request.offset + request.to.byteSize();
         long to = Math.min(end, (from / options.requestBytes() + 1) * options.requestBytes());
@@ -488,17 +486,15 @@ final class ThreadedDeviceReader implements DeviceReader {
         request.begun += to - from;
         request.underWay++;
         boolean onDevice = !request.block.host;
-        return new Part(request, new PieceReader.Piece(request.file.data, onDevice ? request.file.straight : null, from,
-                place, onDevice && !request.block.visible()));
+        return new PieceReader.Piece(request.file.data, onDevice ? request.file.straight : null, from, place,
+                onDevice && !request.block.visible(), why -> ended(request, from, place.byteSize(), why));
     }
 
-    private void ended(PieceReader.Work work, @Nullable Throwable why) {
-        Request request = ((Part) work).request;
-        PieceReader.Piece piece = work.piece();
+    private void ended(Request request, long offset, long length, @Nullable Throwable why) {
         Throwable failed = why;
         if (failed == null) {
             try {
-                piece.file().didRead(piece.from(), piece.to().byteSize());
+                request.file.data.didRead(offset, length);
             } catch (IOException | RuntimeException e) {
                 failed = e;
             }
@@ -507,7 +503,7 @@ final class ThreadedDeviceReader implements DeviceReader {
         synchronized (lock) {
             request.underWay--;
             if (failed == null) {
-                bytes += piece.to().byteSize();
+                bytes += length;
             } else if (request.failure == null) {
                 request.failure = failed;
             }

@@ -281,12 +281,15 @@ class DeviceReaderTest {
         for (int round = 0; round < 10; round++) {
             var reader = open(device, method, 2);
             var file = reader.openFile(path);
-            var reads = new ArrayList<CompletableFuture<Void>>();
+            var memories = new ArrayList<MemorySegment>();
             for (int i = 0; i < 12; i++) {
-                var memory = i % 3 == 0 ? reader.allocateHost(size) : reader.allocate(size);
-                reads.add(file.read(i, memory.asSlice(0, size - i)));
+                memories.add(i % 3 == 0 ? reader.allocateHost(size) : reader.allocate(size));
             }
+            var reads = new ArrayList<CompletableFuture<Void>>();
             try (reader) {
+                for (int i = 0; i < 12; i++) {
+                    reads.add(file.read(i, memories.get(i).asSlice(0, size - i)));
+                }
                 if (round % 2 == 1) {
                     reads.get(round % 3).join();
                 }
@@ -331,18 +334,21 @@ class DeviceReaderTest {
         try (var reader = open(device, method, 2)) {
             var file = reader.openFile(files.paths.get(0));
             var other = reader.openFile(files.paths.get(1));
-            for (int round = 0; round < 6; round++) {
+            int cancels = 0; // that came before the end
+            int frees = 0;
+            for (int round = 0; round < 4 || round < 100 && (cancels == 0 || frees == 0); round++) {
                 var kept = reader.allocate(size);
                 var dropped = reader.allocate(size);
                 var before = file.read(0, kept.asSlice(0, size / 2));
                 var cancelled = file.read(0, dropped.asSlice(0, size / 2));
                 var freed = other.read(size / 2, dropped.asSlice(size / 2, size - size / 2));
                 var after = file.read(size / 2, kept.asSlice(size / 2, size - size / 2));
-                cancelled.cancel(false);
+                cancels += cancelled.cancel(false) ? 1 : 0;
                 reader.free(dropped);
-                assertTrue(cancelled.isCancelled());
+                assertTrue(cancelled.isDone());
                 assertTrue(freed.isDone());
                 if (freed.isCompletedExceptionally()) {
+                    frees++;
                     var message = failure(freed);
                     assertTrue(message.contains("was given up: its memory was freed"), message);
                 }
@@ -362,6 +368,7 @@ class DeviceReaderTest {
                 reader.free(kept);
                 reader.free(reused);
             }
+            assertTrue(cancels > 0 && frees > 0, "nothing was under way");
         }
     }
 

@@ -33,6 +33,7 @@ final class ThreadedDeviceReader implements DeviceReader {
         final @Nullable Arena arena; // of a view that Java may look into
         final boolean host;
         int copies; // out of it that are under way
+        boolean freed; // or about to be
 
         Block(MemorySegment memory, boolean host, boolean visible) {
             this.memory = memory;
@@ -131,12 +132,16 @@ final class ThreadedDeviceReader implements DeviceReader {
                 closed = true;
             }
             abort(request -> request.file == this, "the file was closed");
-            boolean last;
             synchronized (lock) {
-                last = files.remove(this);
+                if (!files.remove(this)) {
+                    return;
+                }
+                calls++; // its device is open until leave
             }
-            if (last) {
+            try {
                 closeFile(this);
+            } finally {
+                leave();
             }
         }
     }
@@ -324,21 +329,28 @@ final class ThreadedDeviceReader implements DeviceReader {
             if (block.view.address() != memory.address() || block.view.byteSize() != memory.byteSize()) {
                 throw new LaminaException("What is to be freed is a part of an allocation: free all of it.");
             }
-            blocks.remove(block); // nothing finds it from now on
+            block.freed = true; // nothing finds it from now on
         }
         abort(request -> request.block == block, "its memory was freed");
         synchronized (lock) {
             while (block.copies > 0) {
                 await();
             }
+            if (!blocks.remove(block)) {
+                return; // the reader was closed meanwhile
+            }
+            calls++; // its device is open until leave
         }
         try {
             free(block);
         } catch (IllegalStateException e) {
             synchronized (lock) {
+                block.freed = false;
                 blocks.add(block);
             }
             throw new LaminaException("The memory cannot be freed while a native call uses it: wait for that.", e);
+        } finally {
+            leave();
         }
     }
 
@@ -351,7 +363,7 @@ final class ThreadedDeviceReader implements DeviceReader {
 
     private Block find(MemorySegment memory) {
         for (Block block : blocks) {
-            if (block.view.scope().equals(memory.scope())) {
+            if (!block.freed && block.view.scope().equals(memory.scope())) {
                 return block;
             }
         }

@@ -89,7 +89,7 @@ int32_t lm_device_close(lm_device* device) {
     pthread_mutex_unlock(&device->lock);
     REQUIRE(
         children == 0 && allocations == 0,
-        "lm_device_close: %d queues, KV caches or files and %d allocations of this device are still open; close them first",
+        "lm_device_close: %d queues, KV caches or files and %d allocations of this device are open; close them first",
         children, allocations);
     free(device->allocations);
     device->backend->close(device);

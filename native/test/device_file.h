@@ -78,7 +78,7 @@ static inline void check_file_refusals(device_file_test* t) {
     void* host;
     lm_device_file* none;
     lm_device_file* file = t->file;
-    INVALID(lm_device_file_read(file, t->memory + DEVICE_BYTES - 9, 10, 0, &read), "do not lie in one device allocation");
+    INVALID(lm_device_file_read(file, t->memory + DEVICE_BYTES - 9, 10, 0, &read), "do not lie in one device");
     CHECK(read == 0, "%lld bytes beside an error", (long long)read);
     INVALID(lm_device_file_read(file, t->memory - 1, 10, 0, &read), "10 bytes at");
     INVALID(lm_device_file_read(file, t->memory + DEVICE_BYTES, 1, 0, &read), "1 bytes at");
@@ -105,7 +105,7 @@ static inline void check_file_refusals(device_file_test* t) {
     INVALID(lm_device_close(t->device), "queues, KV caches or files");
 }
 
-/* The device has nothing but this queue. 0: it has no such files here. */
+/* The device has nothing but this queue; expected_direct: -1: unknown, for a GPU. 0: it has no such files here. */
 static inline int test_device_files(lm_device* device, lm_queue* queue, int32_t expected_direct) {
     device_file_test t = {.device = device, .queue = queue, .path = "/tmp/lamina-test-device-XXXXXX"};
     uint64_t seed = 11;
@@ -123,6 +123,7 @@ static inline int test_device_files(lm_device* device, lm_queue* queue, int32_t 
     int32_t status = lm_device_file_open(device, t.path, &t.file);
     if (status == LM_ERROR_UNSUPPORTED) {
         printf("no reads into memory of the device here: %s\n", last_error());
+        CHECK(expected_direct < 0 || strstr(last_error(), "no direct reads") != NULL, "refused");
         unlink(t.path);
         free(t.content);
         free(t.seen);

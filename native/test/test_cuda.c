@@ -664,7 +664,7 @@ static void test_two_devices(void) {
     MUST(lm_device_close(second.device));
 }
 
-/* Each device reads into memory of its own alone; cuFile is used while there are files, and may have a slower way only. */
+/* Each device reads into memory of its own alone; cuFile is open while there are files, and may have a detour only. */
 static void test_files(void) {
     int emulated = backend == LM_BACKEND_CUDA_EMULATED;
     lm_device* device;

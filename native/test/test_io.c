@@ -1,4 +1,4 @@
-/* test_io.c: files, rings and files of a device read the right bytes, in any order and number, and say what is wrong. */
+/* test_io.c: files, rings and files of a device read the right bytes, in any order and number, and tell what is wrong */
 #define _GNU_SOURCE
 #include "device_file.h"
 #include "test.h"

@@ -1,10 +1,10 @@
 /*
- * file.cu: files that are read into device memory by cuFile, which is looked for when the first one is opened: a machine
- * without it loses nothing.
+ * file.cu: files that are read into device memory by cuFile, which is looked for when the first one is opened: a
+ * machine without it loses nothing.
  *
  * cuFile's compatibility mode, in which it reads into host memory and copies, is as its configuration has it (allowed,
- * unless cufile.json or CUFILE_ALLOW_COMPAT_MODE says otherwise): it reads the right bytes, and `direct` tells. Memory is
- * not registered with cuFile: that takes the GPU's scarce BAR space, and saves no more than a copy within the GPU.
+ * unless cufile.json or CUFILE_ALLOW_COMPAT_MODE says otherwise): it reads the right bytes, and `direct` tells. Memory
+ * is not registered with cuFile: that takes the GPU's scarce BAR space, and saves no more than a copy within the GPU.
  */
 #include "file.h"
 
@@ -168,7 +168,7 @@ static int32_t open_descriptor(const lm_host* host, const char* path, int* out) 
     int error = errno;
     struct stat found;
     int known = descriptor < 0 ? stat(path, &found) : fstat(descriptor, &found);
-    if (known == 0 && !S_ISREG(found.st_mode)) { /* direct reads of a folder are refused as those of a file system are */
+    if (known == 0 && !S_ISREG(found.st_mode)) { /* direct reads of a folder are refused like those of a file system */
         if (descriptor >= 0) {
             close(descriptor);
         }

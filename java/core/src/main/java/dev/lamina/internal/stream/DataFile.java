@@ -420,7 +420,7 @@ public final class DataFile implements AutoCloseable {
             what = "it cannot be looked at any more (" + e.getMessage() + ")";
         }
         changed = new IOException(path + ": " + what + ", noticed after reading at offset " + lastRead
-                + ". Put the file back, and open the model again");
+                + ". Put the file back, and open it again");
         throw changed;
     }
 

@@ -6,7 +6,7 @@ import dev.lamina.internal.runtime.Device;
 import org.junit.jupiter.api.Assumptions;
 
 /** The CUDA kernels: run by the CPU, or by the device that a system property names. */
-final class Emulation {
+public final class Emulation {
     /** System property: the device to test, such as {@code "cuda"}. */
     private static final String PROPERTY = "lamina.test.device";
 
@@ -16,7 +16,7 @@ final class Emulation {
     private Emulation() {}
 
     /** Skips the test where the build had no compiler for it; a device that was asked for has to be there. */
-    static void assume() {
+    public static void assume() {
         try {
             Device.open(DEVICE, 1, false).close();
         } catch (LaminaException e) {

@@ -302,7 +302,7 @@ class StreamerTest {
                     var error = failure(streamer, cycle.size() - 2); // before the sweep is complete
                     assertTrue(error.getMessage().matches("\\Q" + path + "\\E: it.* "
                             + (fault < 2 ? "was written to or replaced" : "is gone")
-                            + ", noticed after reading at offset \\d+. Put the file back, and open the model again"),
+                            + ", noticed after reading at offset \\d+. Put the file back, and open it again"),
                             error.getMessage());
                     assertSame(error, assertThrows(IOException.class, streamer::next));
                 } finally {

@@ -34,11 +34,11 @@ import org.junit.jupiter.params.provider.ValueSource;
 class DeviceFaultTest {
     private static final String MODEL = Path.of("src/test/resources/fixtures/qwen2_yarn").toString();
     private static final ModelOptions OPTIONS =
-            Emulation.OPTIONS.toBuilder().memory("800KiB").panel(4096).prefetch(2).build();
+            Emulation.OPTIONS.toBuilder().memory("800KiB").deviceMemory(64 << 20).panel(4096).prefetch(2).build();
     private static final GenerationOptions GREEDY =
             GenerationOptions.builder().maxTokens(4).greedy().ignoreEos(true).build();
     private static final Prompt PROMPT = Prompt.ids(3, 4, 5);
-    private static final String DEVICE = "The device cuda-emulated (emulated GPU)";
+    private static final String DEVICE = "The device cuda-emulated:0 (emulated GPU)";
 
     private final EmulatedFaults faults = new EmulatedFaults();
 

@@ -94,8 +94,22 @@ __device__ __forceinline__ void add_segment(float (&sums)[ROWS][WEIGHT_ROWS], co
                                             int32_t segment) {
     if (p.aligned && segment < p.k / SEGMENT) {
         add_products<T, true, AHEAD>(sums, p, a, weight, segment);
-    } else {
-        add_products<T, false, 1>(sums, p, a, weight, segment);
+        return;
+    }
+    /* One weight row after the other: it takes fewer registers. */
+#pragma unroll
+    for (int n = 0; n < WEIGHT_ROWS; n++) {
+        const uint8_t* const one[1] = {weight[n]};
+        float of_one[ROWS][1];
+#pragma unroll
+        for (int m = 0; m < ROWS; m++) {
+            of_one[m][0] = sums[m][n];
+        }
+        add_products<T, false, 1>(of_one, p, a, one, segment);
+#pragma unroll
+        for (int m = 0; m < ROWS; m++) {
+            sums[m][n] = of_one[m][0];
+        }
     }
 }
 

@@ -330,7 +330,7 @@ __global__ void __launch_bounds__(WARPS_W * WARPS_R * WARP_LANES) tile_kernel(fa
         const uint8_t* weight = p.weight + weight_row * p.weight_stride;
         const uint8_t* rounded = (const uint8_t*)(p.rounded + row * p.rounded_stride);
         auto bring = [&](int64_t group) {
-            uint8_t* to = shared + (group - first) % t::stages * t::stage_bytes;
+            uint8_t* to = shared + (uint32_t)(group - first) % t::stages * t::stage_bytes;
             stage<t::weight_rows, 1, staged<T>::bytes, t::threads>(
                 to, weight + group * staged<T>::bytes, p.weight_stride, (int32_t)(p.weight_rows - weight_row),
                 p.weight_bytes - group * staged<T>::bytes, p.weight_aligned, threadIdx.x);
@@ -356,10 +356,10 @@ __global__ void __launch_bounds__(WARPS_W * WARPS_R * WARP_LANES) tile_kernel(fa
                 bring(group + t::stages - 1);
             }
             copy_async_commit();
-            const uint8_t* stage = shared + (group - first) % t::stages * t::stage_bytes;
-            const uint8_t* weights = stage + warp_weight_row * staged<T>::bytes;
+            const uint8_t* staged_here = shared + (uint32_t)(group - first) % t::stages * t::stage_bytes;
+            const uint8_t* weights = staged_here + warp_weight_row * staged<T>::bytes;
             const uint8_t* octets =
-                stage + t::weight_bytes + warp_row * UNIT_BYTES + threadIdx.x % WARP_LANES * (OCTET * 2);
+                staged_here + t::weight_bytes + warp_row * UNIT_BYTES + threadIdx.x % WARP_LANES * (OCTET * 2);
 #pragma unroll
             for (int u = 0; u < staged<T>::units; u++) {
                 uint32_t b[MMAS_R][OCTET / 2];

@@ -1,6 +1,7 @@
 /*
  * test_cuda.c: every op of the CUDA kernels, run by their emulation, against the CPU backend within a tolerance, and
- * bit for bit against themselves: rows alone or together, cuts into panels, addresses. Then queues, memory, messages.
+ * bit for bit against themselves: rows alone or together, cuts into panels, addresses. Products on tensor cores against
+ * a sum in double precision, and bit for bit too. Then queues, memory, messages.
  *
  * The same on a GPU: test_cuda <path of liblamina_cuda.so>
  */
@@ -246,6 +247,8 @@ static void test_linears(void) {
         test_linear(seed += 10, 3, 2100, 5, dtype, 1, 0);
         test_linear(seed += 10, 9, 1024, 7, dtype, 0, 1);
         test_linear(seed += 10, 67, 256, 9, dtype, 0, 1);
+        test_linear(seed += 10, 6, 17500, 3, dtype, 1, 1); /* more segments than warps */
+        test_linear(seed += 10, 3, 99000, 2, dtype, 0, 0); /* and more than fit into shared memory for 3 rows */
     }
 }
 
@@ -359,8 +362,8 @@ static void test_fast_limits(int32_t rows, int32_t dtype) {
 static void test_fast_linears(void) {
     static const int32_t shapes[][4] = {
         /* rows, k, weight rows, aligned */
-        {1, 1, 1, 0},      {1, 5000, 37, 1},   {8, 2100, 50, 1},   {9, 1024, 70, 1},   {64, 545, 33, 0},
-        {67, 530, 40, 1},  {120, 600, 60, 1},  {120, 1500, 60, 1}, {120, 513, 128, 0}, {130, 600, 140, 1},
+        {1, 1, 1, 0},       {1, 5000, 37, 1},  {8, 2100, 50, 1},    {9, 1024, 70, 1},   {64, 545, 33, 0},
+        {67, 530, 40, 1},   {120, 600, 60, 1}, {120, 1500, 60, 1},  {120, 513, 128, 0}, {130, 600, 140, 1},
         {200, 1600, 20, 1}, {300, 511, 30, 1}, {300, 1031, 130, 0}, {20, 100, 520, 1},
     };
     uint64_t seed = 3000000;

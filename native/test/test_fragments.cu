@@ -119,7 +119,8 @@ static uint16_t to_f16(float quarters) {
     while (whole >> (exponent + 1) != 0) {
         exponent++;
     }
-    uint32_t magnitude = whole == 0 ? 0 : (uint32_t)(exponent - 2 + 15) << 10 | ((uint32_t)whole << (10 - exponent) & 0x3ff);
+    uint32_t magnitude =
+        whole == 0 ? 0 : (uint32_t)(exponent - 2 + 15) << 10 | ((uint32_t)whole << (10 - exponent) & 0x3ff);
     return (uint16_t)(magnitude | (quarters < 0 ? 0x8000 : 0));
 }
 
@@ -166,7 +167,8 @@ static void test_mma(const char* name, bool bf) {
                     size += fabs(product);
                 }
                 float value = got[row * COLUMNS + column];
-                CHECK(fabs(value - sum) <= 1e-6 * size, "%s: (%d, %d) is %.9g, not %.9g", name, row, column, value, sum);
+                CHECK(fabs(value - sum) <= 1e-6 * size, "%s: (%d, %d) is %.9g, not %.9g", name, row, column, value,
+                      sum);
             }
         }
     }

@@ -3,9 +3,9 @@
  * value as f32; one more of them is one more struct, and its line in with_dtype.
  *
  * As the type of a weight it also says how a row is stored: as blocks, each of `block` elements (a multiple of 8) in
- * block_bytes bytes, and `octet` gives eight elements of a block. What it gets is aligned to 16 bytes, or to the largest
- * power of two that divides block_bytes. `operand` is the type that tensor cores take such weights and their activations
- * in, void where they do not. More than that neither kind of product needs to know.
+ * block_bytes bytes, and `octet` gives eight elements of a block. What it gets is aligned to 16 bytes, or to the
+ * largest power of two that divides block_bytes. `operand` is the type that tensor cores take such weights and their
+ * activations in, void where they do not. More than that neither kind of product needs to know.
  */
 #ifndef LAMINA_CUDA_DTYPE_H
 #define LAMINA_CUDA_DTYPE_H

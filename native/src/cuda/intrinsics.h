@@ -16,7 +16,7 @@
 #define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 
 constexpr int64_t MOST_BLOCKS = 1 << 20;   /* of a grid: enough to fill any GPU */
-constexpr int64_t MOST_PARTIALS = 4 << 20; /* floats of sums that blocks leave for one another: 16 MiB stay in the cache */
+constexpr int64_t MOST_PARTIALS = 4 << 20; /* floats that blocks leave for one another: 16 MiB stay in the cache */
 
 __device__ __forceinline__ float f16_to_f32(uint16_t bits) {
     return __half2float(__ushort_as_half(bits));
@@ -37,8 +37,8 @@ __device__ __forceinline__ float bits_to_f32(uint32_t bits) {
 
 /*
  * sums (16, 8) += a (16, 8) b (8, 8), in the registers of a warp. With group = lane / 4 and t = lane % 4, a lane has of
- * a rows group and group + 8, columns 2 t and 2 t + 1 (the first one in the low half); of b rows 2 t and 2 t + 1, column
- * group; of sums rows group (first two) and group + 8, columns 2 t and 2 t + 1.
+ * a rows group and group + 8, columns 2 t and 2 t + 1 (the first one in the low half); of b rows 2 t and 2 t + 1,
+ * column group; of sums rows group (first two) and group + 8, columns 2 t and 2 t + 1.
  */
 __device__ __forceinline__ void mma_f16_k8(float* sums, const uint32_t* a, const uint32_t* b) {
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
@@ -47,8 +47,8 @@ __device__ __forceinline__ void mma_f16_k8(float* sums, const uint32_t* a, const
 }
 
 /*
- * sums (16, 8) += a (16, 16) b (16, 8): after the registers of the columns of a and rows of b before 8 come those of the
- * others. Before compute capability 8.0: f16 by two of k8, bf16 not at all (dtype.h says so).
+ * sums (16, 8) += a (16, 16) b (16, 8): after the registers of the columns of a and rows of b before 8 come those of
+ * the others. Before compute capability 8.0: f16 by two of k8, bf16 not at all (dtype.h says so).
  */
 __device__ __forceinline__ void mma_f16_k16(float* sums, const uint32_t* a, const uint32_t* b) {
 #if __CUDA_ARCH__ >= 800

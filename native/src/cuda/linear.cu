@@ -3,7 +3,8 @@
  *
  * A product is a sum in this order, for every number of rows, tile and address: k is cut in absolute segments of 1024
  * elements. In a segment, block b of a weight row (dtype.h) belongs to lane b mod 32 of a warp, which adds up its
- * products in order of k, from zero. Each lane adds its sums of the segments in their order, and warp_sum adds the lanes.
+ * products in order of k, from zero. Each lane adds its sums of the segments in their order, and warp_sum adds the
+ * lanes.
  *
  * One row or a few need each weight once: what counts is how many bytes are on their way. So a warp has one weight row,
  * loads a segment of it at once, and the segments of a row are spread over the warps of a block. With more rows a warp
@@ -26,8 +27,8 @@ struct linear_problem {
     matrix a;              // (rows, k)
     const uint8_t* weight; // (weight_rows, k) of dtype
     int64_t weight_stride;
-    int64_t weight_bytes;  /* of a weight row */
-    const float* bias;     // (weight_rows), or null
+    int64_t weight_bytes; /* of a weight row */
+    const float* bias;    // (weight_rows), or null
     int32_t rows;
     int32_t weight_rows;
     int32_t k;
@@ -168,7 +169,7 @@ __device__ __forceinline__ void linear_tile(const linear_problem& p, int32_t row
  * have the same weight rows, which come from memory once.
  */
 template <class T, int TILE_ROWS, int TILE_WEIGHT_ROWS>
-__global__ void __launch_bounds__(LINEAR_WARPS * WARP_LANES) tile_kernel(linear_problem p, int64_t items) {
+__global__ void __launch_bounds__(LINEAR_WARPS* WARP_LANES) tile_kernel(linear_problem p, int64_t items) {
     int32_t row_tiles = (p.rows - 1) / TILE_ROWS + 1;
     for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
         int64_t weight_row = (item / row_tiles * LINEAR_WARPS + threadIdx.x / WARP_LANES) * TILE_WEIGHT_ROWS;
@@ -183,15 +184,16 @@ template <class T, int TILE_ROWS, int TILE_WEIGHT_ROWS>
 static void launch_tiles(const linear_problem& p, cudaStream_t stream) {
     int64_t row_tiles = (p.rows - 1) / TILE_ROWS + 1;
     int64_t items = row_tiles * ((p.weight_rows - 1) / (TILE_WEIGHT_ROWS * LINEAR_WARPS) + 1);
-    LAUNCH((tile_kernel<T, TILE_ROWS, TILE_WEIGHT_ROWS>), block_count(items, 1), LINEAR_WARPS * WARP_LANES, 0, stream, p,
-           items);
+    LAUNCH((tile_kernel<T, TILE_ROWS, TILE_WEIGHT_ROWS>), block_count(items, 1), LINEAR_WARPS * WARP_LANES, 0, stream,
+           p, items);
 }
 
-/* -- segments spread over warps ------------------------------------------------------------------------------------- */
+/* -- segments spread over warps -------------------------------------------------------------------------------------
+ */
 
 /* A block has several weight rows where p.warps are few. */
 template <class T, int ROWS>
-__global__ void __launch_bounds__(MOST_WARPS * WARP_LANES) spread_kernel(linear_problem p) {
+__global__ void __launch_bounds__(MOST_WARPS* WARP_LANES) spread_kernel(linear_problem p) {
     DYNAMIC_SHARED(float, lane_sums); // (weight rows of the block, segments, ROWS, lanes)
     int32_t lane = threadIdx.x % WARP_LANES;
     int32_t warp = (int32_t)threadIdx.x / WARP_LANES;

@@ -4,17 +4,17 @@
  *
  * A product is a sum in this order, for every number of rows, tile, panel and address: k is cut in absolute segments of
  * 512 elements. In a segment the tensor cores add up 16 elements at a time (8 where they can do no more), from zero, in
- * order of k; the sums of the segments are then added in their order in f32, and the bias last. Of 32 elements the first
- * step takes those with k mod 8 < 4: with the same elements of a and of the weight in every step it does not matter
- * which, and so each lane has eight that lie together.
+ * order of k; the sums of the segments are then added in their order in f32, and the bias last. Of 32 elements the
+ * first step takes those with k mod 8 < 4: with the same elements of a and of the weight in every step it does not
+ * matter which, and so each lane has eight that lie together.
  *
- * Weights are the tensor cores' first operand (16 rows), activations the second (8 columns): out^T = weight a^T. Both are
- * staged in shared memory as they are stored, and made registers there (dtype.h).
+ * Weights are the tensor cores' first operand (16 rows), activations the second (8 columns): out^T = weight a^T. Both
+ * are staged in shared memory as they are stored, and made registers there (dtype.h).
  *
- * Up to 8 rows need each weight once: what counts is how many bytes are on their way. So a unit of work is one segment of
- * 16 weight rows, a warp has one unit with a ring of stages of its own, and whichever warp is the last one of a tile adds
- * up the segments. With more rows a block computes a tile of weight rows and rows; where there are too few tiles for the
- * GPU, segments are spread over blocks and another kernel adds them up.
+ * Up to 8 rows need each weight once: what counts is how many bytes are on their way. So a unit of work is one segment
+ * of 16 weight rows, a warp has one unit with a ring of stages of its own, and whichever warp is the last one of a tile
+ * adds up the segments. With more rows a block computes a tile of weight rows and rows; where there are too few tiles
+ * for the GPU, segments are spread over blocks and another kernel adds them up.
  */
 #include "dtype.h"
 #include "kernels.h"
@@ -22,12 +22,12 @@
 
 enum {
     SEGMENT = 512,
-    UNIT = 32,            /* elements of k whose operands a lane loads together: two steps of the tensor cores */
+    UNIT = 32,             /* elements of k whose operands a lane loads together: two steps of the tensor cores */
     UNIT_BYTES = UNIT * 2, /* of activations */
     MMA_ROWS = 16,
     MMA_COLUMNS = 8,
     ROUND_THREADS = 256,
-    JOIN_AHEAD = 16,      /* sums of segments that are on their way together */
+    JOIN_AHEAD = 16, /* sums of segments that are on their way together */
     FEW_WARPS = 4,
     FEW_SHARED = 48 << 10, /* bytes for stages: what every GPU gives without being asked for more */
     TILE_SHARED = 64 << 10 /* the same, where it is asked */
@@ -40,26 +40,27 @@ struct staged {
     static constexpr int bytes = elements / T::block * T::block_bytes;
     static constexpr int units = elements / UNIT;
     static constexpr int of_segment = SEGMENT / elements;
-    static_assert(elements % T::block == 0 && SEGMENT % elements == 0 && bytes % 16 == 0, "staged in pieces of 16 bytes");
+    static_assert(elements % T::block == 0 && SEGMENT % elements == 0 && bytes % 16 == 0,
+                  "staged in pieces of 16 bytes");
 };
 
 struct fast_problem {
-    matrix out;              // (rows, weight_rows)
-    matrix a;                // (rows, k)
-    uint16_t* rounded;       // (rows, rounded_stride): a as operands, zeros behind k
+    matrix out;        // (rows, weight_rows)
+    matrix a;          // (rows, k)
+    uint16_t* rounded; // (rows, rounded_stride): a as operands, zeros behind k
     int64_t rounded_stride;
-    const uint8_t* weight;   // (weight_rows, k) of dtype
+    const uint8_t* weight; // (weight_rows, k) of dtype
     int64_t weight_stride;
-    int64_t weight_bytes;    /* of a weight row */
-    const float* bias;       // (weight_rows), or null
-    float* partials;         // (segments, rows, weight_rows): sums of segments
-    unsigned* arrivals;      // (tiles of 16 weight rows): units that are done; 0 before and after
+    int64_t weight_bytes; /* of a weight row */
+    const float* bias;    // (weight_rows), or null
+    float* partials;      // (segments, rows, weight_rows): sums of segments
+    unsigned* arrivals;   // (tiles of 16 weight rows): units that are done; 0 before and after
     int32_t rows;
     int32_t weight_rows;
     int32_t k;
     int32_t segments;
-    int32_t groups;          /* staged<T>, the last one may be part of one */
-    int32_t splits;          /* blocks that the segments of a tile are spread over */
+    int32_t groups; /* staged<T>, the last one may be part of one */
+    int32_t splits; /* blocks that the segments of a tile are spread over */
     bool a_aligned;
     bool weight_aligned;
 };
@@ -67,9 +68,9 @@ struct fast_problem {
 /* -- staging ------------------------------------------------------------------------------------------------------- */
 
 /*
- * Stages ROWS rows of PARTS parts, of which the first `rows` rows are there and `bytes` bytes of each, and zeros for the
- * others: (PARTS, ROWS, PART_BYTES) in shared memory. So the 16 bytes that a lane takes of a part lie one after the other
- * in order of lanes, and all banks are busy.
+ * Stages ROWS rows of PARTS parts, of which the first `rows` rows are there and `bytes` bytes of each, and zeros for
+ * the others: (PARTS, ROWS, PART_BYTES) in shared memory. So the 16 bytes that a lane takes of a part lie one after the
+ * other in order of lanes, and all banks are busy.
  */
 template <int ROWS, int PARTS, int PART_BYTES, int THREADS>
 __device__ __forceinline__ void stage(uint8_t* to, const uint8_t* from, int64_t stride, int32_t rows, int64_t bytes,
@@ -133,7 +134,8 @@ __device__ __forceinline__ void store_total(const fast_problem& p, int64_t row, 
     p.out.data[row * p.out.stride + weight_row] = p.bias == nullptr ? total : total + p.bias[weight_row];
 }
 
-/* Calls store(row, weight row, value) for the four sums that a lane has of 16 weight rows and 8 rows, if they are there. */
+/* Calls store(row, weight row, value) for the four sums that a lane has of 16 weight rows and 8 rows, if they are
+ * there. */
 template <class F>
 __device__ __forceinline__ void each_sum(const fast_problem& p, int64_t row, int64_t weight_row, const float* sums,
                                          const F& store) {
@@ -171,7 +173,8 @@ __global__ void __launch_bounds__(BLOCK_THREADS) join_kernel(fast_problem p, int
     }
 }
 
-/* -- up to 8 rows --------------------------------------------------------------------------------------------------- */
+/* -- up to 8 rows ---------------------------------------------------------------------------------------------------
+ */
 
 template <class T>
 struct few {
@@ -211,7 +214,7 @@ __device__ __forceinline__ void load_rows(uint32_t (&out)[SEGMENT / UNIT][OCTET 
 }
 
 template <class T>
-__global__ void __launch_bounds__(FEW_WARPS * WARP_LANES) few_kernel(fast_problem p, int64_t units) {
+__global__ void __launch_bounds__(FEW_WARPS* WARP_LANES) few_kernel(fast_problem p, int64_t units) {
     DYNAMIC_SHARED(uint8_t, shared); // (FEW_WARPS, stages, stage_bytes)
     typedef few<T> f;
     int32_t lane = threadIdx.x % WARP_LANES;
@@ -252,15 +255,15 @@ __global__ void __launch_bounds__(FEW_WARPS * WARP_LANES) few_kernel(fast_proble
 #pragma unroll
                     for (int u = 0; u < staged<T>::units; u++) {
                         weight_unit w;
-                        load_weights<T>(
-                            w, ring + s % f::stages * f::stage_bytes + g * MMA_ROWS * staged<T>::bytes, u);
+                        load_weights<T>(w, ring + s % f::stages * f::stage_bytes + g * MMA_ROWS * staged<T>::bytes, u);
                         add_products<T>(sums, w, rows[(s * f::stage_groups + g) * staged<T>::units + u]);
                     }
                 }
             }
         }
-        each_sum(p, 0, tile * MMA_ROWS, sums,
-                 [&](int64_t row, int64_t weight_row, float x) { *partial(p, segment, row, weight_row) = x; });
+        each_sum(p, 0, tile * MMA_ROWS, sums, [&](int64_t row, int64_t weight_row, float x) {
+            *partial(p, segment, row, weight_row) = x;
+        });
         __threadfence(); /* the sums are there for all blocks before the unit counts as done */
         __syncwarp();
         unsigned before = lane == 0 ? atomicAdd(&p.arrivals[tile], 1u) : 0;
@@ -279,7 +282,8 @@ __global__ void __launch_bounds__(FEW_WARPS * WARP_LANES) few_kernel(fast_proble
     }
 }
 
-/* -- more rows ------------------------------------------------------------------------------------------------------ */
+/* -- more rows ------------------------------------------------------------------------------------------------------
+ */
 
 template <class OPERAND>
 __global__ void __launch_bounds__(ROUND_THREADS) round_kernel(fast_problem p, int64_t octets) {
@@ -311,7 +315,7 @@ struct tile {
 };
 
 template <class T, int WARPS_W, int WARPS_R, int MMAS_W, int MMAS_R>
-__global__ void __launch_bounds__(WARPS_W * WARPS_R * WARP_LANES) tile_kernel(fast_problem p, int64_t items) {
+__global__ void __launch_bounds__(WARPS_W* WARPS_R* WARP_LANES) tile_kernel(fast_problem p, int64_t items) {
     DYNAMIC_SHARED(uint8_t, shared); // (stages, stage_bytes)
     typedef tile<T, WARPS_W, WARPS_R, MMAS_W, MMAS_R> t;
     int32_t warp = (int32_t)threadIdx.x / WARP_LANES;
@@ -326,7 +330,8 @@ __global__ void __launch_bounds__(WARPS_W * WARPS_R * WARP_LANES) tile_kernel(fa
         int64_t first_segment = p.segments * split / p.splits;
         int64_t last_segment = p.segments * (split + 1) / p.splits;
         int64_t first = first_segment * staged<T>::of_segment;
-        int64_t last = last_segment * staged<T>::of_segment < p.groups ? last_segment * staged<T>::of_segment : p.groups;
+        int64_t last =
+            last_segment * staged<T>::of_segment < p.groups ? last_segment * staged<T>::of_segment : p.groups;
         const uint8_t* weight = p.weight + weight_row * p.weight_stride;
         const uint8_t* rounded = (const uint8_t*)(p.rounded + row * p.rounded_stride);
         auto bring = [&](int64_t group) {
@@ -416,7 +421,8 @@ __global__ void __launch_bounds__(WARPS_W * WARPS_R * WARP_LANES) tile_kernel(fa
     }
 }
 
-/* -- which way ------------------------------------------------------------------------------------------------------ */
+/* -- which way ------------------------------------------------------------------------------------------------------
+ */
 
 #define SMALL_TILE 2, 2, 2, 4 /* 64 weight rows, 64 rows */
 #define LARGE_TILE 2, 4, 4, 4 /* 128 weight rows, 128 rows */
@@ -427,11 +433,11 @@ struct fast_plan {
     int64_t groups;
     int64_t segments;
     int64_t rounded_bytes;
-    int64_t partials;   /* floats */
+    int64_t partials; /* floats */
     int32_t arrivals;
     int32_t splits;
-    int32_t rows;       /* that are computed at once */
-    int32_t tile_rows;  /* of a block: 8, 64 or 128 */
+    int32_t rows;      /* that are computed at once */
+    int32_t tile_rows; /* of a block: 8, 64 or 128 */
 };
 
 static int64_t tiles_of(int64_t rows, int64_t weight_rows, int64_t tile_rows) {
@@ -497,7 +503,10 @@ static R with_operand(const gpu& on, int32_t dtype, const R& none, const F& f) {
 
 fast_memory linear_fast_memory(const gpu& on, const lm_step& step, const lm_op& op) {
     int32_t rows = lm_row_count(&step, op.row_set);
-    return with_operand(on, rows == 0 ? LM_DTYPE_F32 : op.dtype, fast_memory(), [&](auto type) {
+    if (rows == 0) {
+        return fast_memory();
+    }
+    return with_operand(on, op.dtype, fast_memory(), [&](auto type) {
         fast_plan plan = plan_of<decltype(type)>(on, rows, op);
         return fast_memory{plan.rounded_bytes + plan.partials * (int64_t)sizeof(float), plan.arrivals};
     });

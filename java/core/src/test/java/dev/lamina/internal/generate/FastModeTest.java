@@ -20,8 +20,11 @@ import org.junit.jupiter.api.Test;
 class FastModeTest {
     private static final ModelOptions FAST = Emulation.OPTIONS.toBuilder().mode(ModelOptions.Mode.FAST).build();
 
-    /** What rounding the activations of every product to bf16 may do to a logit of the fixture. */
-    private static final float TOLERANCE = 0.05f;
+    /**
+     * What rounding the activations of every product to bf16 may do to a logit of the fixture, which are up to 10 in
+     * size. The family's published code, which rounds more in bf16, is off by 0.26.
+     */
+    private static final float TOLERANCE = 0.15f;
 
     @BeforeAll
     static void needsTheBackend() {

@@ -1,6 +1,7 @@
 /*
  * test_cuda.c: every op of the CUDA kernels, run by their emulation, against the CPU backend within a tolerance, and
- * bit for bit against themselves: rows alone or together, cuts into panels, addresses. Then queues, memory, messages.
+ * bit for bit against themselves: rows alone or together, cuts into panels, addresses. Products on tensor cores against
+ * a sum in double precision, and bit for bit too. Then queues, memory, messages.
  *
  * The same on a GPU: test_cuda [few] <path of liblamina_cuda.so>. few: with a part of the shapes, for compute-sanitizer.
  */
@@ -17,9 +18,13 @@ static const char* library = LIBRARY;
 static int32_t step_of_shapes = 1; /* more: as many are left out */
 static machine cpu;
 static machine gpu;
+static machine fast; /* the same GPU, opened to be fast */
 
-static void open_machine(machine* m, int32_t of_backend) {
-    MUST(lm_device_open(&(lm_device_options){.backend = of_backend, .threads = of_backend == LM_BACKEND_CPU ? 1 : 0},
+static void open_machine(machine* m, int32_t of_backend, int32_t ordinal, int32_t mode) {
+    MUST(lm_device_open(&(lm_device_options){.backend = of_backend,
+                                             .ordinal = ordinal,
+                                             .threads = of_backend == LM_BACKEND_CPU ? 1 : 0,
+                                             .mode = mode},
                         &m->device));
     MUST(lm_queue_create(m->device, &m->queue));
 }
@@ -122,19 +127,20 @@ static void check_same_row(const char* name, const float* x, const lm_view* x_vi
     CHECK(memcmp(a, b, (size_t)width * 4) == 0, "%s: row %d has other bits %s", name, y_row, what);
 }
 
-/* Rows alone, by two, by three ...: they have the bits of `whole`. */
-static void check_rows_apart(const problem* p, const float* whole, int64_t input_row_bytes, uint64_t* seed) {
+/* Rows alone, by two, by three ... up to `most`: they have the bits of `whole`. */
+static void check_rows_apart(const machine* m, const problem* p, const float* whole, int64_t input_row_bytes,
+                             int32_t most, uint64_t* seed) {
     float* part = malloc((size_t)p->floats * 4);
-    for (int32_t r = 0; r < p->step.rows; r += random_int(seed, 1, 5)) {
+    for (int32_t r = 0; r < p->step.rows; r += random_int(seed, 1, (most + 1) / 2)) {
         int32_t left = p->step.rows - r;
-        int32_t some = random_int(seed, 1, left < 9 ? left : 9);
+        int32_t some = random_int(seed, 1, left < most ? left : most);
         problem q = *p;
         q.step.rows = some;
         q.op.out.offset += (int64_t)r * q.op.out.stride;
         q.op.a.offset += (int64_t)r * q.op.a.stride;
         q.op.b.offset += (int64_t)r * q.op.b.stride;
         q.op.input_offset += r * input_row_bytes;
-        run(&gpu, &q, part);
+        run(m, &q, part);
         for (int32_t i = 0; i < some; i++) {
             check_same_row(p->name, part, &q.op.out, i, whole, &p->op.out, r + i, p->op.out.width,
                            "beside other rows");
@@ -146,7 +152,7 @@ static void check_rows_apart(const problem* p, const float* whole, int64_t input
 /* -- linear -------------------------------------------------------------------------------------------------------- */
 
 /* The weight's rows cut into panels, each at another address. */
-static void check_panels(const problem* p, const float* whole, uint64_t* seed) {
+static void check_panels(const machine* m, const problem* p, const float* whole, uint64_t* seed) {
     const lm_op* op = &p->op;
     float* part = malloc((size_t)p->floats * 4);
     for (int32_t first = 0; first < op->weight_rows;) {
@@ -167,7 +173,7 @@ static void check_panels(const problem* p, const float* whole, uint64_t* seed) {
             q.op.vector += first;
             q.op.vector_length = some;
         }
-        run(&gpu, &q, part);
+        run(m, &q, part);
         for (int32_t r = 0; r < p->step.rows; r++) {
             lm_view same = op->out;
             same.offset += first;
@@ -179,42 +185,55 @@ static void check_panels(const problem* p, const float* whole, uint64_t* seed) {
     free(part);
 }
 
-static void test_linear(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias, int aligned) {
+/* A product with random operands, to be freed with free_linear. */
+static problem make_linear(uint64_t* seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias, int aligned) {
     int64_t element = element_bytes(dtype);
-    int64_t stride = aligned ? (k * element + 15) / 16 * 16 : k * element + random_int(&seed, 0, 1) * 7;
-    int64_t offset = aligned ? 0 : random_int(&seed, 0, 17);
+    int64_t stride = aligned ? (k * element + 15) / 16 * 16 : k * element + random_int(seed, 0, 1) * 7;
+    int64_t offset = aligned ? 0 : random_int(seed, 0, 17);
     int64_t panel_bytes = offset + (n - 1) * stride + k * element;
     uint8_t* panel = calloc(1, (size_t)panel_bytes);
     for (int64_t i = 0; i < n; i++) {
-        put_random(panel + offset + i * stride, k, dtype, &seed);
+        put_random(panel + offset + i * stride, k, dtype, seed);
     }
     float* vector = malloc((size_t)n * 4);
-    put_random((uint8_t*)vector, n, LM_DTYPE_F32, &seed);
+    put_random((uint8_t*)vector, n, LM_DTYPE_F32, seed);
     problem p = {.name = "linear"};
     int64_t end = 0;
-    lm_view a = place(&end, rows, k, aligned, &seed);
-    lm_view out = place(&end, rows, n, 0, &seed);
-    make_image(&p, end, &seed);
+    lm_view a = place(&end, rows, k, aligned, seed);
+    lm_view out = place(&end, rows, n, 0, seed);
+    make_image(&p, end, seed);
     p.step = (lm_step){.rows = rows, .panel = panel, .panel_bytes = panel_bytes};
     p.op = (lm_op){.code = LM_OP_LINEAR,
                    .out = out,
                    .a = a,
+                   .vector = vector,
+                   .vector_length = n,
                    .weight_offset = offset,
                    .weight_stride = stride,
                    .weight_rows = n,
                    .dtype = dtype};
-    if (bias) {
-        p.op.vector = vector;
-        p.op.vector_length = n;
+    if (!bias) {
+        free(vector);
+        p.op.vector = NULL;
+        p.op.vector_length = 0;
     }
+    return p;
+}
+
+static void free_linear(problem* p) {
+    free(p->image);
+    free((void*)p->op.vector);
+    free((void*)p->step.panel);
+}
+
+static void test_linear(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias, int aligned) {
+    problem p = make_linear(&seed, rows, k, n, dtype, bias, aligned);
     float* whole = malloc((size_t)p.floats * 4);
     check_problem(&p, 2e-6 * sqrt(k), whole);
-    check_rows_apart(&p, whole, 0, &seed);
-    check_panels(&p, whole, &seed);
+    check_rows_apart(&gpu, &p, whole, 0, 9, &seed);
+    check_panels(&gpu, &p, whole, &seed);
     free(whole);
-    free(p.image);
-    free(vector);
-    free(panel);
+    free_linear(&p);
 }
 
 static void test_linears(void) {
@@ -230,6 +249,152 @@ static void test_linears(void) {
         test_linear(seed += 10, 3, 2100, 5, dtype, 1, 0);
         test_linear(seed += 10, 9, 1024, 7, dtype, 0, 1);
         test_linear(seed += 10, 67, 256, 9, dtype, 0, 1);
+        test_linear(seed += 10, 6, 17500, 3, dtype, 1, 1); /* more segments than warps */
+        test_linear(seed += 10, 3, 99000, 2, dtype, 0, 0); /* and more than fit into shared memory for 3 rows */
+    }
+}
+
+/* -- linear on tensor cores ---------------------------------------------------------------------------------------- */
+
+/* To the nearest multiple of the last of `digits` binary digits, ties to even; exponents below `least` have fewer. */
+static double round_digits(double x, int digits, int least) {
+    if (x == 0 || !isfinite(x)) {
+        return x;
+    }
+    int exponent = ilogb(x) < least ? least : ilogb(x);
+    double last = ldexp(1, exponent - digits + 1);
+    return nearbyint(x / last) * last;
+}
+
+/* An activation as a product on tensor cores takes it. */
+static double rounded(float x, int32_t dtype) {
+    if (dtype == LM_DTYPE_BF16) {
+        return round_digits(x, 8, -126);
+    }
+    double y = round_digits(x, 11, -14);
+    return isnan(y) ? y : y > 65504 ? 65504 : y < -65504 ? -65504 : y;
+}
+
+static double weight_value(const uint8_t* at, int32_t dtype) {
+    uint16_t bits;
+    memcpy(&bits, at, sizeof bits);
+    double sign = bits >> 15 ? -1 : 1;
+    if (dtype == LM_DTYPE_BF16) {
+        int exponent = bits >> 7 & 0xff; /* never 0 here */
+        return sign * ldexp(128 + (bits & 0x7f), exponent - 127 - 7);
+    }
+    int exponent = bits >> 10 & 0x1f;
+    return sign * (exponent == 0 ? ldexp(bits & 0x3ff, -24) : ldexp(1024 + (bits & 0x3ff), exponent - 15 - 10));
+}
+
+/* The fast GPU's out is the product of what is rounded, and it writes nothing else. */
+static void check_fast(const problem* p, float* result) {
+    const lm_op* op = &p->op;
+    run(&fast, p, result);
+    double* a = malloc((size_t)op->a.width * sizeof *a);
+    for (int32_t r = 0; r < p->step.rows; r++) {
+        for (int32_t k = 0; k < op->a.width; k++) {
+            a[k] = rounded(p->image[op->a.offset + (int64_t)r * op->a.stride + k], op->dtype);
+        }
+        for (int32_t n = 0; n < op->weight_rows; n++) {
+            const uint8_t* weight = (const uint8_t*)p->step.panel + op->weight_offset + n * op->weight_stride;
+            double sum = op->vector == NULL ? 0 : op->vector[n];
+            double size = 1;
+            for (int32_t k = 0; k < op->a.width; k++) {
+                double product = a[k] * weight_value(weight + k * 2, op->dtype);
+                sum += product;
+                size += fabs(product);
+            }
+            float got = result[op->out.offset + (int64_t)r * op->out.stride + n];
+            CHECK(isnan(sum) ? isnan(got) : fabs(got - sum) <= 2e-6 * size,
+                  "fast linear (%d, %d) x (%d), dtype %d: row %d, element %d is %.9g, not %.9g", p->step.rows,
+                  op->a.width, op->weight_rows, op->dtype, r, n, got, sum);
+        }
+    }
+    for (int64_t i = 0; i < p->floats; i++) {
+        CHECK(in_view(&op->out, p->step.rows, i) || memcmp(&result[i], &p->image[i], 4) == 0,
+              "fast linear: float %lld is overwritten", (long long)i);
+    }
+    free(a);
+}
+
+static void test_fast_linear(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias, int aligned) {
+    problem p = make_linear(&seed, rows, k, n, dtype, bias, aligned);
+    p.name = "fast linear";
+    float* whole = malloc((size_t)p.floats * 4);
+    check_fast(&p, whole);
+    check_rows_apart(&fast, &p, whole, 0, rows < 30 ? 9 : rows, &seed);
+    check_panels(&fast, &p, whole, &seed);
+    free(whole);
+    free_linear(&p);
+}
+
+/* Whether two machines give a product the same bits. */
+static int same_product(const machine* x, const machine* y, int32_t rows, int32_t dtype) {
+    uint64_t seed = 5;
+    problem p = make_linear(&seed, rows, 700, 40, dtype, 1, 1);
+    float* of_x = malloc((size_t)p.floats * 4);
+    float* of_y = malloc((size_t)p.floats * 4);
+    run(x, &p, of_x);
+    run(y, &p, of_y);
+    int same = memcmp(of_x, of_y, (size_t)p.floats * 4) == 0;
+    free(of_y);
+    free(of_x);
+    free_linear(&p);
+    return same;
+}
+
+/* What no f16 can hold, and what is none, in some rows; the others do not feel it. */
+static void test_fast_limits(int32_t rows, int32_t dtype) {
+    uint64_t seed = 6;
+    problem p = make_linear(&seed, rows, 70, 20, dtype, 0, 1);
+    float* a = p.image + p.op.a.offset;
+    a[3] = 1e6f;
+    a[p.op.a.stride + 11] = -65519;
+    a[2 * p.op.a.stride + 69] = NAN;
+    if (dtype == LM_DTYPE_F16) {
+        a[p.op.a.stride + 12] = -INFINITY;
+    }
+    float* result = malloc((size_t)p.floats * 4);
+    check_fast(&p, result);
+    free(result);
+    free_linear(&p);
+}
+
+static void test_fast_linears(void) {
+    static const int32_t shapes[][4] = {
+        /* rows, k, weight rows, aligned */
+        {1, 1, 1, 0},       {1, 5000, 37, 1},  {8, 2100, 50, 1},   {9, 1024, 70, 1},    {64, 545, 33, 0},
+        {67, 530, 40, 1},   {120, 600, 60, 1}, {120, 1500, 60, 1}, {120, 513, 128, 0},  {130, 530, 140, 1},
+        {200, 1600, 20, 1}, {300, 511, 30, 0}, {300, 1031, 20, 1}, {20, 100, 520, 1},
+    };
+    uint64_t seed = 3000000;
+    uint64_t random = 4;
+    CHECK(same_product(&fast, &gpu, 3, LM_DTYPE_F32) && same_product(&fast, &gpu, 30, LM_DTYPE_F32),
+          "f32 products have other bits in fast mode");
+    for (int32_t dtype = LM_DTYPE_F16; dtype <= LM_DTYPE_BF16; dtype++) {
+        if (dtype == LM_DTYPE_BF16 && backend == LM_BACKEND_CUDA && same_product(&fast, &gpu, 3, dtype)) {
+            printf("test_cuda: the GPU has no tensor cores for bf16: its products are exact\n");
+            continue;
+        }
+        for (int32_t rows = 1; rows <= 20; rows++) {
+            int32_t k = random_int(&random, 1, rows % 4 == 0 ? 1300 : 90);
+            test_fast_linear(seed += 10, rows, k, random_int(&random, 1, 40), dtype, rows & 1, rows % 3 == 0);
+        }
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+            const int32_t* s = shapes[i];
+            test_fast_linear(seed += 10, s[0], s[1], s[2], dtype, i & 1, s[3]);
+        }
+        test_fast_limits(5, dtype);
+        test_fast_limits(20, dtype);
+    }
+    if (backend == LM_BACKEND_CUDA_EMULATED) { /* its second GPU is an older one */
+        machine old;
+        open_machine(&old, backend, 1, LM_MODE_FAST);
+        CHECK(same_product(&old, &gpu, 3, LM_DTYPE_BF16) && same_product(&old, &gpu, 30, LM_DTYPE_BF16),
+              "bf16 products are not exact on a GPU that has no tensor cores for them");
+        CHECK(!same_product(&old, &gpu, 3, LM_DTYPE_F16), "f16 products are exact in fast mode");
+        close_machine(&old);
     }
 }
 
@@ -240,7 +405,7 @@ static void finish_rows(problem* p, double tolerance, int64_t input_row_bytes, u
     float* whole = malloc((size_t)p->floats * 4);
     check_problem(p, tolerance, whole);
     if (p->op.row_set == LM_ROWS_ALL) {
-        check_rows_apart(p, whole, input_row_bytes, seed);
+        check_rows_apart(&gpu, p, whole, input_row_bytes, 9, seed);
     }
     free(whole);
     free(p->image);
@@ -894,8 +1059,9 @@ int main(int argc, char** argv) {
         }
     }
     MUST(lm_backend_load(backend, library));
-    open_machine(&cpu, LM_BACKEND_CPU);
-    open_machine(&gpu, backend);
+    open_machine(&cpu, LM_BACKEND_CPU, 0, LM_MODE_EXACT);
+    open_machine(&gpu, backend, 0, LM_MODE_EXACT);
+    open_machine(&fast, backend, 0, LM_MODE_FAST);
     test_devices();
     test_memory();
     test_sides();
@@ -907,6 +1073,7 @@ int main(int argc, char** argv) {
     test_parts_of_inputs();
     test_row_ops();
     test_linears();
+    test_fast_linears();
     test_attentions();
     test_all_branches();
     const char* rounds = getenv("LAMINA_ROUNDS");
@@ -914,6 +1081,7 @@ int main(int argc, char** argv) {
     for (int round = 0; round < (rounds == NULL ? 0 : atoi(rounds)); round++) {
         test_round(3000000 + 10 * (uint64_t)round, &shapes);
     }
+    close_machine(&fast);
     close_machine(&gpu);
     close_machine(&cpu);
     return finish_tests("test_cuda");

@@ -139,6 +139,104 @@ __global__ static void shuffle_all() {
     __shfl_xor_sync(ALL, 1, 1);
 }
 
+/* Adds up what the lanes give. */
+static void sum_lanes(void* const* lanes) {
+    int sum = 0;
+    for (int i = 0; i < 32; i++) {
+        sum += *(int*)lanes[i];
+    }
+    for (int i = 0; i < 32; i++) {
+        *(int*)lanes[i] += 1000 * sum;
+    }
+}
+
+static void leave_lanes(void* const*) {
+}
+
+__global__ static void together(int* out, unsigned missing, bool other) {
+    int mine = (int)threadIdx.x;
+    if (threadIdx.x != missing) {
+        emulated_together(sum_lanes, &mine);
+    } else if (other) {
+        emulated_together(leave_lanes, &mine);
+    }
+    out[threadIdx.x] = mine;
+}
+
+static void test_together() {
+    int out[64];
+    LAUNCH(together, 1, 64, 0, nullptr, out, 64, false);
+    CHECK(cudaGetLastError() == cudaSuccess);
+    for (int i = 0; i < 64; i++) {
+        CHECK(out[i] == i + 1000 * (i < 32 ? 496 : 496 + 32 * 32));
+    }
+    LAUNCH(together, 1, 64, 0, nullptr, out, 35, false);
+    FAILED("a warp's instruction of the lanes ffffffff, lane 3 is at its end");
+    LAUNCH(together, 1, 64, 0, nullptr, out, 35, true);
+    FAILED("a warp's instruction");
+    LAUNCH(together, 1, 48, 0, nullptr, out, 64, false);
+    FAILED("a warp's instruction");
+}
+
+/* Two commits of a copy each; what the places hold after the waits for the first one and for both. */
+__global__ static void copies(uint8_t* out, const uint8_t* from) {
+    alignas(16) static uint8_t to[32];
+    memset(to, 7, sizeof to);
+    emulated_copy(to, from, 16);
+    emulated_copy_commit();
+    emulated_copy(to + 16, from + 16, 5);
+    memcpy(out, to, 32);
+    emulated_copy_wait(0); /* what is not committed is not waited for */
+    emulated_copy_commit();
+    memcpy(out + 32, to, 32);
+    emulated_copy_wait(1);
+    memcpy(out + 64, to, 32);
+    emulated_copy_wait(0);
+    memcpy(out + 96, to, 32);
+}
+
+__global__ static void wrong_copies(const uint8_t* from, int count, int shift) {
+    alignas(16) static uint8_t to[32];
+    for (int i = 0; i < count; i++) {
+        emulated_copy(to, from + shift, 16);
+    }
+}
+
+__global__ static void much_shared(int* out) {
+    DYNAMIC_SHARED(int, dynamic);
+    dynamic[(64 << 10) / 4 - 1] = 3;
+    *out = dynamic[(64 << 10) / 4 - 1];
+}
+
+static void test_copies() {
+    alignas(16) uint8_t from[48];
+    uint8_t out[128];
+    for (int i = 0; i < 48; i++) {
+        from[i] = (uint8_t)(i + 1);
+    }
+    LAUNCH(copies, 1, 1, 0, nullptr, out, from);
+    CHECK(cudaGetLastError() == cudaSuccess);
+    for (int i = 0; i < 32; i++) {
+        int last = i < 21 ? i + 1 : 0;
+        CHECK(out[i] == 0xff);
+        CHECK(out[32 + i] == (i < 16 ? last : 0xff));
+        CHECK(out[64 + i] == (i < 16 ? last : 0xff));
+        CHECK(out[96 + i] == last);
+    }
+    LAUNCH(wrong_copies, 1, 1, 0, nullptr, from, 1, 8);
+    FAILED("all aligned to 16 bytes");
+    LAUNCH(wrong_copies, 1, 1, 0, nullptr, from, 65, 0);
+    FAILED("64 under way");
+    int got = 0;
+    LAUNCH(much_shared, 1, 1, 64 << 10, nullptr, &got);
+    CHECK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+    CHECK(cudaFuncSetAttribute(much_shared, cudaFuncAttributeMaxDynamicSharedMemorySize, (64 << 10) + 1)
+          == cudaErrorInvalidValue);
+    CHECK(cudaFuncSetAttribute(much_shared, cudaFuncAttributeMaxDynamicSharedMemorySize, 64 << 10) == cudaSuccess);
+    LAUNCH(much_shared, 1, 1, 64 << 10, nullptr, &got);
+    CHECK(cudaGetLastError() == cudaSuccess && got == 3);
+}
+
 static void test_failures() {
     LAUNCH(part_of_block, 1, 64, 0, nullptr, 40, false);
     FAILED("40 of 64 threads are at __syncthreads");
@@ -161,6 +259,8 @@ static void test_failures() {
 int main() {
     test_grids();
     test_shuffles();
+    test_together();
+    test_copies();
     test_failures();
     test_grids(); /* failed blocks leave nothing behind */
     test_shuffles();

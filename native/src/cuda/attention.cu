@@ -253,7 +253,7 @@ static int32_t spread_segments(const lm_step& step, const lm_op& op) {
 }
 
 int64_t attention_scratch(const lm_step& step, const lm_op& op) {
-    return item_count(step, op) * spread_segments(step, op) * STATE;
+    return item_count(step, op) * spread_segments(step, op) * STATE * (int64_t)sizeof(float);
 }
 
 void attention(const run& run, const lm_op& op) {
@@ -270,7 +270,7 @@ void attention(const run& run, const lm_op& op) {
     p.scale = op.scale;
     p.items = item_count(*run.step, op);
     p.segments = spread_segments(*run.step, op);
-    p.states = run.scratch;
+    p.states = (float*)run.scratch;
     p.index = row_index(run, op.row_set);
     p.positions = run.positions;
     p.sequence = run.sequence;

@@ -29,6 +29,7 @@ struct moved_memory {
 struct cuda_device {
     lm_device base;
     int32_t ordinal;
+    gpu properties;
     moved_memory* moved; /* guarded by moving */
     pthread_mutex_t moving;
 };
@@ -67,6 +68,7 @@ struct cuda_queue {
     int64_t staging_bytes;
     cuda_buffer inputs;      /* what lies on the device of the step of generation, as laid out by lay_out */
     cuda_buffer scratch;
+    cuda_buffer arrivals;    /* zeros, whenever no op is at work */
     int64_t generation;
     step_layout layout; /* of inputs */
     bool has_step;      /* inputs are those of generation, ... */
@@ -186,7 +188,13 @@ static int32_t cuda_open(const lm_device_options* options, lm_device** out) {
     device->base.info.memory_bytes = (int64_t)properties.totalGlobalMem;
     snprintf(device->base.info.name, sizeof device->base.info.name, "%.127s", properties.name);
     device->ordinal = options->ordinal;
+    device->properties.capability = properties.major * 10 + properties.minor;
+    device->properties.processors = properties.multiProcessorCount;
+    device->properties.fast = options->mode == LM_MODE_FAST;
     int32_t status = choose(&device->base, "lm_device_open");
+    if (status == LM_OK && device->properties.fast) {
+        status = check(linear_fast_prepare(), "lm_device_open", "the GPU gives no shared memory");
+    }
     if (status != LM_OK) {
         free(device);
         return status;
@@ -321,6 +329,7 @@ static void cuda_queue_destroy(lm_queue* base) {
     }
     cudaFree(queue->inputs.memory);
     cudaFree(queue->scratch.memory);
+    cudaFree(queue->arrivals.memory);
     cudaFreeHost(queue->staging);
     for (int32_t i = 0; i < EVENTS; i++) {
         if (queue->events[i] != nullptr) {
@@ -438,6 +447,17 @@ static int32_t grow(cuda_queue* queue, cuda_buffer* buffer, int64_t bytes) {
     TRY(check_memory(cudaMalloc(&memory, (size_t)bytes), bytes, "GPU"));
     *buffer = {(uint8_t*)memory, bytes};
     return LM_OK;
+}
+
+static int32_t grow_zeroed(cuda_queue* queue, cuda_buffer* buffer, int64_t bytes) {
+    if (bytes <= buffer->bytes) {
+        return LM_OK;
+    }
+    TRY(grow(queue, buffer, bytes));
+    int32_t status = check(cudaMemsetAsync(buffer->memory, 0, (size_t)bytes, queue->stream), "lm_submit",
+                           "device memory could not be zeroed");
+    buffer->bytes = status == LM_OK ? bytes : 0; /* it is tried again */
+    return status;
 }
 
 static int64_t add_range(int64_t* end, int64_t bytes) {
@@ -604,15 +624,24 @@ static void launch(const run& r, const lm_op& op) {
 }
 
 static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket) {
+    const gpu& on = cuda(queue->base.device)->properties;
     int64_t scratch = 0;
+    int64_t arrivals = 0;
     bool same = queue->has_step && queue->generation == step->generation;
     bool caches = same && queue->layout.layers > 0;
     for (int32_t i = 0; i < count; i++) {
         caches |= ops[i].code == LM_OP_KV_STORE || ops[i].code == LM_OP_ATTENTION;
-        int64_t floats = ops[i].code == LM_OP_ATTENTION ? attention_scratch(*step, ops[i]) : 0;
-        scratch = floats > scratch ? floats : scratch;
+        fast_memory need = {};
+        if (ops[i].code == LM_OP_ATTENTION) {
+            need.bytes = attention_scratch(*step, ops[i]);
+        } else if (ops[i].code == LM_OP_LINEAR) {
+            need = linear_fast_memory(on, *step, ops[i]);
+        }
+        scratch = need.bytes > scratch ? need.bytes : scratch;
+        arrivals = need.arrivals > arrivals ? need.arrivals : arrivals;
     }
-    TRY(grow(queue, &queue->scratch, scratch * (int64_t)sizeof(float)));
+    TRY(grow(queue, &queue->scratch, scratch));
+    TRY(grow_zeroed(queue, &queue->arrivals, arrivals * (int64_t)sizeof(unsigned)));
     step_layout l = lay_out(step, caches);
     if (!same || !same_layout(l, queue->layout)) {
         TRY(put_step(queue, l, step));
@@ -623,6 +652,7 @@ static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const 
     uint8_t* arrays = queue->inputs.memory;
     run r = {};
     r.step = step;
+    r.on = on;
     r.stream = queue->stream;
     r.inputs = arrays + l.inputs;
     r.positions = (const int32_t*)(arrays + l.positions);
@@ -630,7 +660,8 @@ static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const 
     r.branch = (const int32_t*)(arrays + l.branch);
     r.output_index = (const int32_t*)(arrays + l.output_index);
     r.caches = (const kv_cache*)(arrays + l.caches);
-    r.scratch = (float*)queue->scratch.memory;
+    r.scratch = queue->scratch.memory;
+    r.arrivals = (unsigned*)queue->arrivals.memory;
     for (int32_t i = 0; i < count; i++) {
         if (lm_row_count(step, ops[i].row_set) > 0) {
             launch(r, ops[i]);

@@ -1,6 +1,11 @@
 /*
  * dtype.h: element types of weights, embeddings and KV caches. A dtype is a struct with the type of its bits and their
  * value as f32; one more of them is one more struct, and its line in with_dtype.
+ *
+ * As the type of a weight it also says how a row is stored: as blocks, each of `block` elements (a multiple of 8) in
+ * block_bytes bytes, and `octet` gives eight elements of a block. What it gets is aligned to 16 bytes, or to the
+ * largest power of two that divides block_bytes. `operand` is the type that tensor cores take such weights and their
+ * activations in, void where they do not. More than that neither kind of product needs to know.
  */
 #ifndef LAMINA_CUDA_DTYPE_H
 #define LAMINA_CUDA_DTYPE_H
@@ -10,10 +15,38 @@
 
 #include <string.h>
 
+#include <type_traits>
+
+enum { OCTET = 8 };
+
+/* Eight elements that lie one after the other, aligned to 16 bytes. */
+template <class T>
+__device__ __forceinline__ void plain_octet(float* out, const uint8_t* from) {
+    typedef typename T::bits bits;
+    constexpr int words = OCTET * sizeof(bits) / 16;
+    uint4 raw[words];
+#pragma unroll
+    for (int i = 0; i < words; i++) {
+        raw[i] = ((const uint4*)from)[i];
+    }
+    bits x[OCTET];
+    memcpy(x, raw, sizeof x);
+#pragma unroll
+    for (int i = 0; i < OCTET; i++) {
+        out[i] = T::decode(x[i]);
+    }
+}
+
 struct f32 {
     typedef uint32_t bits;
     static __device__ __forceinline__ float decode(bits x) {
         return bits_to_f32(x);
+    }
+
+    enum { block = 8, block_bytes = 32 };
+    typedef void operand;
+    static __device__ __forceinline__ void octet(float* out, const uint8_t* of_block, int) {
+        plain_octet<f32>(out, of_block);
     }
 };
 
@@ -22,6 +55,22 @@ struct f16 {
     static __device__ __forceinline__ float decode(bits x) {
         return f16_to_f32(x);
     }
+
+    enum { block = 8, block_bytes = 16 };
+    typedef f16 operand;
+    static __device__ __forceinline__ void octet(float* out, const uint8_t* of_block, int) {
+        plain_octet<f16>(out, of_block);
+    }
+
+    /* As an operand of tensor cores. */
+    enum { capability = 75 }; /* major * 10 + minor of the oldest GPU that has them for it */
+    static __device__ __forceinline__ bits round(float x) {
+        constexpr float most = 65504.0f; /* what is larger does not become infinite */
+        return f32_to_f16(x > most ? most : x < -most ? -most : x);
+    }
+    static __device__ __forceinline__ void mma(float* sums, const uint32_t* a, const uint32_t* b) {
+        mma_f16_k16(sums, a, b);
+    }
 };
 
 struct bf16 {
@@ -29,7 +78,66 @@ struct bf16 {
     static __device__ __forceinline__ float decode(bits x) {
         return bits_to_f32((uint32_t)x << 16);
     }
+
+    enum { block = 8, block_bytes = 16 };
+    typedef bf16 operand;
+    static __device__ __forceinline__ void octet(float* out, const uint8_t* of_block, int) {
+        plain_octet<bf16>(out, of_block);
+    }
+
+    enum { capability = 80 };
+    static __device__ __forceinline__ bits round(float x) {
+        return f32_to_bf16(x);
+    }
+    static __device__ __forceinline__ void mma(float* sums, const uint32_t* a, const uint32_t* b) {
+        mma_bf16_k16(sums, a, b);
+    }
 };
+
+/* Bytes of a row of a weight. */
+template <class T>
+__host__ __device__ __forceinline__ int64_t row_bytes(int64_t elements) {
+    return (elements * T::block_bytes + T::block - 1) / T::block;
+}
+
+/* Eight activations as an operand of tensor cores, the first one in the lowest bits. */
+template <class OPERAND>
+__device__ __forceinline__ void round_octet(uint32_t* out, const float* x) {
+#pragma unroll
+    for (int i = 0; i < OCTET / 2; i++) {
+        out[i] = OPERAND::round(x[2 * i]) | (uint32_t)OPERAND::round(x[2 * i + 1]) << 16;
+    }
+}
+
+/* Eight elements of a block of a weight as that; which of the block is counted in octets. */
+template <class T>
+__device__ __forceinline__ void load_operand(uint32_t* out, const uint8_t* of_block, int which) {
+    if constexpr (std::is_same<T, typename T::operand>::value) {
+        uint4 raw = *(const uint4*)of_block;
+        memcpy(out, &raw, sizeof raw);
+    } else {
+        float x[OCTET];
+        T::octet(x, of_block, which);
+        round_octet<typename T::operand>(out, x);
+    }
+}
+
+/* Bytes at any address, of which those from valid on are not read, and zeros. */
+template <int bytes>
+__device__ __forceinline__ void load_bytes(uint8_t* out, const uint8_t* from, int64_t valid) {
+    if (valid >= bytes && (uintptr_t)from % 2 == 0 && bytes % 2 == 0) {
+#pragma unroll
+        for (int i = 0; i < bytes; i += 2) {
+            uint16_t x = *(const uint16_t*)(from + i);
+            memcpy(out + i, &x, 2);
+        }
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < bytes; i++) {
+        out[i] = i < valid ? from[i] : 0;
+    }
+}
 
 /* Calls f with an object of the dtype's struct. */
 template <class F>

@@ -50,6 +50,9 @@ namespace {
 constexpr unsigned WARP = 32;
 constexpr unsigned MOST_THREADS = 1024;
 constexpr size_t MOST_SHARED = 48 << 10; /* what every GPU gives without being asked for more */
+constexpr size_t MOST_ASKED = 64 << 10;  /* what every GPU gives a kernel for which more is asked */
+constexpr unsigned MOST_KERNELS = 64;    /* for which more can be asked */
+constexpr unsigned MOST_COPIES = 64;     /* of a thread that are under way */
 constexpr size_t STACK = 256 << 10;      /* of a fiber; its pages are taken at first touch */
 
 /* -- contexts ---------------------------------------------------------------------------------------------------- */
@@ -119,15 +122,28 @@ void context_make(context* out, uint8_t* stack, void (*entry)()) {
 
 /* -- fibers and blocks ------------------------------------------------------------------------------------------- */
 
-enum fiber_state { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, AT_SHUFFLE, ENDED };
+enum fiber_state { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, AT_SHUFFLE, AT_TOGETHER, ENDED };
+
+/* 16 bytes on their way to shared memory. */
+struct copy_under_way {
+    void* to;
+    const void* from;
+    int32_t valid;
+    unsigned commit; /* that it belongs to */
+};
 
 struct fiber {
     context at;
     uint3 index;
     fiber_state state;
-    unsigned mask;  /* of lanes, at a warp barrier or a shuffle */
+    unsigned mask;  /* of lanes, where it waits for those of its warp */
     unsigned from;  /* at a shuffle: the lane whose value this one gets */
     uint32_t value; /* at a shuffle: what it gives, then what it got */
+    void (*together)(void* const* lanes);
+    void* mine; /* for together */
+    copy_under_way copies[MOST_COPIES];
+    unsigned copy_count;
+    unsigned commits; /* made so far */
 };
 
 pthread_mutex_t running = PTHREAD_MUTEX_INITIALIZER; /* guards all that follows: one grid at a time */
@@ -138,7 +154,18 @@ context scheduler;
 uint8_t* stacks; // (MOST_THREADS, STACK), each begins with a page that faults
 void (*kernel_thread)(const void*);
 const void* kernel_context;
-alignas(16) uint8_t dynamic_shared[MOST_SHARED];
+alignas(16) uint8_t dynamic_shared[MOST_ASKED];
+bool going; /* no thread of the grid has failed */
+
+/* What was asked for; guarded by asking. */
+struct asked_shared {
+    const void* kernel;
+    size_t bytes;
+};
+
+pthread_mutex_t asking = PTHREAD_MUTEX_INITIALIZER;
+asked_shared asked[MOST_KERNELS];
+unsigned asked_count;
 
 thread_local cudaError_t last_error;
 thread_local char failure[256]; /* of the last launch that failed on this thread */
@@ -149,6 +176,7 @@ __attribute__((format(printf, 1, 2))) bool fail_launch(const char* format, ...) 
     vsnprintf(failure, sizeof failure, format, arguments);
     va_end(arguments);
     last_error = cudaErrorLaunchFailure;
+    going = false;
     return false;
 }
 
@@ -240,6 +268,8 @@ const char* state_name(const fiber* f) {
         return "__syncwarp";
     case AT_SHUFFLE:
         return "a shuffle";
+    case AT_TOGETHER:
+        return "a warp's instruction";
     default:
         return "its end";
     }
@@ -256,9 +286,19 @@ bool release_lanes(fiber* lanes, unsigned count, const fiber* f) {
         if (mask >> i & 1 && (lanes[i].state != state || lanes[i].mask != mask)) {
             return false;
         }
+        if (state == AT_TOGETHER && lanes[i].together != f->together) {
+            return false;
+        }
     }
     if (!(mask >> (f - lanes) & 1)) {
         return false;
+    }
+    if (state == AT_TOGETHER) {
+        void* given[WARP];
+        for (unsigned i = 0; i < WARP; i++) {
+            given[i] = lanes[i].mine;
+        }
+        f->together(given);
     }
     uint32_t got[WARP];
     for (unsigned i = 0; i < count; i++) {
@@ -286,12 +326,15 @@ bool run_warp(fiber* lanes, unsigned count) {
                 current = &lanes[i];
                 threadIdx = current->index;
                 enter_fiber(current);
+                if (!going) {
+                    return false;
+                }
             }
         }
         const fiber* waiting = NULL;
         bool released = false;
         for (unsigned i = 0; i < count; i++) {
-            if (lanes[i].state == AT_WARP_BARRIER || lanes[i].state == AT_SHUFFLE) {
+            if (lanes[i].state == AT_WARP_BARRIER || lanes[i].state == AT_SHUFFLE || lanes[i].state == AT_TOGETHER) {
                 waiting = &lanes[i];
                 released |= release_lanes(lanes, count, waiting);
             }
@@ -319,6 +362,8 @@ bool run_block() {
             for (unsigned x = 0; x < blockDim.x; x++, i++) {
                 fibers[i].index = {x, y, z};
                 fibers[i].state = READY;
+                fibers[i].copy_count = 0;
+                fibers[i].commits = 0;
                 clean_stack(fiber_stack(&fibers[i]));
                 context_make(&fibers[i].at, fiber_stack(&fibers[i]), fiber_main);
             }
@@ -387,14 +432,79 @@ uint32_t emulated_shuffle(unsigned mask, uint32_t value, unsigned from) {
     return self->value;
 }
 
+void emulated_together(void (*function)(void* const* lanes), void* mine) {
+    current->mask = 0xffffffffu;
+    current->together = function;
+    current->mine = mine;
+    wait_at(AT_TOGETHER);
+}
+
+void emulated_copy(void* to, const void* from, int32_t valid) {
+    fiber* self = current;
+    if (self->copy_count == MOST_COPIES || (uintptr_t)to % 16 != 0 || (valid > 0 && (uintptr_t)from % 16 != 0)) {
+        fail_launch("block (%u, %u, %u): a copy from %p to %p with %u under way: %u are most, all aligned to 16 bytes",
+                    blockIdx.x, blockIdx.y, blockIdx.z, from, to, self->copy_count, MOST_COPIES);
+        leave_fiber(false); /* for good */
+    }
+    memset(to, 0xff, 16);
+    self->copies[self->copy_count++] = {to, from, valid, self->commits};
+}
+
+void emulated_copy_commit() {
+    current->commits++;
+}
+
+void emulated_copy_wait(unsigned commits) {
+    fiber* self = current;
+    unsigned left = 0;
+    for (unsigned i = 0; i < self->copy_count; i++) {
+        const copy_under_way* copy = &self->copies[i];
+        if (copy->commit + commits >= self->commits) {
+            self->copies[left++] = *copy;
+            continue;
+        }
+        memset(copy->to, 0, 16);
+        memcpy(copy->to, copy->from, (size_t)copy->valid);
+    }
+    self->copy_count = left;
+}
+
 void* emulated_dynamic_shared() {
     return dynamic_shared;
 }
 
-bool emulated_grid_fits(dim3 grid, dim3 block, size_t shared_bytes) {
+cudaError_t emulated_set_attribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || (size_t)value > MOST_ASKED) {
+        return cudaErrorInvalidValue;
+    }
+    pthread_mutex_lock(&asking);
+    unsigned i = 0;
+    while (i < asked_count && asked[i].kernel != kernel) {
+        i++;
+    }
+    bool fits = i < MOST_KERNELS;
+    if (fits) {
+        asked[i] = {kernel, (size_t)value};
+        asked_count = i == asked_count ? i + 1 : asked_count;
+    }
+    pthread_mutex_unlock(&asking);
+    return fits ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+static size_t most_shared(const void* kernel) {
+    size_t most = MOST_SHARED;
+    pthread_mutex_lock(&asking);
+    for (unsigned i = 0; i < asked_count; i++) {
+        most = asked[i].kernel == kernel && asked[i].bytes > most ? asked[i].bytes : most;
+    }
+    pthread_mutex_unlock(&asking);
+    return most;
+}
+
+bool emulated_grid_fits(dim3 grid, dim3 block, size_t shared_bytes, const void* kernel) {
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
     bool fits = threads > 0 && threads <= MOST_THREADS && grid.x > 0 && grid.x <= INT32_MAX && grid.y > 0
-                && grid.y <= 65535 && grid.z > 0 && grid.z <= 65535 && shared_bytes <= MOST_SHARED;
+                && grid.y <= 65535 && grid.z > 0 && grid.z <= 65535 && shared_bytes <= most_shared(kernel);
     last_error = fits ? last_error : cudaErrorInvalidConfiguration;
     return fits;
 }
@@ -411,7 +521,7 @@ void emulated_grid(dim3 grid, dim3 block, size_t, void (*thread)(const void*), c
     fiber_count = block.x * block.y * block.z;
     kernel_thread = thread;
     kernel_context = context;
-    bool going = true;
+    going = true;
     for (unsigned z = grid.z; going && z-- > 0;) { /* from the last block on: none may rely on those before it */
         for (unsigned y = grid.y; going && y-- > 0;) {
             for (unsigned x = grid.x; going && x-- > 0;) {
@@ -763,8 +873,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int device) {
     *out = {};
     snprintf(out->name, sizeof out->name, "emulated GPU");
     out->totalGlobalMem = total_memory(device);
-    out->major = 7;
-    out->minor = 5;
+    out->major = device == 0 ? 8 : 7; /* the second one has no tensor cores for bf16 */
+    out->minor = device == 0 ? 0 : 5;
+    out->multiProcessorCount = 4;
     return cudaSuccess;
 }
 

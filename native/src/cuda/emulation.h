@@ -6,6 +6,9 @@
  * first, of one grid at a time. A kernel that deadlocks or is undefined on a GPU (a barrier that only part of a block
  * reaches, a shuffle with a missing lane) ends with cudaErrorLaunchFailure, and cudaGetErrorString says why.
  *
+ * An asynchronous copy to shared memory brings its bytes when its thread waits for them, and until then the place holds
+ * ones: who does not wait, or still reads what was there, gets NaNs.
+ *
  * A stream does its work as late as it may: when its end is waited for. So whoever does not wait for what he needs, or
  * overwrites what is still to be read, gets wrong results here, always, and not now and then.
  *
@@ -91,6 +94,30 @@ T __shfl_down_sync(unsigned mask, T value, unsigned distance) {
     return emulated_shuffle_of(mask, value, lane + distance < 32 ? lane + distance : lane);
 }
 
+/*
+ * What all lanes of a warp compute together: once all have come with the same function, it is called once, with what
+ * each lane gave, by lane.
+ */
+void emulated_together(void (*function)(void* const* lanes), void* mine);
+
+/* Copies 16 bytes, of which those from valid on are zeros; the last commits that were made may stay under way. */
+void emulated_copy(void* to, const void* from, int32_t valid);
+void emulated_copy_commit();
+void emulated_copy_wait(unsigned commits);
+
+inline unsigned atomicAdd(unsigned* to, unsigned value) {
+    unsigned before = *to;
+    *to += value;
+    return before;
+}
+
+inline void __threadfence() {
+}
+
+inline float __ldcg(const float* from) {
+    return *from;
+}
+
 /* -- streams ----------------------------------------------------------------------------------------------------- */
 
 typedef struct emulated_stream* cudaStream_t;
@@ -104,7 +131,7 @@ struct emulated_task {
 
 /* Runs it when somebody waits for it; at once where stream is null. Where task is null there was no memory. */
 void emulated_enqueue(cudaStream_t stream, emulated_task* task);
-bool emulated_grid_fits(dim3 grid, dim3 block, size_t shared_bytes);
+bool emulated_grid_fits(dim3 grid, dim3 block, size_t shared_bytes, const void* kernel);
 void emulated_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*thread)(const void*), const void* context);
 void* emulated_dynamic_shared();
 
@@ -122,7 +149,7 @@ template <class... P, class... A>
 void emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, void (*kernel)(P...),
                      A... arguments) {
     typedef emulated_kernel<P...> launched;
-    if (!emulated_grid_fits(grid, block, shared_bytes)) {
+    if (!emulated_grid_fits(grid, block, shared_bytes, (const void*)kernel)) {
         return;
     }
     void* memory = malloc(sizeof(launched));
@@ -164,6 +191,8 @@ enum cudaError_t {
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+
 #define cudaStreamNonBlocking 1u
 #define cudaEventBlockingSync 1u
 #define cudaEventDisableTiming 2u
@@ -177,6 +206,7 @@ struct cudaDeviceProp {
     size_t totalGlobalMem;
     int major;
     int minor;
+    int multiProcessorCount;
 };
 
 const char* cudaGetErrorString(cudaError_t error);
@@ -185,6 +215,7 @@ cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int device);
+cudaError_t emulated_set_attribute(const void* kernel, cudaFuncAttribute attribute, int value);
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes);
 cudaError_t cudaMalloc(void** out, size_t bytes);
 cudaError_t cudaFree(void* memory);
@@ -210,5 +241,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
  * forbids that way, and both are looked at when the driver is opened.
  */
 extern const cufile_functions emulated_cufile;
+
+template <class K>
+cudaError_t cudaFuncSetAttribute(K* kernel, cudaFuncAttribute attribute, int value) {
+    return emulated_set_attribute((const void*)kernel, attribute, value);
+}
 
 #endif

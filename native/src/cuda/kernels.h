@@ -3,7 +3,8 @@
  *
  *     backend.cu    devices, memory, queues; puts what a step needs onto the device and launches its ops
  *     file.cu       files that cuFile reads into device memory
- *     dtype.h       element types          reduce.h      sums over warps and blocks
+ *     dtype.h       element types, and how weights are stored        reduce.h      sums over warps and blocks
+ *     linear.cu     products in f32        linear_fast.cu    on tensor cores, where the device was opened for that
  *     intrinsics.h  what is an instruction of a GPU      emulation.*  CUDA without a GPU
  *
  * Kernels take grids of any size and go over their items in strides of the grid. The bits of an item depend neither on
@@ -24,9 +25,17 @@ struct kv_cache {
     int32_t reserved;
 };
 
+/* What kernels are chosen by. */
+struct gpu {
+    int32_t capability; /* major * 10 + minor */
+    int32_t processors; /* streaming multiprocessors */
+    bool fast;          /* LM_MODE_FAST */
+};
+
 /* What an op gets: the step, its arrays on the device, and the stream. */
 struct run {
     const lm_step* step;
+    gpu on;
     cudaStream_t stream;
     const uint8_t* inputs;
     const int32_t* positions;    // (rows)
@@ -34,7 +43,8 @@ struct run {
     const int32_t* branch;       // (rows, branch_width)
     const int32_t* output_index; // (output_rows)
     const kv_cache* caches;      // (layers, sequences)
-    float* scratch;              // as many floats as attention_scratch asked for
+    uint8_t* scratch;            // as many bytes as the op asked for, aligned to 256
+    unsigned* arrivals;          // as many counters as the op asked for: 0, and so it leaves them
 };
 
 /* A (rows, width) matrix on the device. */
@@ -52,7 +62,17 @@ void attention(const run& run, const lm_op& op);
 void activation(const run& run, const lm_op& op);
 void add(const run& run, const lm_op& op);
 void gather_rows(const run& run, const lm_op& op);
-int64_t attention_scratch(const lm_step& step, const lm_op& op); /* floats */
+int64_t attention_scratch(const lm_step& step, const lm_op& op); /* bytes */
+
+/* What linear needs in run.scratch and run.arrivals. */
+struct fast_memory {
+    int64_t bytes;
+    int32_t arrivals;
+};
+
+cudaError_t linear_fast_prepare(); /* for the current device, before the first linear_fast */
+fast_memory linear_fast_memory(const gpu& on, const lm_step& step, const lm_op& op);
+bool linear_fast(const run& run, const lm_op& op); /* false: this is no product for tensor cores, nothing is done */
 
 static inline matrix view_matrix(const run& run, const lm_view& view) {
     return {(float*)run.step->activations + view.offset, view.stride};

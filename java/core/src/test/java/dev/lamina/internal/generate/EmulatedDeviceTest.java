@@ -16,25 +16,26 @@ import org.junit.jupiter.api.Test;
 
 /** A device with memory of its own: panels are copied to it, in a ring. */
 class EmulatedDeviceTest {
-    private static final int[] IDS = {3, 4, 5, 6, 7, 8, 9};
+    static final int[] IDS = {3, 4, 5, 6, 7, 8, 9};
 
     @BeforeAll
     static void needsTheBackend() {
         Emulation.assume();
     }
 
-    private static Fixture fixture() throws IOException {
+    static Fixture fixture() throws IOException {
         return Fixture.find(List.of("qwen3")).getFirst();
     }
 
-    private static float[] logits(ModelOptions options) throws IOException {
+    /** The logits of a prompt's tokens, row after row. */
+    static float[] logits(ModelOptions options, int... ids) throws IOException {
         try (var model = LanguageModel.open(fixture().directory().toString(), options)) {
-            var all = new float[IDS.length][];
+            var all = new float[ids.length][];
             int vocabulary = model.info().vocabulary();
             for (int i = 0; i < all.length; i++) {
                 all[i] = new float[vocabulary];
             }
-            model.logits(IDS, (firstRow, rows, firstColumn, columns, values) -> {
+            model.logits(ids, (firstRow, rows, firstColumn, columns, values) -> {
                 for (int row = 0; row < rows; row++) {
                     values.get(row * columns, all[firstRow + row], firstColumn, columns);
                 }
@@ -49,15 +50,15 @@ class EmulatedDeviceTest {
 
     @Test
     void logitsAreThoseOfTheCpuAndHaveTheSameBitsInAllModes() throws IOException {
-        var cpu = logits(ModelOptions.defaults());
-        var reference = logits(Emulation.OPTIONS);
+        var cpu = logits(ModelOptions.defaults(), IDS);
+        var reference = logits(Emulation.OPTIONS, IDS);
         for (int i = 0; i < cpu.length; i++) {
             assertEquals(cpu[i], reference[i], 1e-3f);
         }
         for (int prefetch : new int[] {0, 1, 7}) {
             for (long panel : new long[] {1, 5000, 65536}) {
                 var options = Emulation.OPTIONS.toBuilder().prefetch(prefetch).panel(panel).build();
-                assertArrayEquals(reference, logits(options), options.toString());
+                assertArrayEquals(reference, logits(options, IDS), options.toString());
             }
         }
     }

@@ -3,7 +3,6 @@ package dev.lamina.internal.generate;
 import dev.lamina.internal.checkpoint.DType;
 import dev.lamina.internal.model.Activation;
 import dev.lamina.internal.model.Op;
-import dev.lamina.internal.model.Program;
 import dev.lamina.internal.model.Rope;
 import dev.lamina.internal.model.Value;
 import dev.lamina.internal.runtime.HostMemory;
@@ -24,6 +23,9 @@ final class Workspace implements AutoCloseable {
     private static final int SEGMENT = 1024; // positions that one block of a GPU's threads attends to
     private static final int STATE_VALUES = 256; // of a head, that it sums up
     private static final long MOST_STATES = 16384;
+    private static final int FAST_SEGMENT = 512; // elements of k that tensor cores add up before they are added
+    private static final int ROUNDED_GROUP = 64; // elements that rows of rounded activations are filled up to, at most
+    private static final long MOST_SUMS = 4 << 20;
 
     /**
      * How large sweeps can be.
@@ -129,21 +131,27 @@ final class Workspace implements AutoCloseable {
     }
 
     /**
-     * Device memory that attention with few rows takes at most, beside all else: a state for each segment of a context,
-     * see {@code attention.cu}.
+     * Device memory that the kernels work in at most, beside all else: attention with few rows has a state for each
+     * segment of a context ({@code attention.cu}), a fast product rounded activations and sums of segments of k ({@code
+     * linear_fast.cu}).
      */
-    static long scratchBytes(Program program, Size size, int context) {
+    static long scratchBytes(Weights weights, Schedule schedule, Size size, int context) {
+        boolean fast = weights.ranks().getFirst().processor().device().info().fast();
         long most = 0;
-        for (var stage : program.stages()) {
-            for (var op : stage.ops()) {
-                if (op instanceof Op.Attention attention) {
-                    long parts = Math.ceilDiv(program.kv().get(attention.layer()).headDimV(), STATE_VALUES);
-                    long segments = Math.ceilDiv(context, SEGMENT);
-                    most = Math.max(most, segments * parts * attention.heads() * size.rows);
-                }
+        for (var panelOp : schedule.ops()) {
+            if (panelOp.op() instanceof Op.Attention attention && context > SEGMENT) {
+                long parts = Math.ceilDiv(weights.kv().layers().get(attention.layer()).headDimV(), STATE_VALUES);
+                long states = Math.ceilDiv(context, SEGMENT) * parts * attention.heads() * size.rows;
+                most = Math.max(most, Math.min(states, MOST_STATES) * (STATE_VALUES + 2) * Float.BYTES);
+            } else if (panelOp.op() instanceof Op.Linear linear && panelOp.slice() != null && fast) {
+                int k = linear.in().width();
+                long rounded = Short.BYTES * Math.ceilDiv(k, ROUNDED_GROUP) * (long) ROUNDED_GROUP * size.rows;
+                long sums = Math.ceilDiv(k, FAST_SEGMENT) * (long) panelOp.slice().rows() * size.rows;
+                long arrivals = Integer.BYTES * (long) panelOp.slice().rows();
+                most = Math.max(most, rounded + Float.BYTES * Math.min(sums, MOST_SUMS) + arrivals);
             }
         }
-        return context <= SEGMENT ? 0 : Math.min(most, MOST_STATES) * (STATE_VALUES + 2) * Float.BYTES;
+        return most;
     }
 
     private static long embeddingRowBytes(Weights weights) {

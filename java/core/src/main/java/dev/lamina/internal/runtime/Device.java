@@ -40,9 +40,10 @@ public final class Device implements HostMemory, AutoCloseable {
      * @param unified whether it reads host memory in place; else it has memory of its own
      * @param memoryBytes of its own memory
      * @param freeBytes of those, how many nobody had taken when it was opened
+     * @param fast whether it may round the activations of a product to the type of its weights
      */
     public record Info(String name, String backend, int threads, String simd, List<String> simdSupported,
-            boolean unified, long memoryBytes, long freeBytes) {
+            boolean unified, long memoryBytes, long freeBytes, boolean fast) {
         @Override
         public String toString() {
             return unified
@@ -192,7 +193,8 @@ public final class Device implements HostMemory, AutoCloseable {
                     : backend == lamina_h.LM_BACKEND_CUDA() ? "cuda" : "cuda-emulated";
             return new Info(lm_device_info.name(info).getString(0), backendName, lm_device_info.threads(info),
                     SIMD_NAMES[lm_device_info.simd(info)], List.copyOf(supported), lm_device_info.unified(info) != 0,
-                    lm_device_info.memory_bytes(info), lm_device_info.free_bytes(info));
+                    lm_device_info.memory_bytes(info), lm_device_info.free_bytes(info),
+                    lm_device_info.mode(info) == lamina_h.LM_MODE_FAST());
         }
     }
 

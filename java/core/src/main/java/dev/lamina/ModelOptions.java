@@ -30,8 +30,8 @@ import org.jspecify.annotations.Nullable;
  * @param plan a file of {@link LanguageModel#savePlan}, which says what memory, deviceMemory, device, panel and prefetch
  *     are, and which panels go where; null: none
  */
-public record ModelOptions(long memory, long deviceMemory, int threads, int prefetch, long panel, int context, KvType kv, Io io,
-        long ioLimit, List<Path> shards, boolean profile, String device, Mode mode, @Nullable Path plan) {
+public record ModelOptions(long memory, long deviceMemory, int threads, int prefetch, long panel, int context,
+        KvType kv, Io io, long ioLimit, List<Path> shards, boolean profile, String device, Mode mode, @Nullable Path plan) {
     /** Element type of a KV cache. */
     public enum KvType {
         /** 4 bytes an element. */
@@ -103,8 +103,8 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
 
     /** Begins with these options. */
     public Builder toBuilder() {
-        return builder().memory(memory).deviceMemory(deviceMemory).threads(threads).prefetch(prefetch).panel(panel).context(context).kv(kv).io(io)
-                .ioLimit(ioLimit).shards(shards).profile(profile).device(device).mode(mode).plan(plan);
+        return builder().memory(memory).deviceMemory(deviceMemory).threads(threads).prefetch(prefetch).panel(panel)
+                .context(context).kv(kv).io(io).ioLimit(ioLimit).shards(shards).profile(profile).device(device).mode(mode).plan(plan);
     }
 
     /** Builds {@link ModelOptions}. */

@@ -29,8 +29,8 @@ final class EngineOptions {
     private @Nullable Integer threads;
 
     @Option(names = "--device", paramLabel = "cpu|cuda[:N][,...]|auto",
-            description = "What computes: the processor, a GPU by its number, several over which the layers are spread, "
-                    + "or all there are (auto; where there is none, the processor). Default: cpu.")
+            description = "What computes: the processor, a GPU by its number, several over which the layers are "
+                    + "spread, or all there are (auto; where there is none, the processor). Default: cpu.")
     private @Nullable String device;
 
     @Option(names = "--mode", paramLabel = "exact|fast",
@@ -57,8 +57,8 @@ final class EngineOptions {
 
     @Option(names = "--io", paramLabel = "auto|direct|channel|pread|uring|buffered|gds",
             description = "How to read: past the page cache in the way that is best for the drive (auto; direct: or "
-                    + "not at all), in a given way, through the page cache, or straight into a GPU's memory (gds: cuFile). "
-                    + "Default: auto.")
+                    + "not at all), in a given way, through the page cache, or straight into a GPU's memory (gds: "
+                    + "cuFile). Default: auto.")
     private ModelOptions.@Nullable Io io;
 
     @Option(names = "--io-limit", paramLabel = "RATE", converter = Rate.class,

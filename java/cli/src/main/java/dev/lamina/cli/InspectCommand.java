@@ -54,8 +54,8 @@ final class InspectCommand implements Callable<Integer> {
             + "options from --memory to --io-limit are for this.")
     private boolean plan;
 
-    @Option(names = "--save-plan", paramLabel = "FILE", description = "With --plan: write it to a file, for --use-plan of "
-            + "other commands.")
+    @Option(names = "--save-plan", paramLabel = "FILE",
+            description = "With --plan: write it to a file, for --use-plan of other commands.")
     private @Nullable Path savePlan;
 
     @Mixin

@@ -345,7 +345,8 @@ final class Budget implements AutoCloseable {
      */
     private Placement keptOr(Placement next, MemoryUse fixed) {
         var old = placement;
-        return streamer == null || old == null || !fits(fixed.plus(division.use(old))) || isBetter(next, old) ? next : old;
+        boolean keeps = streamer != null && old != null && fits(fixed.plus(division.use(old))) && !isBetter(next, old);
+        return keeps ? old : next;
     }
 
     private boolean fits(MemoryUse use) {

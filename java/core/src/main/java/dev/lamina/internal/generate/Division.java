@@ -105,7 +105,8 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
 
     /** What one call takes of a device to compute in; a CPU has its own, which is not counted. */
     private MemoryUse scratch(Workspace.Size size, int context) {
-        return MemoryUse.of(0, devices(), devices() == 0 ? 0 : Workspace.scratchBytes(weights, schedule, size, context));
+        return MemoryUse.of(0, devices(),
+                devices() == 0 ? 0 : Workspace.scratchBytes(weights, schedule, size, context));
     }
 
     private MemoryUse kv(Demand demand, List<Integer> hostLayers) {

@@ -138,8 +138,8 @@ final class StreamedModel implements LanguageModel {
         var defaults = ModelOptions.defaults();
         if (options.memory() > 0 || options.deviceMemory() > 0 || options.panel() > 0
                 || options.prefetch() != defaults.prefetch() || !options.device().equals(defaults.device())) {
-            throw new LaminaException("The plan " + file + " says what memory, device memory, device, panel and prefetch "
-                    + "are: give either a plan or these options.");
+            throw new LaminaException("The plan " + file + " says what memory, device memory, device, panel and "
+                    + "prefetch are: give either a plan or these options.");
         }
         return SavedPlan.read(file);
     }

@@ -73,14 +73,15 @@ record Weights(
             MemoryUse memory, long askedPanel, boolean halfKv) throws IOException {
         boolean onDevice = io == ModelOptions.Io.GDS;
         if (onDevice && (processors.size() > 1 || processors.getFirst().device().info().unified())) {
-            throw new LaminaException("--io gds reads into the memory of one GPU: name it with --device, such as cuda:0,"
-                    + " or leave --io out.");
+            throw new LaminaException("--io gds reads into the memory of one GPU: name it with --device, such as "
+                    + "cuda:0, or leave --io out.");
         }
         var program = Architectures.program(config, checkpoint);
         var opened = new LinkedHashMap<Path, DataFile>();
         var ranks = new ArrayList<Rank>();
         try {
-            var readings = readings(checkpoint, onDevice ? ModelOptions.Io.PREAD : io, processors.getFirst().device(), memory.host());
+            var readings = readings(checkpoint, onDevice ? ModelOptions.Io.PREAD : io,
+                    processors.getFirst().device(), memory.host());
             var numbers = new LinkedHashMap<Path, Integer>();
             for (var stage : program.stages()) {
                 for (var name : stage.tensors()) {

@@ -78,7 +78,8 @@ public final class Device implements HostMemory, AutoCloseable {
     public static Device open(String name, int threads, boolean fast) {
         var parts = NAME.matcher(name);
         if (!parts.matches()) {
-            throw new LaminaException("There is no device " + name + ": use auto, cpu, cuda, or cuda:N for one of several.");
+            throw new LaminaException("There is no device " + name
+                    + ": use auto, cpu, cuda, or cuda:N for one of several.");
         }
         if (name.equals("cpu")) {
             return openCpu(threads);

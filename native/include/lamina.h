@@ -292,6 +292,12 @@ LM_API int32_t lm_queue_create(lm_device* device, lm_queue** out);
 LM_API int32_t lm_queue_destroy(lm_queue* queue);
 
 /*
+ * Waits for the work of a queue and frees what the device keeps for it: the arrays of its last step and what its kernels
+ * worked in, which else only grow.
+ */
+LM_API int32_t lm_queue_trim(lm_queue* queue);
+
+/*
  * Bytes that a KV cache of this shape takes on the device. dtype: LM_DTYPE_F32 or LM_DTYPE_F16; capacity: places, one
  * a position.
  */

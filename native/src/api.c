@@ -247,6 +247,13 @@ int32_t lm_queue_destroy(lm_queue* queue) {
     return status;
 }
 
+int32_t lm_queue_trim(lm_queue* queue) {
+    REQUIRE_POINTER(queue);
+    int32_t status = queue->device->backend->wait(queue, queue->last_ticket);
+    queue->device->backend->queue_trim(queue);
+    return status;
+}
+
 /* Far above any model and any tree; they keep all products of these sizes within 64 bits. */
 #define LM_HEADS_MOST 65536
 #define LM_HEAD_DIM_MOST 65536
@@ -360,6 +367,8 @@ int32_t lm_kv_destroy(lm_kv* kv) {
 }
 
 /* -- checks of a submission -------------------------------------------------------------------------------------- */
+
+#define LM_INPUTS_MOST (INT64_C(1) << 40) /* bytes: far above any step, far below where sums of sizes overflow */
 
 /* The op under check, for messages. */
 typedef struct checked {
@@ -517,6 +526,9 @@ static int32_t check_kv(const checked* c, lm_kv_layer* out) {
         REQUIRE_OP(kv->device == c->device, "step.kv[%d] belongs to another device than the queue", i);
         REQUIRE_OP(op->layer >= 0 && op->layer < kv->layer_count, "layer %d of a KV cache that has %d", op->layer,
                    kv->layer_count);
+        for (int32_t other = 0; op->code == LM_OP_KV_STORE && other < i; other++) {
+            REQUIRE_OP(step->kv[other] != kv, "step.kv[%d] is step.kv[%d] too", other, i);
+        }
         lm_kv_layer shape = kv->layers[op->layer].shape;
         if (i == 0) {
             *out = shape;
@@ -630,6 +642,12 @@ static int32_t check_submission(lm_device* device, const lm_op* ops, int32_t cou
     REQUIRE(step->activations_bytes >= 0 && step->inputs_bytes >= 0 && step->panel_bytes >= 0,
             "lm_submit: step has %lld activations_bytes, %lld inputs_bytes, %lld panel_bytes; none may be negative",
             LL(step->activations_bytes), LL(step->inputs_bytes), LL(step->panel_bytes));
+    REQUIRE(step->inputs_bytes <= LM_INPUTS_MOST, "lm_submit: step.inputs_bytes is %lld, it must be at most %lld",
+            LL(step->inputs_bytes), LL(LM_INPUTS_MOST));
+    REQUIRE(device->info.unified || step->inputs == NULL || step->inputs_bytes == 0
+                || bytes_on_device(device, step->inputs, step->inputs_bytes) == NONE,
+            "lm_submit: step.inputs, %lld bytes at %p, are memory of the device, they must be of the host",
+            LL(step->inputs_bytes), step->inputs);
     REQUIRE(on_device(device, step->activations, step->activations_bytes),
             "lm_submit: step.activations, " NOT_ON_DEVICE, LL(step->activations_bytes), step->activations);
     for (int32_t i = 0; i < count; i++) {

@@ -83,6 +83,7 @@ struct lm_backend {
     void (*free)(lm_device* device, int32_t use, void* memory, int64_t bytes);
     int32_t (*queue_create)(lm_device* device, lm_queue** out); /* zeroed but for the backend's own part */
     void (*queue_destroy)(lm_queue* queue);                      /* all of its work is done */
+    void (*queue_trim)(lm_queue* queue);                         /* the same */
     int32_t (*submit)(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket);
     int32_t (*copy)(lm_queue* queue, int32_t to_device, void* to, const void* from, int64_t bytes, int64_t ticket);
     int32_t (*after)(lm_queue* queue, lm_queue* other, int64_t ticket);

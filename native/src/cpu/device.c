@@ -255,6 +255,10 @@ static void cpu_queue_destroy(lm_queue* queue) {
     free(queue);
 }
 
+static void cpu_queue_trim(lm_queue* queue) {
+    (void)queue; /* what threads work in is the device's, and small */
+}
+
 static int32_t cpu_submit(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket) {
     (void)ticket;
     cpu_device* cpu = (cpu_device*)queue->device;
@@ -375,6 +379,7 @@ const lm_backend lm_cpu_backend = {
     .free = cpu_free,
     .queue_create = cpu_queue_create,
     .queue_destroy = cpu_queue_destroy,
+    .queue_trim = cpu_queue_trim,
     .submit = cpu_submit,
     .copy = cpu_copy,
     .after = cpu_after,

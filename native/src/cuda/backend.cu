@@ -50,6 +50,10 @@ struct step_layout {
     int64_t caches;
     int64_t bytes;
     int32_t layers; /* that all caches have */
+    int32_t rows;
+    int32_t output_rows;
+    int32_t sequences;
+    int32_t branch_width;
 };
 
 /* Bytes of a step's inputs. */
@@ -188,12 +192,15 @@ static int32_t cuda_open(const lm_device_options* options, lm_device** out) {
     device->base.info.memory_bytes = (int64_t)properties.totalGlobalMem;
     snprintf(device->base.info.name, sizeof device->base.info.name, "%.127s", properties.name);
     device->ordinal = options->ordinal;
-    device->properties.capability = properties.major * 10 + properties.minor;
     device->properties.processors = properties.multiProcessorCount;
     device->properties.fast = options->mode == LM_MODE_FAST;
     int32_t status = choose(&device->base, "lm_device_open");
     if (status == LM_OK && device->properties.fast) {
-        status = check(linear_fast_prepare(), "lm_device_open", "the GPU gives no shared memory");
+        int32_t compiled_for = 0;
+        status = check(linear_fast_prepare(&compiled_for), "lm_device_open", "the GPU gives no shared memory");
+        /* An older GPU's code, compiled by the driver for this one, has the older one's instructions. */
+        int32_t capability = properties.major * 10 + properties.minor;
+        device->properties.capability = compiled_for < capability ? compiled_for : capability;
     }
     if (status != LM_OK) {
         free(device);
@@ -321,16 +328,28 @@ static void cuda_free(lm_device* device, int32_t use, void* memory, int64_t byte
 
 /* -- queues ------------------------------------------------------------------------------------------------------- */
 
-static void cuda_queue_destroy(lm_queue* base) {
+static void cuda_queue_trim(lm_queue* base) {
     cuda_queue* queue = cuda(base);
     cudaSetDevice(cuda(base->device)->ordinal);
     if (queue->stream != nullptr) {
         cudaStreamSynchronize(queue->stream); /* a submission that failed midway has no ticket */
     }
-    cudaFree(queue->inputs.memory);
-    cudaFree(queue->scratch.memory);
-    cudaFree(queue->arrivals.memory);
+    cuda_buffer* buffers[] = {&queue->inputs, &queue->scratch, &queue->arrivals};
+    for (cuda_buffer* buffer : buffers) {
+        cudaFree(buffer->memory);
+        *buffer = {};
+    }
     cudaFreeHost(queue->staging);
+    queue->staging = nullptr;
+    queue->staging_bytes = 0;
+    queue->has_step = false;
+    queue->range_count = 0;
+    forget_error();
+}
+
+static void cuda_queue_destroy(lm_queue* base) {
+    cuda_queue* queue = cuda(base);
+    cuda_queue_trim(base);
     for (int32_t i = 0; i < EVENTS; i++) {
         if (queue->events[i] != nullptr) {
             cudaEventDestroy(queue->events[i]);
@@ -473,6 +492,10 @@ static int64_t branch_bytes(const lm_step* step) {
 /* What no op of a submission reads need not be there; caches are looked at where an op asks for them. */
 static step_layout lay_out(const lm_step* step, bool caches) {
     step_layout l = {};
+    l.rows = step->rows;
+    l.output_rows = step->output_rows;
+    l.sequences = step->sequences;
+    l.branch_width = step->branch_width;
     int32_t sequences = caches ? step->sequences : 0;
     l.layers = sequences == 0 ? 0 : step->kv[0]->layer_count;
     for (int32_t i = 0; i < sequences; i++) {
@@ -495,6 +518,43 @@ static bool same_layout(const step_layout& x, const step_layout& y) {
            && x.layers == y.layers;
 }
 
+static kv_cache cache_of(const lm_kv* kv, int32_t layer) {
+    const lm_kv_slot* slot = &kv->layers[layer];
+    uint8_t* memory = (uint8_t*)slot->memory;
+    return {memory + slot->keys, memory + slot->values, kv->capacity, kv->dtype, 0};
+}
+
+static bool same_bytes(const uint8_t* there, const void* wanted, int64_t bytes) {
+    return wanted == nullptr || bytes == 0 || memcmp(there, wanted, (size_t)bytes) == 0;
+}
+
+/*
+ * Whether the arrays that lie on the device are the step's: who breaks the promise of generation must not have kernels
+ * work on what nobody has checked. The staging buffer holds what was copied; caches are looked at if an op asks for them.
+ */
+static bool holds_step(const cuda_queue* queue, const lm_step* step, bool caches) {
+    const step_layout& l = queue->layout;
+    const uint8_t* there = queue->staging;
+    int64_t rows = step->rows * (int64_t)sizeof(int32_t);
+    if (l.rows != step->rows || l.output_rows != step->output_rows || l.sequences != step->sequences
+        || l.branch_width != step->branch_width || !same_bytes(there + l.positions, step->positions, rows)
+        || !same_bytes(there + l.sequence, step->sequence, rows)
+        || !same_bytes(there + l.branch, step->branch, branch_bytes(step))
+        || !same_bytes(there + l.output_index, step->output_index, step->output_rows * (int64_t)sizeof(int32_t))) {
+        return false;
+    }
+    const kv_cache* cache = (const kv_cache*)(there + l.caches); // (layers, sequences)
+    for (int32_t layer = 0; caches && layer < l.layers; layer++) {
+        for (int32_t i = 0; i < step->sequences; i++, cache++) {
+            kv_cache wanted = cache_of(step->kv[i], layer);
+            if (memcmp(cache, &wanted, sizeof wanted) != 0) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 static void put(uint8_t* to, const void* from, int64_t bytes) {
     if (bytes > 0) {
         memcpy(to, from, (size_t)bytes);
@@ -511,10 +571,7 @@ static void fill(uint8_t* to, const step_layout& l, const lm_step* step) {
     kv_cache* cache = (kv_cache*)(to + l.caches); // (layers, sequences)
     for (int32_t layer = 0; layer < l.layers; layer++) {
         for (int32_t i = 0; i < step->sequences; i++, cache++) {
-            const lm_kv* kv = step->kv[i];
-            const lm_kv_slot* slot = &kv->layers[layer];
-            uint8_t* memory = (uint8_t*)slot->memory;
-            *cache = {memory + slot->keys, memory + slot->values, kv->capacity, kv->dtype, 0};
+            *cache = cache_of(step->kv[i], layer);
         }
     }
 }
@@ -628,7 +685,7 @@ static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const 
     int64_t scratch = 0;
     int64_t arrivals = 0;
     bool same = queue->has_step && queue->generation == step->generation;
-    bool caches = same && queue->layout.layers > 0;
+    bool caches = false;
     for (int32_t i = 0; i < count; i++) {
         caches |= ops[i].code == LM_OP_KV_STORE || ops[i].code == LM_OP_ATTENTION;
         fast_memory need = {};
@@ -642,8 +699,10 @@ static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const 
     }
     TRY(grow(queue, &queue->scratch, scratch));
     TRY(grow_zeroed(queue, &queue->arrivals, arrivals * (int64_t)sizeof(unsigned)));
-    step_layout l = lay_out(step, caches);
-    if (!same || !same_layout(l, queue->layout)) {
+    /* Without an op that asks for caches, those that are there may stay. */
+    step_layout l = same && !caches ? queue->layout : lay_out(step, caches);
+    if (!same || !same_layout(l, queue->layout) || !holds_step(queue, step, caches)) {
+        l = lay_out(step, caches);
         TRY(put_step(queue, l, step));
     }
     for (int32_t i = 0; i < count; i++) {
@@ -716,6 +775,7 @@ static int32_t cuda_file_read(lm_device_file* file, void* allocation, int64_t at
 
 const lm_backend cuda_backend = {
     cuda_count, cuda_open, cuda_close, cuda_free_bytes, cuda_alloc, cuda_free, cuda_queue_create, cuda_queue_destroy,
+    cuda_queue_trim,
     cuda_submit, cuda_copy, cuda_after, cuda_wait, cuda_file_open, cuda_file_close, cuda_file_read,
 };
 

@@ -39,6 +39,8 @@ struct cufile_error {
 
 enum { CUFILE_HANDLE_FD = 1 };
 
+enum { CUFILE_POSIX_ALWAYS = 1 << 2 }; /* in cufile_properties.driver.control: all reads are the host's */
+
 struct cufile_descriptor {
     int type; /* CUFILE_HANDLE_FD */
     union {

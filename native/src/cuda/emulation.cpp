@@ -888,6 +888,15 @@ static cudaError_t allocate(void** out, size_t alignment, size_t bytes) {
     return cudaSuccess;
 }
 
+cudaError_t emulated_get_attributes(cudaFuncAttributes* out) {
+    cudaDeviceProp properties;
+    cudaError_t error = cudaGetDeviceProperties(&properties, current_device);
+    if (error == cudaSuccess) {
+        *out = {properties.major * 10 + properties.minor};
+    }
+    return error;
+}
+
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
     locked lock;
     *total_bytes = total_memory(current_device);

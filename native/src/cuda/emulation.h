@@ -193,6 +193,10 @@ enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cu
 
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
+struct cudaFuncAttributes {
+    int ptxVersion; /* as if the kernels had been compiled for the current device */
+};
+
 #define cudaStreamNonBlocking 1u
 #define cudaEventBlockingSync 1u
 #define cudaEventDisableTiming 2u
@@ -216,6 +220,7 @@ cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int device);
 cudaError_t emulated_set_attribute(const void* kernel, cudaFuncAttribute attribute, int value);
+cudaError_t emulated_get_attributes(cudaFuncAttributes* out);
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes);
 cudaError_t cudaMalloc(void** out, size_t bytes);
 cudaError_t cudaFree(void* memory);
@@ -245,6 +250,11 @@ extern const cufile_functions emulated_cufile;
 template <class K>
 cudaError_t cudaFuncSetAttribute(K* kernel, cudaFuncAttribute attribute, int value) {
     return emulated_set_attribute((const void*)kernel, attribute, value);
+}
+
+template <class K>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* out, K*) {
+    return emulated_get_attributes(out);
 }
 
 #endif

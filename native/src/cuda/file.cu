@@ -131,7 +131,8 @@ static int32_t open_driver(const lm_host* host) {
     }
     driver_is_ours = error.code == CUFILE_SUCCESS;
     cufile_properties properties = {};
-    driver_direct = cufile.driver_properties(&properties).code == CUFILE_SUCCESS && properties.driver.status != 0;
+    driver_direct = cufile.driver_properties(&properties).code == CUFILE_SUCCESS && properties.driver.status != 0
+                    && (properties.driver.control & CUFILE_POSIX_ALWAYS) == 0;
     return LM_OK;
 }
 
@@ -157,7 +158,7 @@ static void release_driver() {
 /* -- files -------------------------------------------------------------------------------------------------------- */
 
 static int32_t open_descriptor(const lm_host* host, const char* path, int* out) {
-    int flags = O_RDONLY | O_CLOEXEC;
+    int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK; /* opening a pipe must not wait for who writes to it */
 #if defined(O_DIRECT)
     flags |= O_DIRECT;
 #endif

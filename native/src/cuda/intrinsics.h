@@ -13,7 +13,7 @@
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                         \
     kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
 
-#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
 
 constexpr int64_t MOST_BLOCKS = 1 << 20;   /* of a grid: enough to fill any GPU */
 constexpr int64_t MOST_PARTIALS = 4 << 20; /* floats that blocks leave for one another: 16 MiB stay in the cache */

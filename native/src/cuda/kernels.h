@@ -27,7 +27,7 @@ struct kv_cache {
 
 /* What kernels are chosen by. */
 struct gpu {
-    int32_t capability; /* major * 10 + minor */
+    int32_t capability; /* major * 10 + minor of what the kernels were compiled for, if that is less; where fast */
     int32_t processors; /* streaming multiprocessors */
     bool fast;          /* LM_MODE_FAST */
 };
@@ -70,7 +70,8 @@ struct fast_memory {
     int32_t arrivals;
 };
 
-cudaError_t linear_fast_prepare(); /* for the current device, before the first linear_fast */
+/* For the current device, before the first linear_fast: compiled_for is the capability whose instructions it has. */
+cudaError_t linear_fast_prepare(int32_t* compiled_for);
 fast_memory linear_fast_memory(const gpu& on, const lm_step& step, const lm_op& op);
 bool linear_fast(const run& run, const lm_op& op); /* false: this is no product for tensor cores, nothing is done */
 

@@ -264,9 +264,13 @@ __global__ void __launch_bounds__(FEW_WARPS* WARP_LANES) few_kernel(fast_problem
         each_sum(p, 0, tile * MMA_ROWS, sums, [&](int64_t row, int64_t weight_row, float x) {
             *partial(p, segment, row, weight_row) = x;
         });
-        __threadfence(); /* the sums are there for all blocks before the unit counts as done */
+        __threadfence(); /* the sums are there for all blocks before the unit counts as done: each lane's, ... */
         __syncwarp();
-        unsigned before = lane == 0 ? atomicAdd(&p.arrivals[tile], 1u) : 0;
+        unsigned before = 0;
+        if (lane == 0) {
+            __threadfence(); /* ... and what this lane has seen of the others' */
+            before = atomicAdd(&p.arrivals[tile], 1u);
+        }
         if (__shfl_sync(0xffffffffu, before, 0) == (unsigned)p.segments - 1) {
             __threadfence();
             for (int32_t i = lane; i < MMA_ROWS * p.rows; i += WARP_LANES) {
@@ -567,9 +571,11 @@ static cudaError_t ask_shared() {
                                 cudaFuncAttributeMaxDynamicSharedMemorySize, t::stages * t::stage_bytes);
 }
 
-cudaError_t linear_fast_prepare() {
+cudaError_t linear_fast_prepare(int32_t* compiled_for) {
     gpu any = {INT32_MAX, 0, true};
-    cudaError_t error = cudaSuccess;
+    cudaFuncAttributes attributes = {};
+    cudaError_t error = cudaFuncGetAttributes(&attributes, few_kernel<bf16>);
+    *compiled_for = attributes.ptxVersion;
     for (int32_t dtype = 0; dtype <= LM_DTYPE_BF16 && error == cudaSuccess; dtype++) {
         error = with_operand(any, dtype, cudaSuccess, [](auto type) {
             cudaError_t small = ask_shared<decltype(type), SMALL_TILE>();

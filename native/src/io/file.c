@@ -14,7 +14,7 @@ int32_t lm_file_open(const char* path, int32_t mode, lm_file** out) {
     REQUIRE_POINTER(out);
     *out = NULL;
     REQUIRE(mode == LM_FILE_BUFFERED || mode == LM_FILE_DIRECT, "lm_file_open: unknown mode %d", mode);
-    int flags = O_RDONLY | O_CLOEXEC;
+    int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK; /* opening a pipe must not wait for who writes to it */
 #if defined(O_DIRECT)
     flags |= mode == LM_FILE_DIRECT ? O_DIRECT : 0;
 #elif !defined(F_NOCACHE)

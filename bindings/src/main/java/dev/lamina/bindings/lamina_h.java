@@ -1169,6 +1169,66 @@ public class lamina_h extends lamina_h$shared {
         }
     }
 
+    private static class lm_queue_trim {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            lamina_h.C_INT,
+            lamina_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("lm_queue_trim").orElseThrow();
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * int32_t lm_queue_trim(lm_queue *queue)
+     * }
+     */
+    public static FunctionDescriptor lm_queue_trim$descriptor() {
+        return lm_queue_trim.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * int32_t lm_queue_trim(lm_queue *queue)
+     * }
+     */
+    public static MethodHandle lm_queue_trim$handle() {
+        return lm_queue_trim.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * int32_t lm_queue_trim(lm_queue *queue)
+     * }
+     */
+    public static MemorySegment lm_queue_trim$address() {
+        return lm_queue_trim.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t lm_queue_trim(lm_queue *queue)
+     * }
+     */
+    public static int lm_queue_trim(MemorySegment queue) {
+        var mh$ = lm_queue_trim.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("lm_queue_trim", queue);
+            }
+            return (int)mh$.invokeExact(queue);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class lm_kv_bytes {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             lamina_h.C_INT,

@@ -25,7 +25,8 @@ final class Workspace implements AutoCloseable {
     private static final long MOST_STATES = 16384;
     private static final int FAST_SEGMENT = 512; // elements of k that tensor cores add up before they are added
     private static final int ROUNDED_GROUP = 64; // elements that rows of rounded activations are filled up to, at most
-    private static final long MOST_SUMS = 4 << 20;
+    private static final long MOST_SUMS = 4 << 20; // but for few rows
+    private static final int FEW = 8; // rows
 
     /**
      * How large sweeps can be.
@@ -146,9 +147,10 @@ final class Workspace implements AutoCloseable {
             } else if (panelOp.op() instanceof Op.Linear linear && panelOp.slice() != null && fast) {
                 int k = linear.in().width();
                 long rounded = Short.BYTES * Math.ceilDiv(k, ROUNDED_GROUP) * (long) ROUNDED_GROUP * size.rows;
-                long sums = Math.ceilDiv(k, FAST_SEGMENT) * (long) panelOp.slice().rows() * size.rows;
+                long sumsOfRow = Math.ceilDiv(k, FAST_SEGMENT) * (long) panelOp.slice().rows();
+                long sums = Math.max(Math.min(sumsOfRow * size.rows, MOST_SUMS), sumsOfRow * Math.min(size.rows, FEW));
                 long arrivals = Integer.BYTES * (long) panelOp.slice().rows();
-                most = Math.max(most, rounded + Float.BYTES * Math.min(sums, MOST_SUMS) + arrivals);
+                most = Math.max(most, rounded + Float.BYTES * sums + arrivals);
             }
         }
         return most;

@@ -23,7 +23,7 @@ public record DeviceReaderOptions(String device, Method method, int readers, int
          */
         GDS,
         /**
-         * Past the page cache into page-locked slots, and from there by copies of the device; where device memory is
+         * Past the page cache (through it where the file system has no direct reads) into page-locked slots, and from there by copies of the device; where device memory is
          * host memory, straight into it.
          */
         STAGED

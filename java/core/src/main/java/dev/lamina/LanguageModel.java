@@ -75,7 +75,8 @@ public interface LanguageModel extends AutoCloseable {
     /**
      * Writes to a file where each panel goes in calls with one sequence of so many positions, for a later
      * {@link ModelOptions#plan}: that one then has the same panels in the same places, whatever is free by then. A call
-     * that needs more memory than the plan leaves does with fewer of these panels.
+     * that needs more memory than the plan leaves does with fewer of these panels, and one that leaves no room for the
+     * plan's ring with others. Types of KV caches, mode and ways to read are not in the file.
      *
      * @throws LaminaException if the budget is too small, or the file cannot be written
      */

@@ -107,9 +107,12 @@ public record MemoryPlan(
         return weightBytes - residentBytes;
     }
 
-    /** Bytes of weights that each sweep after the first copies to devices; 0 where these read host memory in place. */
+    /**
+     * Bytes of weights that each sweep after the first copies to devices; 0 where these read host memory in place, or
+     * panels are read straight into theirs.
+     */
     public long copiedBytesPerSweep() {
-        return devices.isEmpty() ? 0
+        return devices.isEmpty() || ringSlots == 0 && residentMemoryBytes == 0 ? 0
                 : weightBytes - devices.stream().mapToLong(OfDevice::residentBytes).sum();
     }
 

@@ -27,11 +27,12 @@ import org.jspecify.annotations.Nullable;
  *     {@code "cuda:0,cuda:1"} (the layers are spread over them) or {@code "auto"} (all GPUs, or the CPU where there is
  *     none)
  * @param mode how exact a GPU computes
- * @param plan a file of {@link LanguageModel#savePlan}, which says what memory, deviceMemory, device, panel and prefetch
- *     are, and which panels go where; null: none
+ * @param plan a file of {@link LanguageModel#savePlan}, which says what memory, deviceMemory, device, panel and
+ *     prefetch are, which must have their defaults here, and which panels go where; null: none
  */
 public record ModelOptions(long memory, long deviceMemory, int threads, int prefetch, long panel, int context,
-        KvType kv, Io io, long ioLimit, List<Path> shards, boolean profile, String device, Mode mode, @Nullable Path plan) {
+        KvType kv, Io io, long ioLimit, List<Path> shards, boolean profile, String device, Mode mode,
+        @Nullable Path plan) {
     /** Element type of a KV cache. */
     public enum KvType {
         /** 4 bytes an element. */
@@ -104,7 +105,8 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
     /** Begins with these options. */
     public Builder toBuilder() {
         return builder().memory(memory).deviceMemory(deviceMemory).threads(threads).prefetch(prefetch).panel(panel)
-                .context(context).kv(kv).io(io).ioLimit(ioLimit).shards(shards).profile(profile).device(device).mode(mode).plan(plan);
+                .context(context).kv(kv).io(io).ioLimit(ioLimit).shards(shards).profile(profile).device(device)
+                .mode(mode).plan(plan);
     }
 
     /** Builds {@link ModelOptions}. */

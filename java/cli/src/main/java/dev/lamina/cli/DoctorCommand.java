@@ -198,7 +198,7 @@ final class DoctorCommand implements Callable<Integer> {
         int positions = PlanView.positions(options, program.contextLimit());
         boolean direct = readings(model, options.io(), host, object);
         var folders = model.checkpoint().folders();
-        var anyMemory = options.toBuilder().memory(ANY_MEMORY).shards(folders).build();
+        var anyMemory = options.toBuilder().memory(ANY_MEMORY).plan(null).shards(folders).build();
         try (var opened = LanguageModel.open(model.directory().toString(), anyMemory)) {
             var rates = opened.measureRates();
             line("disk", Units.bytes(rates.diskBytesPerSecond()) + "/s"

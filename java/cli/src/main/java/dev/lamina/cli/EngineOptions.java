@@ -119,6 +119,12 @@ final class EngineOptions {
         if (prefetch != null && prefetch < 0) {
             throw new ParameterException(spec.commandLine(), "--prefetch must be 0 or more, not " + prefetch);
         }
+        if (usePlan != null
+                && Stream.of(memory, deviceMemory, device, panel, prefetch).anyMatch(Objects::nonNull)) {
+            throw new ParameterException(spec.commandLine(),
+                    "--use-plan says what --memory, --device-memory, --device, --panel and --prefetch are: "
+                            + "leave them out");
+        }
         return checked(spec, () -> {
             var builder = ModelOptions.builder();
             if (memory != null) {

@@ -128,10 +128,12 @@ final class Budget implements AutoCloseable {
 
     private Demand demand(List<Integer> capacities, int logitsRows) {
         var held = nothing();
+        int context = capacities.stream().mapToInt(each -> each).max().orElse(0);
         for (var sequence : kept) {
             held = held.plus(sequence.cache().use());
+            context = Math.max(context, sequence.cache().capacity());
         }
-        return new Demand(capacities, logitsRows, held);
+        return new Demand(capacities, context, logitsRows, held);
     }
 
     /** The most positions, up to {@code limit}, of a conversation that fits beside what is there; at least one. */
@@ -162,6 +164,9 @@ final class Budget implements AutoCloseable {
     Sweep prepare(long mostRows, int outputRows, int sequences, List<Integer> capacities, int logitsRows) {
         var demand = demand(capacities, logitsRows);
         var size = division.workspaceSize(mostRows, outputRows, sequences, demand);
+        if (workspace != null) {
+            workspace.trim();
+        }
         if (workspace != null && !workspace.size().equals(size)) {
             workspace.close();
             workspace = null;
@@ -199,10 +204,11 @@ final class Budget implements AutoCloseable {
     private Placement plan(Division chosen, Name called, Planner.Order first, Workspace.Size size, Demand demand) {
         var small = chosen.tooSmall(size, demand);
         if (small != null) {
-            throw new LaminaException("--device-memory " + Name.size(chosen.memory().devices().get(small))
-                    + " is too small for " + weights.ranks().get(small).processor().device().name() + ": at least "
-                    + mebibytes(leastDeviceMemory(size, demand, small)) + " are needed for its ring, norms and"
-                    + " activations. Raise --device-memory, or lower --panel.");
+            throw new LaminaException(Name.size(chosen.memory().devices().get(small))
+                    + " of device memory is too small for " + weights.ranks().get(small).processor().device().name()
+                    + ": at least " + mebibytes(leastDeviceMemory(size, demand, small)) + " are needed for its ring,"
+                    + " norms and activations. Raise --device-memory, or lower --panel"
+                    + (weights.onDevice() ? " or --prefetch." : "."));
         }
         var fixed = chosen.fixed(size, demand, chosen.hostLayers(size, demand));
         if (chosen.minimum(fixed) > chosen.memory().host()) {

@@ -32,7 +32,7 @@ record Caches(List<@Nullable KvCache> parts, int capacity, MemoryUse use) implem
         } catch (Throwable e) {
             var all = new Closing();
             parts.forEach(all::close);
-            all.end();
+            all.endAfter(e);
             throw e;
         }
     }
@@ -49,7 +49,7 @@ record Caches(List<@Nullable KvCache> parts, int capacity, MemoryUse use) implem
             if (ranks.get(i).unified()) {
                 host += bytes;
             } else {
-                devices.add(bytes);
+                devices.add(MemoryUse.allocation(bytes));
             }
         }
         return new MemoryUse(host, devices);

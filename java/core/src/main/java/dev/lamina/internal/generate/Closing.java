@@ -22,6 +22,13 @@ final class Closing {
         }
     }
 
+    /** Adds the first failure, with all others suppressed in it, to another one that came before. */
+    void endAfter(Throwable cause) {
+        if (failure != null && failure != cause) {
+            cause.addSuppressed(failure);
+        }
+    }
+
     /** Throws the first failure, with all others suppressed in it; a checked one in a {@link LaminaException}. */
     void end() {
         switch (failure) {

@@ -34,15 +34,11 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
      * What a call is about to take beside its workspace.
      *
      * @param capacities positions of each new KV cache
+     * @param context the most positions of any KV cache, new or open
      * @param logitsRows rows of logits that it gathers in host memory
      * @param kept what open conversations hold
      */
-    record Demand(List<Integer> capacities, int logitsRows, MemoryUse kept) {
-        /** The most positions of a KV cache. */
-        int context() {
-            return capacities.isEmpty() ? 0 : Collections.max(capacities);
-        }
-    }
+    record Demand(List<Integer> capacities, int context, int logitsRows, MemoryUse kept) {}
 
     /** The division of the budgets with which a model was opened. */
     static Division of(Weights weights, MemoryUse memory, StreamOptions options) {
@@ -86,12 +82,13 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
 
     private MemoryUse vectors() {
         long bytes = weights.ranks().getFirst().vectors().bytes();
-        return devices() == 0 ? MemoryUse.of(bytes, 0, 0) : MemoryUse.of(0, devices(), bytes);
+        return devices() == 0 ? MemoryUse.of(bytes, 0, 0) : MemoryUse.of(0, devices(), MemoryUse.allocation(bytes));
     }
 
     /** The rings that panels are copied into. */
     MemoryUse rings() {
-        return MemoryUse.of(0, devices(), devices() == 0 || weights.onDevice() ? 0 : DeviceFeed.bytes(schedule));
+        return MemoryUse.of(0, devices(), devices() == 0 || weights.onDevice() ? 0
+                : MemoryUse.allocation(DeviceFeed.bytes(schedule)));
     }
 
     private MemoryUse readers() {
@@ -106,7 +103,8 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
     /** What one call takes of a device to compute in; a CPU has its own, which is not counted. */
     private MemoryUse scratch(Workspace.Size size, int context) {
         return MemoryUse.of(0, devices(),
-                devices() == 0 ? 0 : Workspace.scratchBytes(weights, schedule, size, context));
+                devices() == 0 ? 0
+                : MemoryUse.allocation(Workspace.scratchBytes(weights, schedule, size, context)));
     }
 
     private MemoryUse kv(Demand demand, List<Integer> hostLayers) {
@@ -206,7 +204,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
         var workspaces = new MemoryUse(memory.host() / WORKSPACES_IN_BUDGET,
                 memory.devices().stream().map(bytes -> bytes / WORKSPACES_IN_BUDGET).toList());
         return fits(new Workspace.Size(sequences, sequences, sequences),
-                new Demand(demand.capacities, demand.logitsRows, demand.kept.plus(workspaces)));
+                new Demand(demand.capacities, demand.context, demand.logitsRows, demand.kept.plus(workspaces)));
     }
 
     /**
@@ -239,7 +237,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
      * parts of them keep mostly the same panels.
      */
     Planner.Order order(Rates rates) {
-        var nothing = new Demand(List.of(), 0, MemoryUse.of(0, devices(), 0));
+        var nothing = new Demand(List.of(), 0, 0, MemoryUse.of(0, devices(), 0));
         return planner.order(room(fixed(ONE_ROW, nothing, hostLayers(ONE_ROW, nothing))), rates);
     }
 

@@ -11,9 +11,9 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Brings panels to where a device can read them. A device that reads host memory takes them as they are, and so does one
- * into whose memory they were read. To another one they are copied, and a panel's place in host memory is free again
- * when its copy is there. Used by one thread at a time.
+ * Brings panels to where a device can read them. A device that reads host memory takes them as they are, and so does
+ * one into whose memory they were read. To another one they are copied, and a panel's place in host memory is free
+ * again when its copy is there. Used by one thread at a time.
  */
 final class PanelFeed implements AutoCloseable {
     /** A panel that is copied or computed with, until then. */
@@ -40,7 +40,9 @@ final class PanelFeed implements AutoCloseable {
                 devices.add(rank.unified() || onDevice ? null : new DeviceFeed(rank.processor(), schedule));
             }
         } catch (Throwable e) {
-            close();
+            var all = new Closing();
+            devices.forEach(all::close);
+            all.endAfter(e);
             throw e;
         }
     }

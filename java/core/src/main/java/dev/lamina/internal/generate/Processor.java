@@ -21,7 +21,8 @@ record Processor(Device device, Queue queue) implements AutoCloseable {
     /**
      * Opens devices by their names.
      *
-     * @param names one or several with commas between them, or {@code auto}: all GPUs, or the CPU where there is none
+     * @param names one or several with commas between them, or {@code auto}: all GPUs that can be used, or
+     *     the CPU where there is none
      * @param threads of the CPU that compute
      * @param fast whether a GPU may round
      * @throws LaminaException one of them cannot be used, or they cannot work together
@@ -51,7 +52,7 @@ record Processor(Device device, Queue queue) implements AutoCloseable {
                     throw new LaminaException("The devices " + other.device.name() + " and " + name
                             + " cannot compute one model together: name GPUs alone, such as cuda:0,cuda:1.");
                 }
-                if (other.device.name().equals(name)) {
+                if (other.device.name().equals(device.name())) {
                     throw new LaminaException("The device " + name + " is named twice: name each GPU once.");
                 }
             }
@@ -65,10 +66,22 @@ record Processor(Device device, Queue queue) implements AutoCloseable {
     private static String best() {
         try {
             int count = Device.count(GPU);
-            return IntStream.range(0, count).mapToObj(i -> GPU + ":" + i).collect(Collectors.joining(","));
+            var usable = IntStream.range(0, count).mapToObj(i -> GPU + ":" + i).filter(Processor::isUsable)
+                    .collect(Collectors.joining(","));
+            return usable.isEmpty() ? "cpu" : usable;
         } catch (LaminaException e) {
             LOG.log(System.Logger.Level.DEBUG, "the CPU computes: {0}", e.getMessage());
             return "cpu";
+        }
+    }
+
+    private static boolean isUsable(String gpu) {
+        try {
+            Device.open(gpu, 0, false).close();
+            return true;
+        } catch (LaminaException e) {
+            LOG.log(System.Logger.Level.DEBUG, "{0} is left out: {1}", gpu, e.getMessage());
+            return false;
         }
     }
 

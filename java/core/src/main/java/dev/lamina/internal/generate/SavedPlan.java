@@ -29,7 +29,8 @@ import org.jspecify.annotations.Nullable;
  * @param panelBytes most bytes of a panel
  * @param weightBytes bytes of all panels: those of another model differ
  * @param panels how many there are
- * @param onDevice whether panels are read straight into the memory of a device: what is called the host's is the device's
+ * @param onDevice whether panels are read straight into the memory of a device: what is called the host's is the
+ *     device's
  * @param host panels in host memory, those first that stay the longest where a call needs more memory
  * @param placement the same, with all else
  */
@@ -37,7 +38,8 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
         List<Integer> host, Placement placement) {
     private static final String FORMAT = "lamina plan";
     private static final int VERSION = 1;
-    private static final long MOST_BYTES = 4 << 20; // with all panels that a model is cut into, at most, a tenth of it
+    private static final long MOST_BYTES = 64 << 20;
+    private static final long MOST_ROW_CACHE = 1 << 30;
 
     /** Writes it, or leaves the file as it was. */
     void write(Path file) {
@@ -54,8 +56,6 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
         var options = placement.options();
         json.addProperty("prefetch", options.prefetch());
         json.addProperty("readers", options.readers());
-        json.addProperty("depth", options.depth());
-        json.addProperty("request_bytes", options.requestBytes());
         json.addProperty("row_cache_bytes", options.rowCacheBytes());
         json.add("host_panels", numbers(host));
         var devices = new JsonArray();
@@ -65,8 +65,13 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
             devices.add(list);
         }
         json.add("device_panels", devices);
+        var bytes = (json + "\n").getBytes(StandardCharsets.UTF_8);
+        if (bytes.length > MOST_BYTES) {
+            throw new LaminaException("The plan " + file + " would name " + panels + " panels, more than can be read "
+                    + "again: raise --panel.");
+        }
         try {
-            DurableFiles.replace(file, (json + "\n").getBytes(StandardCharsets.UTF_8));
+            DurableFiles.replace(file, bytes);
         } catch (IOException e) {
             throw FileErrors.explain("cannot write " + file, e);
         }
@@ -107,6 +112,9 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
             throw damaged(file, "its format is another", null);
         }
         int panels = integer(json, "panels");
+        if (panels < 1 || panels > MOST_BYTES / 2) { // a file has no room to name more
+            throw new IllegalArgumentException(panels + " panels");
+        }
         var seen = new BitSet();
         var host = panels(field(json, "host_panels"), panels, seen);
         var resident = (BitSet) seen.clone();
@@ -114,6 +122,9 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
         for (var slabs : field(json, "device_panels").getAsJsonArray()) {
             var list = new ArrayList<Slab>();
             slabs.getAsJsonArray().forEach(slab -> list.add(new Slab(panels(slab, panels, seen))));
+            if (list.stream().anyMatch(slab -> slab.panels().isEmpty())) {
+                throw new IllegalArgumentException("panels that share memory, but none of them");
+            }
             devices.add(list);
         }
         var deviceMemory = new ArrayList<Long>();
@@ -122,10 +133,11 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
         if (devices.size() != (onDevice ? 0 : deviceMemory.size())) {
             throw new IllegalArgumentException("device_memory and device_panels are of different numbers of devices");
         }
-        var options = new StreamOptions(integer(json, "prefetch"), integer(json, "readers"), integer(json, "depth"),
-                integer(json, "request_bytes"), field(json, "row_cache_bytes").getAsLong(), 0);
-        if (options.prefetch() < 0) {
-            throw new IllegalArgumentException("prefetch is " + options.prefetch());
+        var options = StreamOptions.defaults().withPrefetch(integer(json, "prefetch"))
+                .withReaders(integer(json, "readers")).withRowCacheBytes(field(json, "row_cache_bytes").getAsLong());
+        if (options.prefetch() < 0 || options.rowCacheBytes() > MOST_ROW_CACHE) {
+            throw new IllegalArgumentException("prefetch " + options.prefetch() + ", row_cache_bytes "
+                    + options.rowCacheBytes());
         }
         return new SavedPlan(field(json, "device").getAsString(),
                 new MemoryUse(positive(field(json, "memory").getAsLong()), deviceMemory),

@@ -206,7 +206,11 @@ final class StreamedModel implements LanguageModel {
             var known = weights.rates();
             boolean reads = anew || known.disk() == Rates.Origin.ASSUMED || weights.readings().size() > 1;
             var slowest = processors.stream()
-                    .map(processor -> ComputeRate.measure(processor.device(), processor.queue()))
+                    .map(processor -> {
+                        var rate = ComputeRate.measure(processor.device(), processor.queue());
+                        processor.queue().trim();
+                        return rate;
+                    })
                     .min(Comparator.comparingDouble(ComputeRate::computeBytesPerSecond)).orElseThrow();
             return new Rates(reads ? diskRate() : known.diskBytesPerSecond(),
                     reads ? Rates.Origin.MEASURED : known.disk(), slowest.busBytesPerSecond(), Rates.Origin.MEASURED,

@@ -104,6 +104,7 @@ final class Sweep {
     private void abandon() {
         try {
             feed.drain();
+            workspace.settle();
         } catch (RuntimeException e) { // what made this sweep end is told, or the next one fails with it
             LOG.log(System.Logger.Level.DEBUG, "a sweep that was abandoned", e);
         } finally {

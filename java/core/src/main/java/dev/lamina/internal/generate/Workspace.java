@@ -23,6 +23,8 @@ final class Workspace implements AutoCloseable {
     private static final int SEGMENT = 1024; // positions that one block of a GPU's threads attends to
     private static final int STATE_VALUES = 256; // of a head, that it sums up
     private static final long MOST_STATES = 16384;
+    private static final long ARRAY_ALIGNMENT = 16;
+    private static final long CACHE_PLACE_BYTES = 32; // of one layer of one sequence
     private static final int FAST_SEGMENT = 512; // elements of k that tensor cores add up before they are added
     private static final int ROUNDED_GROUP = 64; // elements that rows of rounded activations are filled up to, at most
     private static final long MOST_SUMS = 4 << 20; // but for few rows
@@ -102,7 +104,9 @@ final class Workspace implements AutoCloseable {
                 parts.add(part(rank));
             }
         } catch (Throwable e) {
-            close();
+            var all = new Closing();
+            all.close(this);
+            all.endAfter(e);
             throw e;
         }
     }
@@ -110,12 +114,17 @@ final class Workspace implements AutoCloseable {
     private Part part(Rank rank) {
         var device = rank.processor().device();
         var activations = device.allocateOnDevice(plan.bytes(size.rows, size.outputRows));
-        var part = new Part(rank.processor(), activations, new OpArray(schedule.ops().size()),
-                new Step(size.rows, size.outputRows, size.sequences, activations, inputs));
-        for (int i = 0; i < schedule.ops().size(); i++) {
-            place(part.ops, i, schedule.ops().get(i), rank);
+        try {
+            var part = new Part(rank.processor(), activations, new OpArray(schedule.ops().size()),
+                    new Step(size.rows, size.outputRows, size.sequences, activations, inputs));
+            for (int i = 0; i < schedule.ops().size(); i++) {
+                place(part.ops, i, schedule.ops().get(i), rank);
+            }
+            return part;
+        } catch (Throwable e) {
+            device.freeOnDevice(activations);
+            throw e;
         }
-        return part;
     }
 
     /** Memory that a workspace of this size takes. */
@@ -126,9 +135,21 @@ final class Workspace implements AutoCloseable {
         if (weights.ranks().getFirst().unified()) {
             return MemoryUse.of(onHost + activations, 0, 0);
         }
-        int ranks = weights.ranks().size();
-        return MemoryUse.of(onHost + ranks * inputs // each device copies from a copy
-                + passageBytes(weights, plan, size), ranks, activations + inputs);
+        var devices = new ArrayList<Long>();
+        for (var rank : weights.ranks()) { // each copies inputs and arrays from a copy of its own
+            long step = inputs + arrayBytes(rank, size);
+            onHost += step;
+            devices.add(MemoryUse.allocation(activations) + MemoryUse.allocation(step));
+        }
+        return new MemoryUse(onHost + passageBytes(weights, plan, size), devices);
+    }
+
+    /** What a device gets copied of a step beside its inputs: positions, sequences, output rows, places of caches. */
+    private static long arrayBytes(Rank rank, Size size) {
+        long rows = Math.ceilDiv((long) Integer.BYTES * size.rows, ARRAY_ALIGNMENT);
+        long outputRows = Math.ceilDiv((long) Integer.BYTES * size.outputRows, ARRAY_ALIGNMENT);
+        return (2 * rows + outputRows) * ARRAY_ALIGNMENT
+                + (long) rank.kv().layers().size() * size.sequences * CACHE_PLACE_BYTES;
     }
 
     /**
@@ -192,6 +213,18 @@ final class Workspace implements AutoCloseable {
     /** Rows of the sweep of the moment whose logits are wanted. */
     int outputRows() {
         return step(0).outputRows();
+    }
+
+    /** Waits for what devices have handed over, whatever became of it. */
+    void settle() {
+        if (arrivedAt != null) {
+            arrivedAt.await(arrived);
+        }
+    }
+
+    /** Gives back what the queues keep for sweeps that were larger than the next ones. Nothing is under way. */
+    void trim() {
+        parts.forEach(part -> part.processor.queue().trim());
     }
 
     /** Begins a sweep without rows and sequences, see {@link Step#clear}. */
@@ -341,6 +374,7 @@ final class Workspace implements AutoCloseable {
     @Override
     public void close() {
         var all = new Closing();
+        all.close(this::trim);
         parts.forEach(all::close);
         all.close(() -> hostMemory.free(host));
         all.end();

@@ -79,7 +79,7 @@ public final class Device implements HostMemory, AutoCloseable {
         var parts = NAME.matcher(name);
         if (!parts.matches()) {
             throw new LaminaException("There is no device " + name
-                    + ": use auto, cpu, cuda, or cuda:N for one of several.");
+                    + ": use cpu, cuda, cuda:N for one of several, or auto alone.");
         }
         if (name.equals("cpu")) {
             return openCpu(threads);

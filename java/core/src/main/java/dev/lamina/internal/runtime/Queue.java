@@ -52,7 +52,20 @@ public final class Queue implements AutoCloseable {
         return ticket.get(ValueLayout.JAVA_LONG, 0);
     }
 
-    /** Begins what is submitted from now on after the work of a ticket of another queue of the device. */
+    /**
+     * Waits for what was submitted, and frees what the device keeps for the steps of this queue; how that work ended,
+     * {@link #await} tells.
+     */
+    public void trim() {
+        if (lamina_h.lm_queue_trim(handle) != lamina_h.LM_OK()) {
+            LOG.log(System.Logger.Level.DEBUG, "a queue was trimmed after its work failed: {0}", Status.lastError());
+        }
+    }
+
+    /**
+     * Begins what is submitted from now on after the work of a ticket of another queue, of the same device or of another
+     * one of its kind.
+     */
     public void after(Queue other, long ticket) {
         owner.check(lamina_h.lm_queue_after(handle, other.handle, ticket));
     }

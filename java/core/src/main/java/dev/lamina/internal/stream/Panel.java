@@ -105,7 +105,8 @@ public final class Panel {
     }
 
     /**
-     * Gives its memory back for the next read.
+     * Gives its memory back for the next read. If it was to be kept elsewhere and was not, {@link Streamer#restart} comes
+     * next: reading may be past it.
      *
      * @throws IllegalStateException it was released before
      */

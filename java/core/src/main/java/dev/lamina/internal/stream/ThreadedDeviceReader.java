@@ -46,7 +46,13 @@ final class ThreadedDeviceReader implements DeviceReader {
         private static MemorySegment invisible(MemorySegment memory) {
             var made = new CompletableFuture<MemorySegment>();
             Thread.ofPlatform().daemon().name("lamina-device-memory")
-                    .start(() -> made.complete(memory.reinterpret(Arena.ofConfined(), null)));
+                    .start(() -> {
+                        try {
+                            made.complete(memory.reinterpret(Arena.ofConfined(), null));
+                        } catch (Throwable e) { // whatever it is, the other thread must not wait for ever
+                            made.completeExceptionally(e);
+                        }
+                    });
             return made.join();
         }
 

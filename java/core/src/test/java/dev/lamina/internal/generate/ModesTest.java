@@ -55,7 +55,7 @@ class ModesTest {
             modes.put("threads " + threads, ModelOptions.builder().threads(threads).build());
         }
         for (var io : ModelOptions.Io.values()) {
-            if (io != ModelOptions.Io.DIRECT) {
+            if (io != ModelOptions.Io.DIRECT && io != ModelOptions.Io.GDS) {
                 modes.put("io " + io, ModelOptions.builder().io(io).build());
             }
         }

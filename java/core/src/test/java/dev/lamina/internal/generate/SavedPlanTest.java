@@ -119,6 +119,14 @@ class SavedPlanTest {
         Files.writeString(file, text.replace("\"device_panels\":[]", "\"device_panels\":[[[399]]]")
                 .replace("\"device_memory\":[]", "\"device_memory\":[5]"));
         refused("is no plan that this version reads (panel 399", "qwen3", ModelOptions.builder().plan(file).build());
+        for (var bad : List.of("\"row_cache_bytes\":9223372036854775807", "\"panels\":2147483647")) {
+            var name = bad.substring(0, bad.indexOf(':') + 1);
+            Files.writeString(file, text.replaceFirst(name + "[0-9]+", bad));
+            refused("is no plan that this version reads", "qwen3", ModelOptions.builder().plan(file).build());
+        }
+        Files.writeString(file, text.replace("\"device_panels\":[]", "\"device_panels\":[[[]]]")
+                .replace("\"device_memory\":[]", "\"device_memory\":[5]"));
+        refused("but none of them", "qwen3", ModelOptions.builder().plan(file).build());
         Files.writeString(file, text.replace("\"host_panels\":[", "\"host_panels\":[1,1,"));
         refused("or twice", "qwen3", ModelOptions.builder().plan(file).build());
     }
@@ -151,7 +159,7 @@ class SavedPlanTest {
         assertTrue(read > 3 && read < 490, read + " of 500 were read");
         Files.writeString(file, "[".repeat(100_000));
         assertThrows(LaminaException.class, () -> SavedPlan.read(file));
-        Files.write(file, new byte[5 << 20]);
+        Files.write(file, new byte[65 << 20]);
         assertThrows(LaminaException.class, () -> SavedPlan.read(file));
     }
 }

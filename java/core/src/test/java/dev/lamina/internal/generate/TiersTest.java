@@ -35,6 +35,8 @@ class TiersTest {
     private static final int TOKENS = 4;
     private static final GenerationOptions GREEDY =
             GenerationOptions.builder().maxTokens(TOKENS).greedy().ignoreEos(true).build();
+    private static final GenerationOptions ONE_TOKEN =
+            GenerationOptions.builder().maxTokens(1).greedy().ignoreEos(true).build();
     private static final List<Prompt> PROMPTS =
             List.of(Prompt.ids(3, 4, 5), Prompt.ids(9), Prompt.ids(7, 6, 5, 4, 3, 2));
 
@@ -191,6 +193,38 @@ class TiersTest {
         }
     }
 
+    /** What kernels work in, arrays of many sequences, and what a larger call before has left. */
+    @Test
+    void noCallTakesMoreThanItsBudgets() throws IOException {
+        var faults = new EmulatedFaults();
+        faults.reset();
+        var many = IntStream.range(0, 80).mapToObj(i -> Prompt.ids(3 + i % 50, 4)).toList();
+        for (int budget = 300 << 10; budget < 600 << 10; budget += 200 << 10) {
+            for (var mode : ModelOptions.Mode.values()) {
+                faults.reset();
+                try (var model = LanguageModel.open(directory(), ModelOptions.builder().device("cuda-emulated")
+                        .memory(1 << 20).deviceMemory(budget).panel(8192).mode(mode).build())) {
+                    model.generate(Prompt.ids(IntStream.range(3, 100).toArray()), ONE_TOKEN);
+                    model.generate(PROMPTS.getFirst(), ONE_TOKEN);
+                    assertTrue(faults.used() <= budget, faults.used() + " of " + budget + " after a short call");
+                    model.generate(many, ONE_TOKEN);
+                    assertTrue(faults.peak() <= budget, faults.peak() + " of " + budget + ", " + mode);
+                    assertTrue(faults.pinned() <= 1 << 20, faults.pinned() + " page-locked");
+                }
+            }
+        }
+        faults.reset();
+        int budget = 420 << 10;
+        var options = ModelOptions.builder().device("cuda-emulated").memory(4 << 20).deviceMemory(budget).panel(4096)
+                .context(1200).build();
+        try (var model = LanguageModel.open("src/test/resources/fixtures/chat_qwen2", options);
+                var chat = model.chat(List.of(), ONE_TOKEN)) {
+            chat.send("a ".repeat(1030), piece -> { });
+            assertTrue(chat.context().used() > 1024, chat.context().toString());
+            assertTrue(faults.peak() <= budget, faults.peak() + " of " + budget);
+        }
+    }
+
     @Test
     void panelsAreReadStraightIntoADevice() throws IOException {
         var expected = expected();
@@ -267,7 +301,7 @@ class TiersTest {
         try (var model = LanguageModel.open(directory(), ModelOptions.builder().device(ONE).memory(64 << 20)
                 .deviceMemory(50 << 10).panel(1 << 20).build())) {
             var error = assertThrows(LaminaException.class, () -> model.generate(PROMPTS.getFirst(), GREEDY));
-            assertTrue(error.getMessage().matches("--device-memory 50KiB is too small for cuda-emulated:1: at least "
+            assertTrue(error.getMessage().matches("50KiB of device memory is too small for cuda-emulated:1: at least "
                     + "\\d+MiB are needed for its ring, norms and activations\\. Raise --device-memory, or lower "
                     + "--panel\\."), error.getMessage());
         }
@@ -279,8 +313,9 @@ class TiersTest {
 
     @Test
     void devicesThatCannotWorkTogetherAreRefused() {
-        for (var names : List.of("cpu,cuda-emulated", "cuda-emulated,cpu", "cuda-emulated,cuda-emulated:0", "gpu", "",
-                "cuda-emulated,", "cuda-emulated:7")) {
+        for (var names : List.of("cpu,cuda-emulated", "cuda-emulated,cpu", "cuda-emulated,cuda-emulated:0",
+                "cuda-emulated:0,cuda-emulated", "cuda-emulated:1,cuda-emulated:01", "gpu", "", "cuda-emulated,",
+                "cuda-emulated:7", "auto,cpu")) {
             var options = ModelOptions.builder().device(names).build();
             var error = assertThrows(LaminaException.class, () -> LanguageModel.open(directory(), options), names);
             assertTrue(error.getMessage().matches(".*(cannot compute one model together|is named twice|"

@@ -12,6 +12,7 @@
 #include "device_copy.h"
 #include "ops.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <time.h>
 
@@ -22,7 +23,7 @@ enum { BACKEND = LM_BACKEND_CUDA };
 #define LIBRARY NULL
 #endif
 
-enum { PLACES = 3, MOST_ROUNDS = 9, ROW_COUNTS = 4, LAYOUTS = 2, MODES = 2 };
+enum { PLACES = 3, MOST_ROUNDS = 9, ROW_COUNTS = 4, LAYOUTS = 2, MODES = 2, KINDS = 2 };
 
 static const double STREAMING_BAR = 0.92;
 
@@ -149,14 +150,65 @@ static double flops(const product* p) {
     return 2.0 * p->rows * size.weight_rows * size.k / range_of(p->pass.seconds).median;
 }
 
-/* 0: unknown */
-static double peak(void) {
+/*
+ * Whether the name is that of a whole product in the driver's name of a GPU. What may follow is a form or a size
+ * ("-SXM4-80GB", " 80GB HBM3"); " Laptop GPU", " Ti" or " D" make it another product, and a MIG slice is a part of one.
+ */
+static int is_product(const char* gpu, const char* name) {
+    for (const char* at = gpu; (at = strstr(at, name)) != NULL; at++) {
+        const char* rest = at + strlen(name);
+        int ends = *rest == 0 || (*rest == '-' && isalpha((unsigned char)rest[1])) ||
+                   (*rest == ' ' && isdigit((unsigned char)rest[1]));
+        if ((at == gpu || at[-1] == ' ') && ends && strstr(rest, " MIG") == NULL) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* In FLOP/s; 0: unknown */
+static double peak_of(const char* gpu) {
     for (int i = 0; i < (int)(sizeof peaks / sizeof peaks[0]); i++) {
-        if (strstr(found.name, peaks[i].name) != NULL) {
+        if (is_product(gpu, peaks[i].name)) {
             return peaks[i].tflops * 1e12;
         }
     }
     return 0;
+}
+
+static double peak(void) {
+    return peak_of(found.name);
+}
+
+static void check_peaks(void) {
+    static const struct {
+        const char* gpu;
+        double tflops;
+    } expected[] = {
+        {"NVIDIA H100 80GB HBM3", 989},
+        {"NVIDIA H100 PCIe", 756},
+        {"NVIDIA H100 NVL", 835},
+        {"NVIDIA H200", 989},
+        {"NVIDIA A100-SXM4-80GB", 312},
+        {"NVIDIA A100 80GB PCIe", 312},
+        {"NVIDIA L40S", 362},
+        {"NVIDIA L4", 121},
+        {"NVIDIA A10", 125},
+        {"NVIDIA GeForce RTX 4090", 165},
+        {"NVIDIA RTX A1000 Laptop GPU", 0},
+        {"NVIDIA A10G", 0},
+        {"NVIDIA GeForce RTX 4090 Laptop GPU", 0},
+        {"NVIDIA GeForce RTX 4090 D", 0},
+        {"NVIDIA GeForce RTX 3090 Ti", 0},
+        {"NVIDIA GB200", 0},
+        {"NVIDIA GH200 480GB", 0},
+        {"NVIDIA H100 80GB HBM3 MIG 1g.10gb", 0},
+    };
+    for (int i = 0; i < (int)(sizeof expected / sizeof expected[0]); i++) {
+        double tflops = peak_of(expected[i].gpu) * 1e-12;
+        CHECK(fabs(tflops - expected[i].tflops) < 0.5, "%s has a peak of %g TFLOP/s, not %g", expected[i].gpu, tflops,
+              expected[i].tflops);
+    }
 }
 
 /* -- memory -------------------------------------------------------------------------------------------------------- */
@@ -197,21 +249,40 @@ static void put_weights(uint8_t* to, int64_t bytes) {
     }
 }
 
-/* Rows of k floats; the last row of each number of rows that is measured is the first one again. */
-static void put_activations(const machine* m, float* to, int32_t rows) {
-    uint64_t seed = 2;
-    int64_t count = (int64_t)rows * size.k;
+/*
+ * Each row of activations is one of two. Which one follows no period (Thue-Morse: 0 1 1 0 1 0 0 1 ...), so that a row
+ * that is computed from another one is seen, however far away that is.
+ */
+static int32_t kind_of(int32_t row) {
+    int32_t kind = 0;
+    for (; row != 0; row &= row - 1) {
+        kind ^= 1;
+    }
+    return kind;
+}
+
+static void put_on_device(const machine* m, float* to, const float* values, int64_t count) {
     int64_t ticket;
-    float* values = malloc((size_t)count * 4); // (rows, k)
-    for (int64_t i = 0; i < count; i++) {
-        values[i] = random_float(&seed);
-    }
-    for (int32_t i = 0; i < ROW_COUNTS && size.rows[i] <= rows; i++) {
-        memmove(values + (int64_t)(size.rows[i] - 1) * size.k, values, (size_t)size.k * 4);
-    }
     MUST(lm_copy_to_device(m->queue, to, values, count * 4, &ticket));
     MUST(lm_wait(m->queue, ticket));
+}
+
+/* Rows of k floats. */
+static void put_activations(const machine* m, float* to, int32_t rows) {
+    uint64_t seed = 2;
+    float* kinds[KINDS];
+    for (int32_t kind = 0; kind < KINDS; kind++) {
+        kinds[kind] = random_floats(size.k, 1, &seed); // (k)
+    }
+    float* values = malloc((size_t)rows * (size_t)size.k * 4); // (rows, k)
+    for (int32_t row = 0; row < rows; row++) {
+        memcpy(values + (int64_t)row * size.k, kinds[kind_of(row)], (size_t)size.k * 4);
+    }
+    put_on_device(m, to, values, (int64_t)rows * size.k);
     free(values);
+    for (int32_t kind = 0; kind < KINDS; kind++) {
+        free(kinds[kind]);
+    }
 }
 
 /* -- the bus ------------------------------------------------------------------------------------------------------- */
@@ -313,9 +384,7 @@ static void measure_bus(const machine* m, const uint8_t* host) {
         found.plain.seconds[at] = copy_plain(m, host, target);
         found.panels.seconds[at] = stream_panels(m, &s, 0, s.copies);
         memset(results, 0, (size_t)count * 4);
-        int64_t zeroed;
-        MUST(lm_copy_to_device(m->queue, s.activations + size.k, results, count * 4, &zeroed));
-        MUST(lm_wait(m->queue, zeroed));
+        put_on_device(m, s.activations + size.k, results, count);
         found.streaming.seconds[at] = stream_panels(m, &s, 1, round % 2 == 0 ? s.copies : m->queue);
         to_host(m, results, s.activations + size.k, count * 4);
         CHECK(memcmp(results, expected, (size_t)count * 4) == 0, "streamed panels give other bits, round %d", round);
@@ -333,18 +402,19 @@ static void measure_bus(const machine* m, const uint8_t* host) {
 typedef struct weight {
     uint8_t* memory; // (weight_rows, k) of the type, on the device
     int64_t stride;
-    float* activations; // (rows, k), then (rows, weight_rows), of the most rows
+    float* activations; // (rows, k), then (rows, weight_rows), of the most rows, two at least
     int64_t out;        /* where those begin, in floats */
     int64_t activation_bytes;
 } weight;
 
-static void submit_product(const machine* m, const product* p, const weight* w, int64_t* ticket) {
+/* first_row: of the activations; results begin with the first row of theirs. */
+static void submit_product(const machine* m, const product* p, const weight* w, int32_t first_row, int64_t* ticket) {
     for (int32_t first = 0; first < size.weight_rows; first += p->panel_rows) {
         int32_t left = size.weight_rows - first;
         int32_t n = left < p->panel_rows ? left : p->panel_rows;
         lm_op op = {.code = LM_OP_LINEAR,
                     .out = {w->out + first, size.weight_rows, n},
-                    .a = {0, size.k, size.k},
+                    .a = {(int64_t)first_row * size.k, size.k, size.k},
                     .weight_stride = w->stride,
                     .weight_rows = n,
                     .dtype = p->type->dtype};
@@ -362,36 +432,52 @@ static double time_product(const machine* m, const product* p, const weight* w) 
     int64_t ticket = 0;
     double start = seconds_now();
     for (int32_t i = 0; i < p->repeats; i++) {
-        submit_product(m, p, w, &ticket);
+        submit_product(m, p, w, 0, &ticket);
     }
     MUST(lm_wait(m->queue, ticket));
     return (seconds_now() - start) / p->repeats;
 }
 
-/* Warms up, finds out how often it has to run, and compares its first and last row with what alone, one row, gives. */
-static void prepare_product(const machine* m, product* p, const weight* w, float* alone) {
-    p->repeats = 1;
-    time_product(m, p, w);
-    double seconds = time_product(m, p, w);
-    p->repeats = size.seconds > seconds ? (int32_t)ceil(size.seconds / seconds) : 1;
-    int64_t bytes = size.weight_rows * INT64_C(4);
-    float* row = malloc((size_t)bytes);
-    const float* out = w->activations + w->out; // (rows, weight_rows)
-    for (int32_t r = 0; r < p->rows; r += p->rows > 1 ? p->rows - 1 : 1) {
-        to_host(m, row, out + (int64_t)r * size.weight_rows, bytes);
-        if (p->rows == 1 && p->panel_rows == size.weight_rows) {
-            memcpy(alone, row, (size_t)bytes);
-        }
+/* What each kind of row gives alone, with the weight as one panel. */
+static void compute_alone(const machine* m, const product* like, const weight* w, float* alone) {
+    product p = *like;
+    p.rows = 1;
+    p.panel_rows = size.weight_rows;
+    for (int32_t kind = 0; kind < KINDS; kind++) {
+        float* out = alone + (int64_t)kind * size.weight_rows;
+        int64_t ticket = 0;
+        p.generation = ++generation;
+        submit_product(m, &p, w, kind, &ticket); /* row 0 is of kind 0, row 1 of kind 1 */
+        MUST(lm_wait(m->queue, ticket));
+        to_host(m, out, w->activations + w->out, size.weight_rows * INT64_C(4));
         double sum = 0;
         for (int32_t n = 0; n < size.weight_rows; n++) {
-            sum += fabs(row[n]);
+            sum += fabs(out[n]);
         }
-        CHECK(isfinite(sum) && sum > 0, "%s, %s: row %d of %d adds up to %g", mode_names[p->mode], p->type->name, r,
-              p->rows, sum);
-        CHECK(memcmp(row, alone, (size_t)bytes) == 0, "%s, %s: row %d of %d has other bits, in panels of %d rows",
-              mode_names[p->mode], p->type->name, r, p->rows, p->panel_rows);
+        CHECK(isfinite(sum) && sum > 0, "%s, %s: a row alone adds up to %g", mode_names[p.mode], p.type->name, sum);
     }
-    free(row);
+    CHECK(memcmp(alone, alone + size.weight_rows, (size_t)size.weight_rows * 4) != 0,
+          "%s, %s: two different rows give the same", mode_names[p.mode], p.type->name);
+}
+
+/* Compares each row with alone, warms up, and finds out how often a product has to run. */
+static void prepare_product(const machine* m, product* p, const weight* w, const float* alone) {
+    int64_t count = (int64_t)p->rows * size.weight_rows;
+    size_t row_bytes = (size_t)size.weight_rows * 4;
+    float* results = calloc((size_t)count, 4); // (rows, weight_rows)
+    put_on_device(m, w->activations + w->out, results, count); /* nothing of an earlier product is left */
+    p->repeats = 1;
+    time_product(m, p, w);
+    to_host(m, results, w->activations + w->out, count * 4);
+    for (int32_t row = 0; row < p->rows; row++) {
+        CHECK(memcmp(results + (int64_t)row * size.weight_rows, alone + (int64_t)kind_of(row) * size.weight_rows,
+                     row_bytes) == 0,
+              "%s, %s: row %d of %d has other bits than alone, in panels of %d rows", mode_names[p->mode],
+              p->type->name, row, p->rows, p->panel_rows);
+    }
+    free(results);
+    double seconds = time_product(m, p, w);
+    p->repeats = size.seconds > seconds ? (int32_t)ceil(size.seconds / seconds) : 1;
 }
 
 static double time_copy(int32_t repeats) {
@@ -428,7 +514,7 @@ static void measure_linear(const machine machines[MODES], int32_t t, const uint8
     }
     int64_t stride = weights[0].stride;
     int64_t bytes = size.weight_rows * stride;
-    float* alone = malloc((size_t)size.weight_rows * 4); // (weight_rows)
+    float* alone = malloc(KINDS * (size_t)size.weight_rows * 4); // (KINDS, weight_rows)
     for (int32_t mode = 0; mode < MODES; mode++) {
         for (int32_t i = 0; i < ROW_COUNTS; i++) {
             for (int32_t layout = 0; layout < LAYOUTS; layout++) {
@@ -440,6 +526,9 @@ static void measure_linear(const machine machines[MODES], int32_t t, const uint8
                                .panel_rows = layout == 0 ? size.weight_rows : panel_rows,
                                .generation = ++generation,
                                .pass = {.bytes = (double)bytes}};
+                if (i == 0 && layout == 0) {
+                    compute_alone(&machines[mode], p, &weights[mode], alone);
+                }
                 prepare_product(&machines[mode], p, &weights[mode], alone);
             }
         }
@@ -536,6 +625,7 @@ static void put_json(FILE* out, const char* driver, const char* commit) {
     put_text(out, "date", text);
     put_text(out, "commit", commit);
     put_text(out, "driver", driver);
+    fprintf(out, "  \"failures\": %d,\n", failures);
     fprintf(out, "  \"emulated\": %s,\n", BACKEND == LM_BACKEND_CUDA ? "false" : "true");
     fprintf(out, "  \"computeCapability\": \"%d.%d\",\n", found.facts.major, found.facts.minor);
     fprintf(out, "  \"driverCuda\": \"%d.%d\",\n", found.facts.driver / 1000, found.facts.driver % 1000 / 10);
@@ -611,6 +701,7 @@ int main(int argc, char** argv) {
         printf("bench_cuda [--short] [--json FILE] [--driver TEXT] [--commit TEXT] LIBRARY\n");
         return 2;
     }
+    check_peaks();
     machine machines[MODES];
     MUST(lm_backend_load(BACKEND, library));
     for (int32_t mode = 0; mode < MODES; mode++) {

@@ -59,6 +59,11 @@ final class DeviceRates implements AutoCloseable {
         return device.info();
     }
 
+    /** Bytes of the device's memory that a model may have: what was free, less what this holds itself. */
+    long freeBytes() {
+        return device.info().freeBytes() - weights.byteSize() - activations.byteSize();
+    }
+
     /** Bytes that are copied to the device in a second. */
     double bus() {
         long start = System.nanoTime();

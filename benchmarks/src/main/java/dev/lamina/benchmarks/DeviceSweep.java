@@ -36,7 +36,8 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>Without {@code --size} the checkpoint is as large as the drive, the memory of the host and {@code --seconds} for
  * all reading and writing allow, 40 GB at most. {@code --host-memory} is the budget of the host while it streams from
- * disk, {@code --area} what the rates are measured with.
+ * disk, {@code --area} what the rates are measured with: a budget that does not fit beside it is left out. Where a case
+ * fails, the report has those before it and says so.
  */
 public final class DeviceSweep {
     private static final double BAR = 1.05;
@@ -79,9 +80,15 @@ public final class DeviceSweep {
             double mostSeconds, long weightBytes, long diskBytes, long busBytes, double diskRate, double busRate,
             double computeRate, double floorSeconds, String limit, double ratio, double bar, long peakHostBytes) {}
 
-    /** All of it. */
+    /**
+     * All of it.
+     *
+     * @param size bytes of the checkpoint that were asked for: the {@code --size} that gives the same one again
+     * @param checkpointBytes that it has
+     * @param failure what ended the measurement before all cases were there, or null
+     */
     record Report(String program, String gpu, String date, String commit, String device, String mode, String reading,
-            long checkpointBytes, int sweeps, List<Case> cases) {}
+            long size, long checkpointBytes, int sweeps, List<Case> cases, @Nullable String failure) {}
 
     private final Map<String, String> arguments = new HashMap<>(Map.ofEntries(
             Map.entry("--device", "cuda"), Map.entry("--mode", "exact"), Map.entry("--work", ""),
@@ -131,26 +138,47 @@ public final class DeviceSweep {
 
     private void run() throws IOException, InterruptedException {
         var work = SyntheticCheckpoint.workFolder(of("--work"));
-        var model = SyntheticCheckpoint.write(work, size(work));
-        var reading = "";
-        var gpu = "";
-        var cases = new ArrayList<Case>();
+        long size = size(work);
+        var model = SyntheticCheckpoint.write(work, size);
+        var measured = new Measured();
+        String failure = null;
         try (var rates = new DeviceRates(of("--device"), options.mode() == ModelOptions.Mode.FAST,
                 ModelOptions.parseSize(of("--area")), options.panel())) {
-            gpu = rates.info().name();
+            measured.gpu = rates.info().name();
             for (long budget : budgets) {
-                if (budget > rates.info().freeBytes()) {
+                if (budget > rates.freeBytes()) {
                     System.out.printf(Locale.ROOT, "%d MiB on the device: not run, it has %d MiB free%n", budget >> 20,
-                            rates.info().freeBytes() >> 20);
+                            rates.freeBytes() >> 20);
                     continue;
                 }
-                reading = streamedFromDisk(model, budget, rates, cases);
-                streamedFromHost(model, budget, rates, cases);
+                streamedFromDisk(model, budget, rates, measured);
+                streamedFromHost(model, budget, rates, measured.cases);
+            }
+            if (measured.cases.isEmpty()) {
+                throw new IllegalStateException("nothing was measured: the device has " + (rates.freeBytes() >> 20)
+                        + " MiB free, which is less than each of --budgets " + of("--budgets"));
+            }
+        } catch (Throwable e) {
+            failure = e.toString();
+            throw e;
+        } finally { // what was measured before something failed took minutes, and is not lost
+            if (!measured.cases.isEmpty()) {
+                report(new Report("DeviceSweep", measured.gpu, Instant.now().truncatedTo(ChronoUnit.SECONDS).toString(),
+                        of("--commit"), of("--device"), of("--mode"), measured.reading, size,
+                        SyntheticCheckpoint.bytes(SyntheticCheckpoint.weightFiles(model)), sweeps, measured.cases,
+                        failure));
             }
         }
-        var report = new Report("DeviceSweep", gpu, Instant.now().truncatedTo(ChronoUnit.SECONDS).toString(),
-                of("--commit"), of("--device"), of("--mode"), reading,
-                SyntheticCheckpoint.bytes(SyntheticCheckpoint.weightFiles(model)), sweeps, cases);
+    }
+
+    /** What the report is made of, as far as it is there. */
+    private static final class Measured {
+        private final List<Case> cases = new ArrayList<>();
+        private String gpu = "";
+        private String reading = "";
+    }
+
+    private void report(Report report) throws IOException {
         print(report);
         if (!of("--json").isEmpty()) {
             Files.writeString(Path.of(of("--json")),
@@ -190,17 +218,15 @@ public final class DeviceSweep {
         }
     }
 
-    /** Returns how the files are read. */
-    private String streamedFromDisk(Path model, long budget, DeviceRates rates, List<Case> cases)
+    private void streamedFromDisk(Path model, long budget, DeviceRates rates, Measured measured)
             throws IOException, InterruptedException {
         var within = within(budget, ModelOptions.parseSize(of("--host-memory")));
         try (var opened = LanguageModel.open(model.toString(), within)) {
-            var reading = opened.info().reading();
-            double before = diskRate(model, reading);
+            measured.reading = opened.info().reading();
+            double before = diskRate(model, measured.reading);
             var swept = sweep(opened, rates);
-            double disk = (before + diskRate(model, reading)) / 2;
-            cases.add(judge(swept, budget, within.memory(), "disk", disk));
-            return reading;
+            double disk = (before + diskRate(model, measured.reading)) / 2;
+            measured.cases.add(judge(swept, budget, within.memory(), "disk", disk));
         }
     }
 

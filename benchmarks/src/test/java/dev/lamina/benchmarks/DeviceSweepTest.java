@@ -1,6 +1,7 @@
 package dev.lamina.benchmarks;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -53,7 +54,9 @@ class DeviceSweepTest {
         var report = new Gson().fromJson(Files.readString(json), DeviceSweep.Report.class);
         assertEquals("DeviceSweep", report.program());
         assertEquals("none", report.commit());
+        assertEquals(SIZE, report.size());
         assertEquals(SIZE, report.checkpointBytes(), 0.05 * SIZE);
+        assertNull(report.failure());
         assertEquals(List.of("2 disk", "2 host", "3 disk", "3 host"),
                 report.cases().stream().map(each -> (each.deviceBudget() >> 20) + " " + each.source()).toList());
         for (var each : report.cases()) {
@@ -78,6 +81,38 @@ class DeviceSweepTest {
         for (int i = 0; i < 2; i++) { // more of it stays on the device
             assertTrue(report.cases().get(i + 2).busBytes() < report.cases().get(i).busBytes(), report.toString());
         }
+    }
+
+    @Test
+    void whatWasMeasuredBeforeAFailureIsReported() throws IOException {
+        needsTheBackend();
+        var json = work.resolve("report.json");
+        var failure = assertThrows(LaminaException.class, () -> run(json, "2MiB,1KiB", "256KiB", "fast"));
+
+        var report = new Gson().fromJson(Files.readString(json), DeviceSweep.Report.class);
+        assertEquals(List.of("disk", "host"), report.cases().stream().map(DeviceSweep.Case::source).toList());
+        assertEquals("fast", report.mode());
+        assertEquals(failure.toString(), report.failure());
+    }
+
+    @Test
+    void aBudgetHasToFitBesideWhatTheRatesAreMeasuredWith() {
+        needsTheBackend();
+        long free;
+        try (var device = Device.open(DEVICE, 1, false)) {
+            free = device.info().freeBytes();
+        }
+        var json = work.resolve("report.json");
+        var failure = assertThrows(IllegalStateException.class,
+                () -> run(json, String.valueOf(free - (128 << 10)), "256KiB", "exact"));
+        assertTrue(String.valueOf(failure.getMessage()).contains("nothing was measured"), failure.getMessage());
+        assertTrue(Files.notExists(json));
+    }
+
+    private void run(Path json, String budgets, String area, String mode) throws IOException, InterruptedException {
+        DeviceSweep.run("--device", DEVICE, "--mode", mode, "--work", work.toString(), "--size", String.valueOf(SIZE),
+                "--budgets", budgets, "--host-memory", "3MiB", "--panel", "64KiB", "--area", area, "--json",
+                json.toString());
     }
 
     @Test

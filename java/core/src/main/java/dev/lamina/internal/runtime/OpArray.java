@@ -153,6 +153,7 @@ public final class OpArray implements AutoCloseable {
         out.write(lm_op.out(op));
         a.write(lm_op.a(op));
         b.write(lm_op.b(op));
+        lm_op.scale(op, 1);
     }
 
     /** Packs the output rows. */

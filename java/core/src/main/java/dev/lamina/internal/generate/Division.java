@@ -23,7 +23,7 @@ import org.jspecify.annotations.Nullable;
  */
 record Division(MemoryUse memory, Weights weights, Schedule schedule, ActivationPlan activations, Planner planner) {
     /** Rows of a sweep that work on prompts, where memory allows: by then the arithmetic outweighs the reading. */
-    private static final int PREFILL_ROWS = 512;
+    static final int PREFILL_ROWS = 512;
 
     /** A workspace takes at most this share of a budget, unless one row for each sequence needs more. */
     private static final int WORKSPACES_IN_BUDGET = 8;
@@ -71,7 +71,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
         }
         return new Division(memory, weights, schedule, activations,
                 new Planner(weights.files(), schedule.cycle(), head,
-                        schedule.ranks(weights.program(), weights.rankOfStage()), options, weights.onDevice()));
+                        schedule.ranks(weights.rankOfStage()), options, weights.onDevice()));
     }
 
     // ---- what everything else needs
@@ -273,7 +273,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
 
     /** The panels by stage. */
     List<MemoryPlan.Share> stages(Placement placement) {
-        var stageOf = schedule.stages(weights.program());
+        var stageOf = schedule.stages();
         return shares(placement, panel -> stageOf[panel], stage -> weights.program().stages().get(stage).name());
     }
 

@@ -56,7 +56,7 @@ final class Sweep {
     Sweep(Weights weights, Streamer streamer, PanelFeed feed, Workspace workspace, Telemetry telemetry,
             long residentBytes) {
         this.weights = weights;
-        this.ranks = weights.schedule().ranks(weights.program(), weights.rankOfStage());
+        this.ranks = weights.schedule().ranks(weights.rankOfStage());
         this.streamer = streamer;
         this.feed = feed;
         this.workspace = workspace;

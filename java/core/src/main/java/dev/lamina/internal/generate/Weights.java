@@ -172,7 +172,11 @@ record Weights(
     private static KvLayout kvLayout(Program program, boolean half) {
         var layers = new ArrayList<KvLayout.Layer>();
         for (var shape : program.kv()) {
-            layers.add(new KvLayout.Layer(shape.heads(), shape.headDim(), shape.headDimV()));
+            int places = shape.reach() == 0
+                    ? 0
+                    : (int) Math.min(Integer.MAX_VALUE, shape.reach() - 1L + Division.PREFILL_ROWS);
+            layers.add(new KvLayout.Layer(KvLayout.Kind.valueOf(shape.kind().name()), shape.heads(), shape.headDim(),
+                    shape.headDimV(), places));
         }
         return new KvLayout(List.copyOf(layers), half);
     }
@@ -260,7 +264,7 @@ record Weights(
         var panels = schedule.panels();
         return new PanelMap(
                 program.stages().stream().map(Stage::name).toList(),
-                schedule.stages(program),
+                schedule.stages(),
                 files.stream().map(file -> file.path().toString()).toList(),
                 panels.stream().mapToInt(panel -> panel.extent().file()).toArray(),
                 table.parts().getFirst().file());

@@ -1,7 +1,7 @@
 package dev.lamina.internal.generate;
 
 import dev.lamina.internal.checkpoint.DType;
-import dev.lamina.internal.model.Activation;
+import dev.lamina.internal.model.Attending;
 import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Rope;
 import dev.lamina.internal.model.Value;
@@ -29,6 +29,8 @@ final class Workspace implements AutoCloseable {
     private static final int ROUNDED_GROUP = 64; // elements that rows of rounded activations are filled up to, at most
     private static final long MOST_SUMS = 4 << 20; // but for few rows
     private static final int FEW = 8; // rows
+    private static final int SCALED_BLOCK = 128; // rows and columns of F8_E4M3 that share a scale
+    private static final int SCALED_ELEMENTS = 32; // of a row of MXFP4 that share a scale
 
     /**
      * How large sweeps can be.
@@ -165,7 +167,7 @@ final class Workspace implements AutoCloseable {
                 long parts = Math.ceilDiv(weights.kv().layers().get(attention.layer()).headDimV(), STATE_VALUES);
                 long states = Math.ceilDiv(context, SEGMENT) * parts * attention.heads() * size.rows;
                 most = Math.max(most, Math.min(states, MOST_STATES) * (STATE_VALUES + 2) * Float.BYTES);
-            } else if (panelOp.op() instanceof Op.Linear linear && panelOp.slice() != null && fast) {
+            } else if (panelOp.op() instanceof Op.Product linear && panelOp.slice() != null && fast) {
                 int k = linear.in().width();
                 long rounded = Short.BYTES * Math.ceilDiv(k, ROUNDED_GROUP) * (long) ROUNDED_GROUP * size.rows;
                 long sumsOfRow = Math.ceilDiv(k, FAST_SEGMENT) * (long) panelOp.slice().rows();
@@ -311,46 +313,104 @@ final class Workspace implements AutoCloseable {
 
     private void place(OpArray ops, int index, Schedule.PanelOp panelOp, Rank rank) {
         var vectors = rank.vectors();
+        var slice = panelOp.slice();
+        var rows = rows(panelOp.op().out());
         switch (panelOp.op()) {
             case Op.Embed embed -> ops.embed(index, view(embed.out()), weightType(weights.embeddingType()), 0);
-            case Op.RmsNorm norm -> ops.rmsNorm(index, norm.out().outputRows(), view(norm.out()), view(norm.in()),
-                    vectors.get(norm.weight()), norm.groups(), norm.epsilon());
-            case Op.Linear linear -> placeLinear(ops, index, linear, panelOp.slice(), vectors);
+            case Op.Norm norm -> ops.norm(index, rows, view(norm.out()), view(norm.in()), norm.centred(),
+                    vectors.getOrNull(norm.weight()), norm.groups(), norm.epsilon());
+            case Op.Linear linear -> ops.linear(index, rows, columns(linear.out(), slice, linear.firstRow()),
+                    view(linear.in()), weight(slice, vectors), bias(linear.bias(), linear, slice, vectors));
+            case Op.LinearTransposed linear -> ops.linearTransposed(index, rows, view(linear.out()),
+                    columns(linear.in(), slice, linear.firstRow()), weight(slice, vectors),
+                    slice.firstRow() > linear.firstRow(), bias(linear.bias(), linear, slice, vectors));
+            case Op.WeightNorm norm -> ops.weightNorm(index, rows, columns(norm.out(), slice, 0),
+                    weight(slice, vectors), norm.epsilon());
             case Op.Rotate rotate -> ops.rotate(index, view(rotate.x()), rotate.heads(), rotate.headDim(),
-                    rotate.rope().dim(), layout.ropes[rotate.rope().id()]);
-            case Op.KvStore store -> ops.kvStore(index, view(store.keys()), view(store.values()),
+                    rotate.rope().dim(), rotate.interleaved(), layout.ropes[rotate.rope().id()]);
+            case Op.KvStore store -> ops.kvStore(index, view(store.keys()), viewOrNull(store.values()),
                     store.layer() - rank.firstLayer());
             case Op.Attention a -> ops.attention(index, view(a.out()), view(a.queries()),
-                    a.layer() - rank.firstLayer(), a.heads(), a.headDim(), a.window(), a.scale());
-            case Op.Activate a -> ops.activate(index, a.out().outputRows(), view(a.out()), view(a.in()),
-                    a.gated() == null ? null : view(a.gated()), function(a.function()));
-            case Op.Add add -> ops.add(index, add.out().outputRows(), view(add.out()), view(add.a()), view(add.b()));
-            case Op.GatherRows gather -> ops.gatherRows(index, view(gather.out()), view(gather.in()));
+                    a.layer() - rank.firstLayer(), a.heads(), a.headDim(), attending(a.attending(), vectors));
+            case Op.Activate a -> ops.activate(index, rows, columns(a.out(), slice, 0), columns(a.in(), slice, 0),
+                    viewOrNull(a.gated()), OpArray.Function.valueOf(a.function().name()), a.limit());
+            case Op.Add add -> ops.add(index, rows, view(add.out()), view(add.a()), view(add.b()), add.scale());
+            case Op.AddVector add -> ops.addVector(index, rows, view(add.out()), view(add.a()),
+                    vectors.get(add.vector()));
+            case Op.Scale scale -> ops.scale(index, rows, columns(scale.out(), slice, 0), columns(scale.a(), slice, 0),
+                    scale.scale(), vectors.getOrNull(scale.vector()));
+            case Op.GatherRows gather -> ops.gatherRows(index, rows, view(gather.out()), view(gather.in()),
+                    gather.weighted());
+            case Op.ScatterAdd add -> ops.scatterAdd(index, view(add.out()), view(add.in()), add.weighted());
+            case Op.Convolution c -> ops.convolution(index, view(c.out()), view(c.in()), vectors.get(c.weight()),
+                    c.layer() - rank.firstLayer(), OpArray.Function.valueOf(c.function().name()));
+            case Op.DeltaRule rule -> ops.deltaRule(index, view(rule.out()), view(rule.in()), view(rule.gates()),
+                    vectors.get(rule.vector()), rule.layer() - rank.firstLayer(), rule.heads(), rule.scale(),
+                    rule.epsilon());
+            case Op.Experts experts -> throw new IllegalArgumentException("experts are no op of the runtime");
         }
+    }
+
+    private static OpArray.Rows rows(@Nullable Value out) {
+        return out == null ? OpArray.Rows.ALL : OpArray.Rows.valueOf(out.rows().name());
     }
 
     /**
-     * The logits of a panel are a matrix of their own; the columns of other products lie where the whole product does.
+     * The columns of a product that rows of its weight make. The logits of a panel are a matrix of their own; the columns
+     * of other products lie where the whole product does.
+     *
+     * @param slice the rows of the weight; null: all
+     * @param firstRow the row that makes the first column
      */
-    private void placeLinear(
-            OpArray ops, int index, Op.Linear linear, Schedule.@Nullable Slice slice, Vectors vectors) {
+    private View columns(Value value, Schedule.@Nullable Slice slice, int firstRow) {
+        var whole = view(value);
         if (slice == null) {
-            throw new IllegalArgumentException("a matrix product without a weight: " + linear);
+            return whole;
         }
-        var whole = view(linear.out());
-        var out = linear.out() == weights.program().logits()
+        return value.whole() == weights.program().logits()
                 ? new View(whole.offset(), slice.rows(), slice.rows())
-                : new View(whole.offset() + slice.firstRow(), whole.stride(), slice.rows());
-        var bias = linear.bias() == null
-                ? null
-                : vectors.get(linear.bias())
-                        .asSlice((long) Float.BYTES * slice.firstRow(), (long) Float.BYTES * slice.rows());
-        ops.linear(index, linear.out().outputRows(), out, view(linear.in()), weightType(slice.dtype()), slice.offset(),
-                slice.rowBytes(), bias);
+                : new View(whole.offset() + slice.firstRow() - firstRow, whole.stride(), slice.rows());
+    }
+
+    private static OpArray.Weight weight(Schedule.Slice slice, Vectors vectors) {
+        var matrix = slice.matrix();
+        var type = OpArray.WeightType.valueOf(matrix.format().name());
+        return switch (matrix.format()) {
+            case F32, F16, BF16 -> new OpArray.Weight(type, slice.rows(), matrix.columns(), slice.offset(),
+                    slice.rowBytes());
+            case F8_E4M3 -> {
+                long blocks = Math.ceilDiv(matrix.columns(), SCALED_BLOCK);
+                int row = slice.firstRow() / SCALED_BLOCK;
+                yield new OpArray.Weight(type, slice.rows(), matrix.columns(), slice.offset(), slice.rowBytes(),
+                        vectors.get(matrix.scales()).asSlice(Float.BYTES * blocks * row),
+                        slice.firstRow() % SCALED_BLOCK, 0, blocks);
+            }
+            case MXFP4 -> new OpArray.Weight(type, slice.rows(), matrix.columns(), slice.offset(), slice.rowBytes(),
+                    null, 0, slice.scaleOffset(), matrix.columns() / SCALED_ELEMENTS);
+        };
+    }
+
+    private static @Nullable MemorySegment bias(Op.@Nullable Bias bias, Op.Product product, Schedule.Slice slice,
+            Vectors vectors) {
+        if (bias == null) {
+            return null;
+        }
+        long first = product instanceof Op.Linear ? slice.firstRow() - product.firstRow() : 0;
+        long count = product instanceof Op.Linear ? slice.rows() : product.out().width();
+        return vectors.get(bias.vector()).asSlice(Float.BYTES * (bias.first() + first), Float.BYTES * count);
+    }
+
+    private static OpArray.Attending attending(Attending attending, Vectors vectors) {
+        return new OpArray.Attending(attending.scale(), attending.window(), attending.chunk(), attending.softCap(),
+                OpArray.AttentionKind.valueOf(attending.kind().name()), vectors.getOrNull(attending.vector()));
     }
 
     private View view(Value value) {
-        return new View(plan.offset(value, size.rows, size.outputRows), value.width(), value.width());
+        return new View(plan.offset(value, size.rows, size.outputRows), value.whole().width(), value.width());
+    }
+
+    private @Nullable View viewOrNull(@Nullable Value value) {
+        return value == null ? null : view(value);
     }
 
     private static OpArray.WeightType weightType(DType dtype) {
@@ -358,16 +418,7 @@ final class Workspace implements AutoCloseable {
             case F32 -> OpArray.WeightType.F32;
             case F16 -> OpArray.WeightType.F16;
             case BF16 -> OpArray.WeightType.BF16;
-            default -> throw new IllegalArgumentException("a weight of type " + dtype);
-        };
-    }
-
-    private static OpArray.Function function(Activation activation) {
-        return switch (activation) {
-            case SILU -> OpArray.Function.SILU;
-            case GELU -> OpArray.Function.GELU;
-            case GELU_TANH -> OpArray.Function.GELU_TANH;
-            case RELU -> OpArray.Function.RELU;
+            default -> throw new IllegalArgumentException("an embedding of type " + dtype);
         };
     }
 

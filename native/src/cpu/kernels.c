@@ -11,6 +11,8 @@ const lm_kernels LM_KERNEL(lm_kernels) = {
     .activation = LM_KERNEL(lm_activation),
     .add = LM_KERNEL(lm_add),
     .gather_rows = LM_KERNEL(lm_gather_rows),
+    .layer_norm = LM_KERNEL(lm_layer_norm),
+    .scale = LM_KERNEL(lm_scale),
     .linear_scratch = LM_KERNEL(lm_linear_scratch),
     .attention_scratch = LM_KERNEL(lm_attention_scratch),
 };

@@ -396,8 +396,10 @@ static const char* op_name(int32_t code) {
         [LM_OP_GATHER_ROWS] = "gather_rows",
         [LM_OP_LINEAR_TRANSPOSED] = "linear_transposed",
         [LM_OP_WEIGHT_NORM] = "weight_norm",
+        [LM_OP_LAYER_NORM] = "layer_norm",
+        [LM_OP_SCALE] = "scale",
     };
-    return code >= LM_OP_EMBED && code < (int32_t)(sizeof names / sizeof *names) ? names[code] : NULL;
+    return code >= LM_OP_EMBED && code < (int32_t)(sizeof names / sizeof names[0]) ? names[code] : NULL;
 }
 
 /* A kernel that reads host memory as if it were its own ends the device for the whole process. */
@@ -554,6 +556,19 @@ static int32_t check_kv(const checked* c, lm_kv_layer* out) {
     return LM_OK;
 }
 
+/* Groups of a norm, and its vector: null, as wide as a group, or as wide as a row. */
+static int32_t check_norm(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->heads > 0 && op->a.width % op->heads == 0, "a row of %d floats cannot be cut into %d groups",
+               op->a.width, op->heads);
+    REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+    TRY(check_apart(c, "a", &op->a, c->rows, 1));
+    if (op->vector == NULL) {
+        return LM_OK;
+    }
+    return check_vector(c, op->vector_length == op->a.width ? op->a.width : op->a.width / op->heads);
+}
+
 static int32_t check_linear(const checked* c) {
     const lm_op* op = c->op;
     TRY(check_weight(c, op->a.width));
@@ -580,25 +595,100 @@ static int32_t check_weight_norm(const checked* c) {
     return check_apart(c, "a", &op->a, c->rows, 1);
 }
 
+static int32_t check_rope(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->kind == LM_ROPE_HALF || op->kind == LM_ROPE_INTERLEAVED, "unknown kind %d", op->kind);
+    REQUIRE_OP(op->rotary_dim > 0 && op->rotary_dim % 2 == 0 && op->rotary_dim <= op->head_dim,
+               "rotary_dim is %d, it must be even, above 0 and at most head_dim %d", op->rotary_dim, op->head_dim);
+    int64_t width = (int64_t)op->heads * op->head_dim;
+    REQUIRE_OP(op->heads > 0 && op->a.width <= width && op->a.width >= width - op->head_dim + op->rotary_dim,
+               "%d heads of %d floats, of which %d are rotated, do not make rows of %d", op->heads, op->head_dim,
+               op->rotary_dim, op->a.width);
+    REQUIRE_OP(same_view(&op->out, &op->a, c->rows), "%s", "it works in place: out must be the same view as a");
+    return check_inputs(c, op->rotary_dim * (int64_t)sizeof(float));
+}
+
+static int32_t check_kv_store(const checked* c) {
+    lm_kv_layer shape;
+    TRY(check_kv(c, &shape));
+    TRY(check_view(c, "a", &c->op->a, c->rows, (int64_t)shape.kv_heads * shape.head_dim));
+    return check_view(c, "b", &c->op->b, c->rows, (int64_t)shape.kv_heads * shape.head_dim_v);
+}
+
+static int32_t check_attention(const checked* c) {
+    const lm_op* op = c->op;
+    lm_kv_layer shape;
+    TRY(check_kv(c, &shape));
+    REQUIRE_OP(op->heads > 0 && op->heads % shape.kv_heads == 0, "%d heads cannot be shared by %d KV heads", op->heads,
+               shape.kv_heads);
+    REQUIRE_OP(op->head_dim == shape.head_dim, "head_dim is %d, the KV cache has %d", op->head_dim, shape.head_dim);
+    REQUIRE_OP(op->window >= 0, "window is %d, it must not be negative", op->window);
+    TRY(check_view(c, "a", &op->a, c->rows, (int64_t)op->heads * shape.head_dim));
+    TRY(check_view(c, "out", &op->out, c->rows, (int64_t)op->heads * shape.head_dim_v));
+    return check_apart(c, "a", &op->a, c->rows, 0);
+}
+
+static int32_t check_activation(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->kind >= LM_ACTIVATION_SILU && op->kind <= LM_ACTIVATION_CLAMPED_SWIGLU, "unknown kind %d", op->kind);
+    if (op->kind == LM_ACTIVATION_SOFT_CAP || op->kind == LM_ACTIVATION_CLAMPED_SWIGLU) {
+        REQUIRE_OP(op->scale > 0, "kind %d with a scale of %g, it must be above 0", op->kind, (double)op->scale);
+    }
+    if (op->kind == LM_ACTIVATION_CLAMPED_SWIGLU) {
+        REQUIRE_OP(op->b.width == 0, "b is %d wide, kind %d has none", op->b.width, op->kind);
+        REQUIRE_OP(op->a.width == 2 * (int64_t)op->out.width, "out is %d wide, a %d: it must be twice that",
+                   op->out.width, op->a.width);
+        return check_apart(c, "a", &op->a, c->rows, 0);
+    }
+    if (op->b.width == 0) {
+        REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+        return check_apart(c, "a", &op->a, c->rows, 1);
+    }
+    REQUIRE_OP(op->out.width % op->a.width == 0, "out is %d wide, a %d: no whole factor", op->out.width, op->a.width);
+    TRY(check_apart(c, "a", &op->a, c->rows, 1));
+    TRY(check_view(c, "b", &op->b, c->rows, op->out.width));
+    return check_apart(c, "b", &op->b, c->rows, 1);
+}
+
+static int32_t check_add(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+    TRY(check_apart(c, "a", &op->a, c->rows, 1));
+    if (op->b.width == 0) {
+        return check_vector(c, op->a.width);
+    }
+    TRY(check_view(c, "b", &op->b, c->rows, op->a.width));
+    return check_apart(c, "b", &op->b, c->rows, 1);
+}
+
+static int32_t check_scale(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+    TRY(check_apart(c, "a", &op->a, c->rows, 1));
+    return op->vector == NULL ? LM_OK : check_vector(c, op->a.width);
+}
+
+static int32_t check_gather_rows(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->row_set == LM_ROWS_OUTPUT, "row_set is %d, it must be LM_ROWS_OUTPUT", op->row_set);
+    REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+    return check_apart(c, "a", &op->a, c->step->rows, 0);
+}
+
 static int32_t check_op(const checked* c) {
     const lm_op* op = c->op;
-    int32_t rows = c->rows;
     if (op->code != LM_OP_KV_STORE) { /* it writes to the cache alone */
-        TRY(check_view(c, "out", &op->out, rows, op->out.width));
+        TRY(check_view(c, "out", &op->out, c->rows, op->out.width));
     }
     if (op->code == LM_OP_EMBED) {
         REQUIRE_OP(lm_dtype_bytes(op->dtype) != 0, "unknown dtype %d", op->dtype);
         return check_inputs(c, op->out.width * lm_dtype_bytes(op->dtype));
     }
-    int32_t a_rows = op->code == LM_OP_GATHER_ROWS ? c->step->rows : rows;
-    TRY(check_view(c, "a", &op->a, a_rows, op->a.width));
+    TRY(check_view(c, "a", &op->a, op->code == LM_OP_GATHER_ROWS ? c->step->rows : c->rows, op->a.width));
     switch (op->code) {
     case LM_OP_RMS_NORM:
-        REQUIRE_OP(op->heads > 0 && op->a.width % op->heads == 0, "a row of %d floats cannot be cut into %d groups",
-                   op->a.width, op->heads);
-        REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
-        TRY(check_apart(c, "a", &op->a, rows, 1));
-        return check_vector(c, op->a.width / op->heads);
+    case LM_OP_LAYER_NORM:
+        return check_norm(c);
     case LM_OP_LINEAR:
         return check_linear(c);
     case LM_OP_LINEAR_TRANSPOSED:
@@ -606,47 +696,19 @@ static int32_t check_op(const checked* c) {
     case LM_OP_WEIGHT_NORM:
         return check_weight_norm(c);
     case LM_OP_ROPE:
-        REQUIRE_OP(op->kind == LM_ROPE_HALF || op->kind == LM_ROPE_INTERLEAVED, "unknown kind %d", op->kind);
-        REQUIRE_OP(op->heads > 0 && op->head_dim > 0 && (int64_t)op->heads * op->head_dim == op->a.width,
-                   "%d heads of %d floats do not make rows of %d", op->heads, op->head_dim, op->a.width);
-        REQUIRE_OP(op->rotary_dim > 0 && op->rotary_dim % 2 == 0 && op->rotary_dim <= op->head_dim,
-                   "rotary_dim is %d, it must be even, above 0 and at most head_dim %d", op->rotary_dim, op->head_dim);
-        REQUIRE_OP(same_view(&op->out, &op->a, rows), "%s", "it works in place: out must be the same view as a");
-        return check_inputs(c, op->rotary_dim * (int64_t)sizeof(float));
-    case LM_OP_KV_STORE: {
-        lm_kv_layer shape;
-        TRY(check_kv(c, &shape));
-        TRY(check_view(c, "a", &op->a, rows, (int64_t)shape.kv_heads * shape.head_dim));
-        return check_view(c, "b", &op->b, rows, (int64_t)shape.kv_heads * shape.head_dim_v);
-    }
-    case LM_OP_ATTENTION: {
-        lm_kv_layer shape;
-        TRY(check_kv(c, &shape));
-        REQUIRE_OP(op->heads > 0 && op->heads % shape.kv_heads == 0, "%d heads cannot be shared by %d KV heads",
-                   op->heads, shape.kv_heads);
-        REQUIRE_OP(op->head_dim == shape.head_dim, "head_dim is %d, the KV cache has %d", op->head_dim, shape.head_dim);
-        REQUIRE_OP(op->window >= 0, "window is %d, it must not be negative", op->window);
-        TRY(check_view(c, "a", &op->a, rows, (int64_t)op->heads * shape.head_dim));
-        TRY(check_view(c, "out", &op->out, rows, (int64_t)op->heads * shape.head_dim_v));
-        return check_apart(c, "a", &op->a, rows, 0);
-    }
+        return check_rope(c);
+    case LM_OP_KV_STORE:
+        return check_kv_store(c);
+    case LM_OP_ATTENTION:
+        return check_attention(c);
     case LM_OP_ACTIVATION:
-    case LM_OP_ADD: {
-        int activation = op->code == LM_OP_ACTIVATION;
-        REQUIRE_OP(!activation || (op->kind >= LM_ACTIVATION_SILU && op->kind <= LM_ACTIVATION_RELU), "unknown kind %d",
-                   op->kind);
-        REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
-        TRY(check_apart(c, "a", &op->a, rows, 1));
-        if (activation && op->b.width == 0) {
-            return LM_OK;
-        }
-        TRY(check_view(c, "b", &op->b, rows, op->a.width));
-        return check_apart(c, "b", &op->b, rows, 1);
-    }
+        return check_activation(c);
+    case LM_OP_ADD:
+        return check_add(c);
+    case LM_OP_SCALE:
+        return check_scale(c);
     default: /* LM_OP_GATHER_ROWS: check_submission knows no other code */
-        REQUIRE_OP(op->row_set == LM_ROWS_OUTPUT, "row_set is %d, it must be LM_ROWS_OUTPUT", op->row_set);
-        REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
-        return check_apart(c, "a", &op->a, a_rows, 0);
+        return check_gather_rows(c);
     }
 }
 

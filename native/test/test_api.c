@@ -184,6 +184,14 @@ static lm_kv* caches[2];
 static lm_kv* other_shape;
 static lm_kv* other_device;
 
+static const int32_t codes[] = {
+    LM_OP_EMBED,      LM_OP_RMS_NORM, LM_OP_LINEAR,      LM_OP_ROPE,       LM_OP_KV_STORE, LM_OP_ATTENTION,
+    LM_OP_ACTIVATION, LM_OP_ADD,      LM_OP_GATHER_ROWS, LM_OP_LAYER_NORM, LM_OP_SCALE,    LM_OP_LINEAR_TRANSPOSED,
+    LM_OP_WEIGHT_NORM,
+};
+
+enum { CODES = sizeof codes / sizeof codes[0] };
+
 static lm_step good_step(void) {
     return (lm_step){.rows = ROWS,
                      .output_rows = 2,
@@ -214,7 +222,11 @@ static lm_op good_op(int32_t code) {
                 .epsilon = 1e-5f};
     switch (code) {
     case LM_OP_RMS_NORM:
+    case LM_OP_LAYER_NORM:
         op.vector_length = 8;
+        break;
+    case LM_OP_SCALE:
+        op.vector_length = 32;
         break;
     case LM_OP_LINEAR:
         op.out.width = 4;
@@ -273,11 +285,8 @@ static const int32_t good_branch[ROWS * 3] = {7, -1, -1, 0, 7, -1, 3, 2, 1, 0, 6
     } while (0)
 
 static void test_good_ops(void) {
-    for (int32_t code = LM_OP_EMBED; code <= LM_OP_DELTA_RULE; code++) {
-        if (code == LM_OP_LAYER_NORM || code == LM_OP_SCALE || code >= LM_OP_SCATTER_ADD) {
-            continue;
-        }
-        lm_op op = good_op(code);
+    for (int i = 0; i < CODES; i++) {
+        lm_op op = good_op(codes[i]);
         lm_step step = good_step();
         int64_t ticket;
         MUST(lm_submit(queue, &op, 1, &step, &ticket));
@@ -294,6 +303,29 @@ static void test_good_ops(void) {
     op.a = (lm_view){64, 32, 32};
     MUST(lm_submit(queue, &op, 1, &step, NULL));
     step.output_rows = 0;
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+    for (int i = 0; i < 3; i++) { /* a vector may be absent, and for norms as wide as a row */
+        op = good_op(((const int32_t[]){LM_OP_RMS_NORM, LM_OP_LAYER_NORM, LM_OP_SCALE})[i]);
+        op.vector_length = 32;
+        MUST(lm_submit(queue, &op, 1, &step, NULL));
+        op.vector = NULL;
+        MUST(lm_submit(queue, &op, 1, &step, NULL));
+    }
+    op = good_op(LM_OP_ADD);
+    op.b.width = 0;
+    op.vector_length = 32;
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+    op = good_op(LM_OP_ROPE); /* the last 4 floats of each head, and the first 4 of the next */
+    op.out.width = op.a.width = 28;
+    op.rotary_dim = 4;
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+    op = good_op(LM_OP_ACTIVATION);
+    op.a.width = 4;
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+    op = good_op(LM_OP_ACTIVATION);
+    op.kind = LM_ACTIVATION_CLAMPED_SWIGLU;
+    op.a.width = 64;
+    op.b.width = 0;
     MUST(lm_submit(queue, &op, 1, &step, NULL));
     for (int32_t code = LM_OP_KV_STORE; code <= LM_OP_ATTENTION; code++) { /* rows that no op uses may be wrong */
         int32_t branch[ROWS * 3];
@@ -340,7 +372,8 @@ static void test_steps(void) {
 }
 
 static void test_views(void) {
-    for (int32_t code = LM_OP_EMBED; code <= LM_OP_GATHER_ROWS; code++) {
+    for (int i = 0; i < CODES; i++) {
+        int32_t code = codes[i];
         if (code != LM_OP_KV_STORE) { /* it has no out */
             WRONG(code, op.out.width = 0, "out is 0 wide");
             WRONG(code, op.out.offset = -1, "out");
@@ -360,7 +393,8 @@ static void test_views(void) {
     }
     WRONG(LM_OP_ADD, op.a.width = 31, "wide");
     WRONG(LM_OP_ADD, op.b.width = 31, "b is 31 wide");
-    WRONG(LM_OP_ADD, op.b.width = 0, "b is 0 wide");
+    WRONG(LM_OP_ADD, op.b.width = 0, "vector has 0 floats, it must have 32");
+    WRONG(LM_OP_ADD, (op.b.width = 0, op.vector = NULL), "vector is null");
     WRONG(LM_OP_ADD, op.b.offset = FLOATS, "b at float");
     WRONG(LM_OP_ADD, op.a.offset = 1, "overlaps a");
     WRONG(LM_OP_ADD, op.b.offset = 31, "overlaps b");
@@ -368,10 +402,29 @@ static void test_views(void) {
     WRONG(LM_OP_ADD, op.a.offset = 170, "overlaps a");
     WRONG(LM_OP_ADD, (op.a.offset = 0, op.a.stride = 101), "overlaps a");
     WRONG(LM_OP_LINEAR, op.a.offset = 0, "overlaps a");
-    WRONG(LM_OP_RMS_NORM, op.a.offset = 31, "overlaps a");
-    WRONG(LM_OP_RMS_NORM, op.a.width = 28, "a 28");
+    for (int i = 0; i < 2; i++) {
+        int32_t code = i == 0 ? LM_OP_RMS_NORM : LM_OP_LAYER_NORM;
+        WRONG(code, op.a.offset = 31, "overlaps a");
+        WRONG(code, op.a.width = 28, "a 28");
+        WRONG(code, op.heads = 0, "0 groups");
+        WRONG(code, op.heads = 5, "5 groups");
+        WRONG(code, op.vector_length = 9, "vector has 9 floats, it must have 8");
+        WRONG(code, op.vector_length = 31, "vector has 31 floats, it must have 8");
+        WRONG(code, op.vector = (const float*)((const char*)vector + 2), "aligned");
+    }
+    WRONG(LM_OP_SCALE, op.a.offset = 31, "overlaps a");
+    WRONG(LM_OP_SCALE, op.a.width = 31, "a 31");
+    WRONG(LM_OP_SCALE, op.vector_length = 8, "vector has 8 floats, it must have 32");
     WRONG(LM_OP_ACTIVATION, op.b.offset = 31, "overlaps b");
-    WRONG(LM_OP_ACTIVATION, op.a.width = 31, "wide");
+    WRONG(LM_OP_ACTIVATION, op.a.width = 31, "no whole factor");
+    WRONG(LM_OP_ACTIVATION, op.a.width = 64, "no whole factor");
+    WRONG(LM_OP_ACTIVATION, (op.a.width = 16, op.b.width = 0), "out is 32 wide, a 16");
+    WRONG(LM_OP_ACTIVATION, (op.a = op.out, op.a.width = 16), "overlaps a");
+    WRONG(LM_OP_ACTIVATION, op.b.width = 16, "b is 16 wide");
+    WRONG(LM_OP_ACTIVATION, (op.kind = LM_ACTIVATION_CLAMPED_SWIGLU, op.a.width = 64), "b is 32 wide");
+    WRONG(LM_OP_ACTIVATION, (op.kind = LM_ACTIVATION_CLAMPED_SWIGLU, op.b.width = 0), "it must be twice that");
+    WRONG(LM_OP_ACTIVATION, (op.kind = LM_ACTIVATION_CLAMPED_SWIGLU, op.b.width = 0, op.a.width = 64, op.a.offset = 0),
+          "overlaps a");
     WRONG(LM_OP_ATTENTION, op.a.offset = 0, "overlaps a");
     WRONG(LM_OP_GATHER_ROWS, op.a.offset = 100, "overlaps a");
 }
@@ -383,11 +436,6 @@ static void test_ops(void) {
     WRONG(LM_OP_EMBED, op.input_offset = -1, "at byte -1");
     WRONG(LM_OP_EMBED, op.input_offset = INT64_MAX, "at byte");
     WRONG(LM_OP_EMBED, step.inputs_bytes = 511, "511");
-    WRONG(LM_OP_RMS_NORM, op.heads = 0, "0 groups");
-    WRONG(LM_OP_RMS_NORM, op.heads = 5, "5 groups");
-    WRONG(LM_OP_RMS_NORM, op.vector = NULL, "vector is null");
-    WRONG(LM_OP_RMS_NORM, op.vector_length = 9, "vector has 9 floats, it must have 8");
-    WRONG(LM_OP_RMS_NORM, op.vector = (const float*)((const char*)vector + 2), "aligned");
     for (int i = 0; i < 3; i++) {
         int32_t code = (const int32_t[]){LM_OP_LINEAR, LM_OP_LINEAR_TRANSPOSED, LM_OP_WEIGHT_NORM}[i];
         WRONG(code, op.dtype = -1, "unknown weight dtype -1");
@@ -416,13 +464,19 @@ static void test_ops(void) {
     WRONG(LM_OP_ROPE, op.kind = 2, "unknown kind 2");
     WRONG(LM_OP_ROPE, op.heads = 3, "do not make rows");
     WRONG(LM_OP_ROPE, op.heads = 0, "do not make rows");
+    WRONG(LM_OP_ROPE, op.heads = -1, "do not make rows");
+    WRONG(LM_OP_ROPE, (op.out.width = op.a.width = 31), "do not make rows");
+    WRONG(LM_OP_ROPE, (op.out.width = op.a.width = 27, op.rotary_dim = 4), "do not make rows of 27");
+    WRONG(LM_OP_ROPE, (op.out.width = op.a.width = 33, op.rotary_dim = 4), "do not make rows of 33");
     WRONG(LM_OP_ROPE, (op.heads = INT32_MAX, op.head_dim = INT32_MAX), "do not make rows");
     WRONG(LM_OP_ROPE, op.rotary_dim = 7, "rotary_dim is 7");
     WRONG(LM_OP_ROPE, op.rotary_dim = 10, "rotary_dim is 10");
     WRONG(LM_OP_ROPE, op.rotary_dim = 0, "rotary_dim is 0");
     WRONG(LM_OP_ROPE, op.a.offset = 400, "in place");
     WRONG(LM_OP_ROPE, op.input_offset = 1020, "reads 4 rows");
-    WRONG(LM_OP_ACTIVATION, op.kind = 4, "unknown kind 4");
+    WRONG(LM_OP_ACTIVATION, op.kind = 10, "unknown kind 10");
+    WRONG(LM_OP_ACTIVATION, (op.kind = LM_ACTIVATION_SOFT_CAP, op.scale = 0), "scale of 0");
+    WRONG(LM_OP_ACTIVATION, (op.kind = LM_ACTIVATION_CLAMPED_SWIGLU, op.scale = -1), "scale of -1");
     WRONG(LM_OP_ACTIVATION, op.kind = -1, "unknown kind -1");
     WRONG(LM_OP_GATHER_ROWS, op.row_set = LM_ROWS_ALL, "row_set is 0");
     for (int32_t code = LM_OP_KV_STORE; code <= LM_OP_ATTENTION; code++) {

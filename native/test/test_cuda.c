@@ -473,7 +473,7 @@ static void test_pointwise(uint64_t seed, int32_t code, int32_t rows, int32_t wi
                            int where) {
     problem p = {.name = code == LM_OP_ADD ? "add" : "activation"};
     int64_t end = 0;
-    p.op = (lm_op){.code = code, .kind = kind};
+    p.op = (lm_op){.code = code, .kind = kind, .scale = 1};
     p.op.a = place(&end, rows, width, 0, &seed);
     p.op.b = has_b ? place(&end, rows, width, 0, &seed) : (lm_view){0};
     p.op.out = where == 0 ? place(&end, rows, width, 0, &seed) : where == 1 ? p.op.a : p.op.b;
@@ -809,7 +809,7 @@ static void test_two_devices(void) {
     }
     MUST(lm_copy_to_device(gpu.queue, here, host, bytes, NULL));
     lm_view view = {0, FLOATS, FLOATS};
-    lm_op twice = {.code = LM_OP_ADD, .out = view, .a = view, .b = view};
+    lm_op twice = {.code = LM_OP_ADD, .out = view, .a = view, .b = view, .scale = 1};
     for (int i = 0; i < TURNS; i++) { /* there and back, doubled each time */
         int64_t ticket;
         lm_step step = {.rows = 1, .generation = i + 1, .activations = here, .activations_bytes = bytes};
@@ -975,7 +975,7 @@ static void test_broken_promises(void) {
     to_host(&gpu, image, memory, sizeof image);
     CHECK(memcmp(image + 3 * DIM, image + DIM, DIM * 4) == 0, "of position 0 alone, attention gives %g", image[3 * DIM]);
 
-    lm_op add = {.code = LM_OP_ADD, .out = {0, DIM, DIM}, .a = {0, DIM, DIM}, .b = {DIM, DIM, DIM}};
+    lm_op add = {.code = LM_OP_ADD, .out = {0, DIM, DIM}, .a = {0, DIM, DIM}, .b = {DIM, DIM, DIM}, .scale = 1};
     step.kv = NULL; /* which this op does not need */
     MUST(lm_submit(gpu.queue, &add, 1, &step, NULL));
     step.kv = used;
@@ -1072,7 +1072,7 @@ static void test_sides(void) {
     MUST(lm_copy_to_device(gpu.queue, memory, mine, 0, NULL));
     step = good;
     step.panel = mine; /* which no op reads */
-    lm_op add = {.code = LM_OP_ADD, .out = op.a, .a = op.a, .b = op.a};
+    lm_op add = {.code = LM_OP_ADD, .out = op.a, .a = op.a, .b = op.a, .scale = 1};
     MUST(lm_submit(gpu.queue, &add, 1, &step, NULL));
     step = good;
     step.panel = other + 32; /* and just so it fits */

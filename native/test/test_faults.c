@@ -69,7 +69,7 @@ static int32_t compute(session* s, float seed) {
                     .inputs = inputs};
     lm_op ops[] = {
         {.code = LM_OP_EMBED, .out = view, .dtype = LM_DTYPE_F32},
-        {.code = LM_OP_ADD, .out = result, .a = view, .b = view},
+        {.code = LM_OP_ADD, .out = result, .a = view, .b = view, .scale = 1},
         {.code = LM_OP_KV_STORE, .a = heads, .b = heads, .layer = 1},
         {.code = LM_OP_ATTENTION, .out = attended, .a = heads, .layer = 1, .heads = 1, .head_dim = 4, .scale = 1},
     };
@@ -142,7 +142,7 @@ static void check_lost(session* s, const char* message) {
     if (s->place != NULL) {
         int64_t ticket;
         lm_view view = {0, 4, 4};
-        lm_op op = {.code = LM_OP_ADD, .out = view, .a = view, .b = view};
+        lm_op op = {.code = LM_OP_ADD, .out = view, .a = view, .b = view, .scale = 1};
         lm_step step = {
             .rows = 1, .generation = ++generation, .activations = s->activations, .activations_bytes = BYTES};
         float floats[4];

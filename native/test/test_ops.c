@@ -3,21 +3,23 @@
  * and bit for bit against each other: instruction sets, thread counts, rows alone or together, cuts into panels,
  * addresses.
  *
- * One digest over all results must be the same on every platform: see DIGEST.
+ * Digests of results must be the same on every platform: see DIGEST and those beside it.
  */
 #define _GNU_SOURCE
 #include "ops.h"
 
 #include <math.h>
 
-/* FNV-1a over the bits of all results below. A change means that results changed for every user of every platform. */
+/* FNV-1a over the bits of results below. A change means that results changed for every user of every platform. */
 #define DIGEST UINT64_C(0xc8ab73a2dc392ff)
-
+#define FURTHER_ROW_OPS_DIGEST UINT64_C(0x142cc5120af5057a)
 #define WEIGHT_DIGEST UINT64_C(0x824a38ba85dccb7e)
 
 #define MAX_OPS 2
 
-static uint64_t digest = UINT64_C(0xcbf29ce484222325);
+#define NO_RESULTS UINT64_C(0xcbf29ce484222325)
+
+static uint64_t digest = NO_RESULTS;
 
 static void digest_floats(const float* x, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
@@ -27,6 +29,12 @@ static void digest_floats(const float* x, int64_t count) {
             digest = (digest ^ (bits >> (8 * b) & 0xff)) * UINT64_C(0x100000001b3);
         }
     }
+}
+
+/* Compares the digest with what it must be, and begins the next one. */
+static void check_digest(uint64_t expected, const char* what) {
+    CHECK(digest == expected, "the digest of the %s is 0x%llx", what, (unsigned long long)digest);
+    digest = NO_RESULTS;
 }
 
 /* -- machines under test ------------------------------------------------------------------------------------------ */
@@ -582,49 +590,62 @@ static void test_embed(uint64_t seed, int32_t rows, int32_t width, int32_t dtype
     guarded_free(inputs);
 }
 
-static void test_rms_norm(uint64_t seed, int32_t rows, int32_t groups, int32_t width, int in_place) {
-    problem p = {.name = "rms_norm", .count = 1};
+/* What vector a norm has. */
+enum { OF_GROUP, OF_ROW, ABSENT };
+
+static void test_norm(uint64_t seed, int32_t code, int32_t rows, int32_t groups, int32_t width, int in_place,
+                      int weight) {
+    problem p = {.name = code == LM_OP_RMS_NORM ? "rms_norm" : "layer_norm", .count = 1};
     int64_t end = 0;
     lm_view a = place(&end, rows, groups * width, &seed);
     lm_view out = in_place ? a : place(&end, rows, groups * width, &seed);
     make_image(&p, end, &seed);
-    float* vector = malloc((size_t)width * 4);
-    for (int32_t i = 0; i < width; i++) {
-        vector[i] = random_float(&seed);
-    }
+    int32_t length = weight == OF_GROUP ? width : groups * width;
+    float* vector = random_floats(length, 1, &seed);
     p.step = (lm_step){.rows = rows};
-    p.ops[0] = (lm_op){.code = LM_OP_RMS_NORM,
+    p.ops[0] = (lm_op){.code = code,
                        .out = out,
                        .a = a,
-                       .vector = vector,
-                       .vector_length = width,
+                       .vector = weight == ABSENT ? NULL : vector,
+                       .vector_length = weight == ABSENT ? 0 : length,
                        .heads = groups,
                        .epsilon = 1e-5f};
     double* expected = malloc((size_t)rows * groups * width * sizeof(double));
     for (int32_t r = 0; r < rows; r++) {
         for (int32_t g = 0; g < groups; g++) {
+            double mean = 0;
             double squares = 0;
-            for (int32_t i = 0; i < width; i++) {
-                squares += pow(at(&p, &a, r, (int64_t)g * width + i), 2);
+            for (int32_t i = 0; code == LM_OP_LAYER_NORM && i < width; i++) {
+                mean += at(&p, &a, r, (int64_t)g * width + i) / (double)width;
             }
             for (int32_t i = 0; i < width; i++) {
+                squares += pow(at(&p, &a, r, (int64_t)g * width + i) - mean, 2);
+            }
+            for (int32_t i = 0; i < width; i++) {
+                double factor = weight == ABSENT ? 1 : vector[weight == OF_ROW ? g * width + i : i];
                 expected[((int64_t)r * groups + g) * width + i] =
-                    at(&p, &a, r, (int64_t)g * width + i) / sqrt(squares / width + 1e-5) * vector[i];
+                    (at(&p, &a, r, (int64_t)g * width + i) - mean) / sqrt(squares / width + 1e-5) * factor;
             }
         }
     }
     float* result = malloc((size_t)p.floats * 4);
-    check_problem(&p, expected, 2e-6, result);
+    check_problem(&p, expected, code == LM_OP_RMS_NORM ? 2e-6 : 4e-6, result);
     free(result);
     free(expected);
     free(vector);
     free(p.image);
 }
 
-static void test_rope(uint64_t seed, int32_t rows, int32_t heads, int32_t head_dim, int32_t rotary_dim, int32_t kind) {
+/* ends: the last dims of each head are rotated, by a view that begins with those of the first. */
+static void test_rope(uint64_t seed, int32_t rows, int32_t heads, int32_t head_dim, int32_t rotary_dim, int32_t kind,
+                      int ends) {
     problem p = {.name = "rope", .count = 1};
     int64_t end = 0;
     lm_view a = place(&end, rows, heads * head_dim, &seed);
+    if (ends) {
+        a.offset += head_dim - rotary_dim;
+        a.width -= head_dim - rotary_dim;
+    }
     make_image(&p, end, &seed);
     int64_t offset = random_int(&seed, 0, 3) * 4;
     int64_t bytes = offset + (int64_t)rows * rotary_dim * 4;
@@ -669,6 +690,8 @@ static void test_rope(uint64_t seed, int32_t rows, int32_t heads, int32_t head_d
     free(p.image);
 }
 
+#define KIND_SCALE 7.25f /* of the kinds that have one */
+
 static double activation(double x, int32_t kind) {
     switch (kind) {
     case LM_ACTIVATION_SILU:
@@ -677,16 +700,32 @@ static double activation(double x, int32_t kind) {
         return x * (1 + erf(x / sqrt(2))) / 2;
     case LM_ACTIVATION_GELU_TANH:
         return x / 2 * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
-    default:
+    case LM_ACTIVATION_RELU:
         return x > 0 ? x : 0;
+    case LM_ACTIVATION_SIGMOID:
+        return 1 / (1 + exp(-x));
+    case LM_ACTIVATION_IDENTITY:
+        return x;
+    case LM_ACTIVATION_RELU_SQUARED:
+        return x > 0 ? x * x : 0;
+    case LM_ACTIVATION_QUICK_GELU:
+        return x / (1 + exp(-1.702 * x));
+    default: /* LM_ACTIVATION_SOFT_CAP */
+        return KIND_SCALE * tanh(x / KIND_SCALE);
     }
 }
 
-/* where: 0 out is a view of its own, 1 it is a, 2 it is b. */
-static void test_activation(uint64_t seed, int32_t rows, int32_t width, int32_t kind, int gated, int where) {
+static double clamped_swiglu(double x, double y) {
+    return activation(fmin(x, KIND_SCALE), LM_ACTIVATION_QUICK_GELU) * (fmax(fmin(y, KIND_SCALE), -KIND_SCALE) + 1);
+}
+
+/* where: 0 out is a view of its own, 1 it is a, 2 it is b. Each element of a serves so many neighbours of b. */
+static void test_activation(uint64_t seed, int32_t rows, int32_t width, int32_t neighbours, int32_t kind, int gated,
+                            int where) {
+    int pairs = kind == LM_ACTIVATION_CLAMPED_SWIGLU;
     problem p = {.name = "activation", .count = 1};
     int64_t end = 0;
-    lm_view a = place(&end, rows, width, &seed);
+    lm_view a = place(&end, rows, pairs ? 2 * width : width / neighbours, &seed);
     lm_view b = gated ? place(&end, rows, width, &seed) : (lm_view){0};
     lm_view out = where == 0 ? place(&end, rows, width, &seed) : where == 1 ? a : b;
     make_image(&p, end, &seed);
@@ -694,11 +733,13 @@ static void test_activation(uint64_t seed, int32_t rows, int32_t width, int32_t 
         p.image[i] *= (float)random_int(&seed, 1, 30);
     }
     p.step = (lm_step){.rows = rows};
-    p.ops[0] = (lm_op){.code = LM_OP_ACTIVATION, .out = out, .a = a, .b = b, .kind = kind};
+    p.ops[0] = (lm_op){.code = LM_OP_ACTIVATION, .out = out, .a = a, .b = b, .kind = kind, .scale = KIND_SCALE};
     double* expected = malloc((size_t)rows * width * sizeof(double));
     for (int32_t r = 0; r < rows; r++) {
         for (int32_t i = 0; i < width; i++) {
-            expected[(int64_t)r * width + i] = activation(at(&p, &a, r, i), kind) * (gated ? at(&p, &b, r, i) : 1);
+            expected[(int64_t)r * width + i] =
+                pairs ? clamped_swiglu(at(&p, &a, r, 2 * i), at(&p, &a, r, 2 * i + 1))
+                      : activation(at(&p, &a, r, i / neighbours), kind) * (gated ? at(&p, &b, r, i) : 1);
         }
     }
     float* result = malloc((size_t)p.floats * 4);
@@ -709,25 +750,85 @@ static void test_activation(uint64_t seed, int32_t rows, int32_t width, int32_t 
     free(p.image);
 }
 
-static void test_add(uint64_t seed, int32_t rows, int32_t width, int where) {
+/* A NaN stays one, whatever is compared with it; nothing else does. */
+static void test_activation_of_nans(const machine* m) {
+    for (int32_t kind = LM_ACTIVATION_SILU; kind <= LM_ACTIVATION_CLAMPED_SWIGLU; kind++) {
+        int pairs = kind == LM_ACTIVATION_CLAMPED_SWIGLU;
+        float image[64];
+        float result[64];
+        for (int i = 0; i < 64; i++) {
+            image[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -100.0f;
+        }
+        problem p = {.name = "activation of NaNs", .count = 1, .image = image, .floats = 64, .step = {.rows = 1}};
+        p.ops[0] = (lm_op){.code = LM_OP_ACTIVATION,
+                           .out = {40, 20, 20},
+                           .a = {0, 40, pairs ? 40 : 20},
+                           .kind = kind,
+                           .scale = KIND_SCALE};
+        run(m, &p, result);
+        for (int i = 0; i < 20; i++) {
+            int expected = pairs ? 2 * i % 3 == 0 || (2 * i + 1) % 3 == 0 : i % 3 == 0;
+            CHECK((isnan(result[40 + i]) != 0) == expected, "kind %d, simd %d: element %d is %g", kind, m->simd, i,
+                  result[40 + i]);
+        }
+    }
+}
+
+/* Without b a vector is added. */
+static void test_add(uint64_t seed, int32_t rows, int32_t width, int where, float scale, int has_b) {
     problem p = {.name = "add", .count = 1};
     int64_t end = 0;
     lm_view a = place(&end, rows, width, &seed);
-    lm_view b = place(&end, rows, width, &seed);
+    lm_view b = has_b ? place(&end, rows, width, &seed) : (lm_view){0};
     lm_view out = where == 0 ? place(&end, rows, width, &seed) : where == 1 ? a : b;
     make_image(&p, end, &seed);
+    float* vector = random_floats(width, 1, &seed);
     p.step = (lm_step){.rows = rows};
-    p.ops[0] = (lm_op){.code = LM_OP_ADD, .out = out, .a = a, .b = b};
+    p.ops[0] = (lm_op){.code = LM_OP_ADD, .out = out, .a = a, .b = b, .scale = scale};
+    if (!has_b) {
+        p.ops[0].vector = vector;
+        p.ops[0].vector_length = width;
+    }
     double* expected = malloc((size_t)rows * width * sizeof(double));
     for (int32_t r = 0; r < rows; r++) {
         for (int32_t i = 0; i < width; i++) {
-            expected[(int64_t)r * width + i] = (double)at(&p, &a, r, i) + at(&p, &b, r, i);
+            expected[(int64_t)r * width + i] =
+                at(&p, &a, r, i) + (has_b ? (double)scale * at(&p, &b, r, i) : vector[i]);
         }
     }
     float* result = malloc((size_t)p.floats * 4);
     check_problem(&p, expected, 6e-8, result);
     free(result);
     free(expected);
+    free(vector);
+    free(p.image);
+}
+
+static void test_scale(uint64_t seed, int32_t rows, int32_t width, int in_place, int has_vector) {
+    problem p = {.name = "scale", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, width, &seed);
+    lm_view out = in_place ? a : place(&end, rows, width, &seed);
+    make_image(&p, end, &seed);
+    float* vector = random_floats(width, 1, &seed);
+    float scale = 45.25f * random_float(&seed);
+    p.step = (lm_step){.rows = rows};
+    p.ops[0] = (lm_op){.code = LM_OP_SCALE, .out = out, .a = a, .scale = scale};
+    if (has_vector) {
+        p.ops[0].vector = vector;
+        p.ops[0].vector_length = width;
+    }
+    double* expected = malloc((size_t)rows * width * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < width; i++) {
+            expected[(int64_t)r * width + i] = (double)at(&p, &a, r, i) * scale * (has_vector ? vector[i] : 1);
+        }
+    }
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 1.3e-7, result);
+    free(result);
+    free(expected);
+    free(vector);
     free(p.image);
 }
 
@@ -766,16 +867,48 @@ static void test_row_ops(void) {
         int32_t head_dim = rotary_dim + random_int(&shapes, 0, 20);
         int32_t output_rows = random_int(&shapes, 1, rows);
         test_embed(seed += 10, rows, width, i % 3);
-        test_rms_norm(seed += 10, rows, 1, width, i & 1);
-        test_rms_norm(seed += 10, rows, groups, head_dim, i & 1);
-        test_rope(seed += 10, rows, groups, head_dim, rotary_dim, i & 1);
-        test_activation(seed += 10, rows, width, i % 4, 0, i & 1);
-        test_activation(seed += 10, rows, width, i % 4, 1, i % 3);
-        test_add(seed += 10, rows, width, i % 3);
+        test_norm(seed += 10, LM_OP_RMS_NORM, rows, 1, width, i & 1, OF_GROUP);
+        test_norm(seed += 10, LM_OP_RMS_NORM, rows, groups, head_dim, i & 1, OF_GROUP);
+        test_rope(seed += 10, rows, groups, head_dim, rotary_dim, i & 1, 0);
+        test_activation(seed += 10, rows, width, 1, i % 4, 0, i & 1);
+        test_activation(seed += 10, rows, width, 1, i % 4, 1, i % 3);
+        test_add(seed += 10, rows, width, i % 3, 1, 1);
         test_gather_rows(seed += 10, rows, output_rows, width);
     }
     test_gather_rows(seed += 10, 3, 0, 16);
     test_embed(seed += 10, 1, 16, LM_DTYPE_BF16);
+}
+
+/* Row ops of further families, with a digest of their own. */
+static void test_further_row_ops(void) {
+    uint64_t seed = 9000000;
+    uint64_t shapes = 9;
+    for (int i = 0; i < 12; i++) {
+        int32_t rows = i < 4 ? i + 1 : random_int(&shapes, 1, 150);
+        int32_t width = random_int(&shapes, 1, 300);
+        int32_t groups = random_int(&shapes, 2, 5);
+        int32_t neighbours = random_int(&shapes, 2, 70);
+        int32_t rotary_dim = 2 * random_int(&shapes, 1, 40);
+        int32_t head_dim = rotary_dim + random_int(&shapes, 1, 20);
+        test_add(seed += 10, rows, width, i % 3, -0.3f, 1);
+        test_add(seed += 10, rows, width, i % 2, 0, 0);
+        test_scale(seed += 10, rows, width, i & 1, i % 3 > 0);
+        test_norm(seed += 10, LM_OP_RMS_NORM, rows, groups, head_dim, i & 1, i & 1 ? OF_ROW : ABSENT);
+        test_norm(seed += 10, LM_OP_LAYER_NORM, rows, 1, width + 1, i & 1, i % 3 ? OF_ROW : ABSENT);
+        test_norm(seed += 10, LM_OP_LAYER_NORM, rows, groups, head_dim, i & 1, i % 3);
+        test_rope(seed += 10, rows, groups, head_dim, rotary_dim, i & 1, 1);
+        for (int32_t kind = LM_ACTIVATION_SIGMOID; kind <= LM_ACTIVATION_SOFT_CAP; kind++) {
+            test_activation(seed += 10, rows, width, 1, kind, 0, i & 1);
+            test_activation(seed += 10, rows, width, 1, kind, 1, i % 3);
+        }
+        test_activation(seed += 10, rows, width, 1, LM_ACTIVATION_CLAMPED_SWIGLU, 0, 0);
+        test_activation(seed += 10, rows, groups * neighbours, neighbours, i % 9, 1, i & 1 ? 2 : 0);
+        test_activation(seed += 10, rows, 20 * groups, groups, LM_ACTIVATION_SIGMOID, 1, i & 1 ? 2 : 0);
+        test_activation(seed += 10, rows, width, width, LM_ACTIVATION_SIGMOID, 1, i & 1 ? 2 : 0);
+    }
+    for (int i = 0; i < machine_count; i++) {
+        test_activation_of_nans(&machines[i]);
+    }
 }
 
 /* -- KV cache and attention ---------------------------------------------------------------------------------------- */
@@ -1004,10 +1137,11 @@ int main(void) {
     test_linears();
     test_row_ops();
     test_attentions();
-    CHECK(digest == DIGEST, "the digest of all results is 0x%llx", (unsigned long long)digest);
-    digest = UINT64_C(0xcbf29ce484222325);
+    check_digest(DIGEST, "results");
+    test_further_row_ops();
+    check_digest(FURTHER_ROW_OPS_DIGEST, "row ops of further families");
     test_weight_ops();
-    CHECK(digest == WEIGHT_DIGEST, "the digest of results with weights is 0x%llx", (unsigned long long)digest);
+    check_digest(WEIGHT_DIGEST, "results with weights");
     test_linear_blocks();
     for (int i = 0; i < machine_count; i++) {
         test_linear_after_nans(&machines[i]);

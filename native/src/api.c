@@ -394,6 +394,8 @@ static const char* op_name(int32_t code) {
         [LM_OP_ACTIVATION] = "activation",
         [LM_OP_ADD] = "add",
         [LM_OP_GATHER_ROWS] = "gather_rows",
+        [LM_OP_LINEAR_TRANSPOSED] = "linear_transposed",
+        [LM_OP_WEIGHT_NORM] = "weight_norm",
         [LM_OP_LAYER_NORM] = "layer_norm",
         [LM_OP_SCALE] = "scale",
     };
@@ -475,14 +477,15 @@ static int32_t check_vector(const checked* c, int64_t length) {
     return LM_OK;
 }
 
-static int32_t check_weight(const checked* c) {
+/* The weight in the panel: weight_rows rows of so many columns. */
+static int32_t check_weight(const checked* c, int64_t columns) {
     const lm_op* op = c->op;
     const lm_step* step = c->step;
     int64_t element = lm_dtype_bytes(op->dtype);
     REQUIRE_OP(element != 0, "unknown weight dtype %d", op->dtype);
     REQUIRE_OP(op->weight_rows > 0, "weight_rows is %d, it must be above 0", op->weight_rows);
     REQUIRE_OP(step->panel != NULL, "%s", "step.panel is null");
-    int64_t row_bytes = op->a.width * element;
+    int64_t row_bytes = columns * element;
     REQUIRE_OP(op->weight_stride >= row_bytes, "weight_stride of %lld bytes is below a row of %lld",
                LL(op->weight_stride), LL(row_bytes));
     int64_t span;
@@ -568,10 +571,28 @@ static int32_t check_norm(const checked* c) {
 
 static int32_t check_linear(const checked* c) {
     const lm_op* op = c->op;
-    TRY(check_weight(c));
+    TRY(check_weight(c, op->a.width));
     REQUIRE_OP(op->out.width == op->weight_rows, "out is %d wide, weight_rows is %d", op->out.width, op->weight_rows);
     TRY(check_apart(c, "a", &op->a, c->rows, 0));
     return op->vector == NULL ? LM_OK : check_vector(c, op->weight_rows);
+}
+
+static int32_t check_linear_transposed(const checked* c) {
+    const lm_op* op = c->op;
+    TRY(check_weight(c, op->out.width));
+    REQUIRE_OP(op->a.width == op->weight_rows, "a is %d wide, weight_rows is %d", op->a.width, op->weight_rows);
+    REQUIRE_OP(op->accumulate == 0 || op->accumulate == 1, "accumulate is %d, it must be 0 or 1", op->accumulate);
+    TRY(check_apart(c, "a", &op->a, c->rows, 0));
+    return op->accumulate || op->vector == NULL ? LM_OK : check_vector(c, op->out.width);
+}
+
+static int32_t check_weight_norm(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->columns > 0, "columns is %d, it must be above 0", op->columns);
+    TRY(check_weight(c, op->columns));
+    REQUIRE_OP(op->out.width == op->weight_rows && op->a.width == op->weight_rows,
+               "out is %d wide, a %d, weight_rows is %d", op->out.width, op->a.width, op->weight_rows);
+    return check_apart(c, "a", &op->a, c->rows, 1);
 }
 
 static int32_t check_rope(const checked* c) {
@@ -670,6 +691,10 @@ static int32_t check_op(const checked* c) {
         return check_norm(c);
     case LM_OP_LINEAR:
         return check_linear(c);
+    case LM_OP_LINEAR_TRANSPOSED:
+        return check_linear_transposed(c);
+    case LM_OP_WEIGHT_NORM:
+        return check_weight_norm(c);
     case LM_OP_ROPE:
         return check_rope(c);
     case LM_OP_KV_STORE:

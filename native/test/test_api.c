@@ -186,7 +186,8 @@ static lm_kv* other_device;
 
 static const int32_t codes[] = {
     LM_OP_EMBED,      LM_OP_RMS_NORM, LM_OP_LINEAR,      LM_OP_ROPE,       LM_OP_KV_STORE, LM_OP_ATTENTION,
-    LM_OP_ACTIVATION, LM_OP_ADD,      LM_OP_GATHER_ROWS, LM_OP_LAYER_NORM, LM_OP_SCALE,
+    LM_OP_ACTIVATION, LM_OP_ADD,      LM_OP_GATHER_ROWS, LM_OP_LAYER_NORM, LM_OP_SCALE,    LM_OP_LINEAR_TRANSPOSED,
+    LM_OP_WEIGHT_NORM,
 };
 
 enum { CODES = sizeof codes / sizeof codes[0] };
@@ -233,6 +234,19 @@ static lm_op good_op(int32_t code) {
         op.weight_stride = 128;
         op.weight_offset = 512;
         op.vector_length = 4;
+        break;
+    case LM_OP_LINEAR_TRANSPOSED:
+        op.weight_rows = 4;
+        op.weight_stride = 128;
+        op.weight_offset = 512;
+        op.a.width = 4;
+        op.vector_length = 32;
+        break;
+    case LM_OP_WEIGHT_NORM:
+        op.out.width = op.a.width = op.weight_rows = 4;
+        op.columns = 32;
+        op.weight_stride = 128;
+        op.weight_offset = 512;
         break;
     case LM_OP_ROPE:
         op.a = op.out;
@@ -422,18 +436,31 @@ static void test_ops(void) {
     WRONG(LM_OP_EMBED, op.input_offset = -1, "at byte -1");
     WRONG(LM_OP_EMBED, op.input_offset = INT64_MAX, "at byte");
     WRONG(LM_OP_EMBED, step.inputs_bytes = 511, "511");
-    WRONG(LM_OP_LINEAR, op.dtype = -1, "unknown weight dtype -1");
-    WRONG(LM_OP_LINEAR, op.weight_rows = 0, "weight_rows is 0");
-    WRONG(LM_OP_LINEAR, op.weight_rows = 3, "weight_rows is 3");
-    WRONG(LM_OP_LINEAR, step.panel = NULL, "panel is null");
-    WRONG(LM_OP_LINEAR, op.weight_stride = 127, "weight_stride of 127");
-    WRONG(LM_OP_LINEAR, op.weight_stride = INT64_MAX, "beyond");
-    WRONG(LM_OP_LINEAR, op.weight_stride = INT64_MAX / 3, "beyond");
-    WRONG(LM_OP_LINEAR, op.weight_offset = 513, "beyond the 1024 bytes");
-    WRONG(LM_OP_LINEAR, op.weight_offset = -1, "at byte -1");
-    WRONG(LM_OP_LINEAR, op.weight_offset = INT64_MAX, "beyond");
-    WRONG(LM_OP_LINEAR, step.panel_bytes = 1023, "beyond the 1023 bytes");
+    for (int i = 0; i < 3; i++) {
+        int32_t code = (const int32_t[]){LM_OP_LINEAR, LM_OP_LINEAR_TRANSPOSED, LM_OP_WEIGHT_NORM}[i];
+        WRONG(code, op.dtype = -1, "unknown weight dtype -1");
+        WRONG(code, op.weight_rows = 0, "weight_rows is 0");
+        WRONG(code, op.weight_rows = 3, "weight_rows is 3");
+        WRONG(code, step.panel = NULL, "panel is null");
+        WRONG(code, op.weight_stride = 127, "weight_stride of 127");
+        WRONG(code, op.weight_stride = INT64_MAX, "beyond");
+        WRONG(code, op.weight_stride = INT64_MAX / 3, "beyond");
+        WRONG(code, op.weight_offset = 513, "beyond the 1024 bytes");
+        WRONG(code, op.weight_offset = -1, "at byte -1");
+        WRONG(code, op.weight_offset = INT64_MAX, "beyond");
+        WRONG(code, step.panel_bytes = 1023, "beyond the 1023 bytes");
+    }
     WRONG(LM_OP_LINEAR, op.vector_length = 5, "vector has 5 floats");
+    WRONG(LM_OP_LINEAR_TRANSPOSED, op.vector_length = 31, "vector has 31 floats");
+    WRONG(LM_OP_LINEAR_TRANSPOSED, op.accumulate = 2, "accumulate is 2");
+    WRONG(LM_OP_LINEAR_TRANSPOSED, op.accumulate = -1, "accumulate is -1");
+    WRONG(LM_OP_LINEAR_TRANSPOSED, op.a.offset = 31, "overlaps a");
+    WRONG(LM_OP_LINEAR_TRANSPOSED, op.out.width = 33, "weight_stride of 128 bytes is below a row of 132");
+    WRONG(LM_OP_WEIGHT_NORM, op.columns = 0, "columns is 0");
+    WRONG(LM_OP_WEIGHT_NORM, op.columns = 33, "weight_stride of 128 bytes is below a row of 132");
+    WRONG(LM_OP_WEIGHT_NORM, op.columns = INT32_MIN, "columns is -2147483648");
+    WRONG(LM_OP_WEIGHT_NORM, op.out.width = 3, "out is 3 wide, a 4");
+    WRONG(LM_OP_WEIGHT_NORM, op.a.offset = 3, "overlaps a");
     WRONG(LM_OP_ROPE, op.kind = 2, "unknown kind 2");
     WRONG(LM_OP_ROPE, op.heads = 3, "do not make rows");
     WRONG(LM_OP_ROPE, op.heads = 0, "do not make rows");

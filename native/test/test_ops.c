@@ -13,6 +13,7 @@
 /* FNV-1a over the bits of results below. A change means that results changed for every user of every platform. */
 #define DIGEST UINT64_C(0xc8ab73a2dc392ff)
 #define FURTHER_ROW_OPS_DIGEST UINT64_C(0x142cc5120af5057a)
+#define WEIGHT_DIGEST UINT64_C(0x824a38ba85dccb7e)
 
 #define MAX_OPS 2
 
@@ -376,6 +377,193 @@ static void test_linear_after_nans(const machine* m) {
     free(p.image);
     free(weight);
     free(nans);
+}
+
+/* -- transposed and normalised weights ----------------------------------------------------------------------------- */
+
+/* The rows of a weight, each `stride` bytes behind the one before, and their values. */
+typedef struct weights {
+    int32_t rows;
+    int32_t columns;
+    int32_t dtype;
+    int64_t stride;
+    int64_t bytes;
+    guarded panel;
+    double* values; // (rows, columns)
+} weights;
+
+static weights make_weights(int32_t rows, int32_t columns, int32_t dtype, uint64_t* seed) {
+    int64_t row_bytes = columns * element_bytes(dtype);
+    weights w = {.rows = rows, .columns = columns, .dtype = dtype, .stride = row_bytes};
+    w.stride += random_int(seed, 0, 2) == 0 ? random_int(seed, 1, 40) : 0;
+    w.bytes = (rows - 1) * w.stride + row_bytes;
+    w.panel = guarded_alloc((size_t)w.bytes, random_int(seed, 0, 1));
+    w.values = malloc((size_t)rows * columns * sizeof(double));
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < columns; j++) {
+            uint8_t* to = w.panel.data + i * w.stride + j * element_bytes(dtype);
+            w.values[i * columns + j] = put_random(to, dtype, seed);
+        }
+    }
+    return w;
+}
+
+static void free_weights(weights w) {
+    free(w.values);
+    guarded_free(w.panel);
+}
+
+/* `some` weight rows from `first` on, at the end or start of memory of their own, as the panel of p. */
+static guarded cut_weights(problem* p, const weights* w, int32_t first, int32_t some, uint64_t* seed) {
+    int64_t bytes = (some - 1) * w->stride + w->columns * element_bytes(w->dtype);
+    guarded cut = guarded_alloc((size_t)bytes, random_int(seed, 0, 1));
+    memcpy(cut.data, w->panel.data + first * w->stride, (size_t)bytes);
+    p->step.panel = cut.data;
+    p->step.panel_bytes = bytes;
+    p->ops[0].weight_rows = some;
+    return cut;
+}
+
+/* The sums are chains in order of k: they are known to the last bit. */
+static void test_linear_transposed(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int start) {
+    weights w = make_weights(k, n, dtype, &seed);
+    float* vector = random_floats(n, 1, &seed);
+    problem p = {.name = "linear_transposed", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, k, &seed);
+    lm_view out = place(&end, rows, n, &seed);
+    make_image(&p, end, &seed);
+    p.step = (lm_step){.rows = rows, .panel = w.panel.data, .panel_bytes = w.bytes};
+    p.ops[0] = (lm_op){.code = LM_OP_LINEAR_TRANSPOSED,
+                       .out = out,
+                       .a = a,
+                       .vector = start == 1 ? vector : NULL,
+                       .vector_length = start == 1 ? n : 0,
+                       .weight_stride = w.stride,
+                       .weight_rows = k,
+                       .dtype = dtype,
+                       .accumulate = start == 2};
+    double* expected = malloc((size_t)rows * n * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < n; i++) {
+            float sum = start == 2 ? at(&p, &out, r, i) : start == 1 ? vector[i] : 0;
+            for (int32_t j = 0; j < k; j++) {
+                sum = fmaf(at(&p, &a, r, j), (float)w.values[(int64_t)j * n + i], sum);
+            }
+            expected[(int64_t)r * n + i] = sum;
+        }
+    }
+    float* whole = malloc((size_t)p.floats * 4);
+    float* part = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 0, whole);
+
+    const machine* last = &machines[machine_count - 1];
+    for (int32_t r = 0; r < rows; r += random_int(&seed, 1, 4)) { /* some rows: alone and by two, three ... */
+        int32_t some = random_int(&seed, 1, rows - r < 9 ? rows - r : 9);
+        problem q = p;
+        q.step.rows = some;
+        q.ops[0].a.offset += (int64_t)r * a.stride;
+        q.ops[0].out.offset += (int64_t)r * out.stride;
+        run(last, &q, part);
+        for (int32_t i = 0; i < some; i++) {
+            check_same_rows(&p, part, &q.ops[0].out, i, whole, &out, r + i, "beside other rows");
+        }
+    }
+    problem q = p;
+    q.image = malloc((size_t)p.floats * 4);
+    memcpy(q.image, p.image, (size_t)p.floats * 4);
+    for (int32_t first = 0; first < k;) { /* cut into panels along k, each at an address of its own */
+        int32_t some = random_int(&seed, 1, k - first < 100 ? k - first : 100);
+        guarded cut = cut_weights(&q, &w, first, some, &seed);
+        q.ops[0].a.offset = a.offset + first;
+        q.ops[0].a.width = some;
+        q.ops[0].accumulate = first > 0 || start == 2;
+        run(last, &q, part);
+        memcpy(q.image, part, (size_t)p.floats * 4);
+        guarded_free(cut);
+        first += some;
+    }
+    for (int32_t r = 0; r < rows; r++) {
+        check_same_rows(&p, part, &out, r, whole, &out, r, "in several panels");
+    }
+    free(q.image);
+    free(part);
+    free(whole);
+    free(expected);
+    free(p.image);
+    free(vector);
+    free_weights(w);
+}
+
+static void test_weight_norm(uint64_t seed, int32_t rows, int32_t columns, int32_t n, int32_t dtype, int in_place) {
+    weights w = make_weights(n, columns, dtype, &seed);
+    problem p = {.name = "weight_norm", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, n, &seed);
+    lm_view out = in_place ? a : place(&end, rows, n, &seed);
+    make_image(&p, end, &seed);
+    p.step = (lm_step){.rows = rows, .panel = w.panel.data, .panel_bytes = w.bytes};
+    p.ops[0] = (lm_op){.code = LM_OP_WEIGHT_NORM,
+                       .out = out,
+                       .a = a,
+                       .weight_stride = w.stride,
+                       .weight_rows = n,
+                       .columns = columns,
+                       .dtype = dtype,
+                       .epsilon = n % 2 == 0 ? 1e-7f : 0.6f * sqrtf((float)columns) / 2}; /* some are below it */
+    double* expected = malloc((size_t)rows * n * sizeof(double));
+    for (int32_t i = 0; i < n; i++) {
+        double squares = 0;
+        for (int32_t j = 0; j < columns; j++) {
+            squares += pow(w.values[(int64_t)i * columns + j], 2);
+        }
+        for (int32_t r = 0; r < rows; r++) {
+            expected[(int64_t)r * n + i] = at(&p, &a, r, i) / fmax(sqrt(squares), p.ops[0].epsilon);
+        }
+    }
+    float* whole = malloc((size_t)p.floats * 4);
+    float* part = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 1e-6, whole);
+    for (int32_t first = 0; first < n;) { /* cut into panels, for the first rows alone */
+        int32_t some = random_int(&seed, 1, n - first);
+        problem q = p;
+        guarded cut = cut_weights(&q, &w, first, some, &seed);
+        q.step.rows = random_int(&seed, 1, rows);
+        q.ops[0].a.offset += first;
+        q.ops[0].out.offset += first;
+        q.ops[0].a.width = q.ops[0].out.width = some;
+        run(&machines[machine_count - 1], &q, part);
+        for (int32_t r = 0; r < q.step.rows; r++) {
+            lm_view same = out;
+            same.offset += first;
+            check_same_rows(&p, part, &q.ops[0].out, r, whole, &same, r, "in another panel");
+        }
+        guarded_free(cut);
+        first += some;
+    }
+    free(part);
+    free(whole);
+    free(expected);
+    free(p.image);
+    free_weights(w);
+}
+
+static void test_weight_ops(void) {
+    uint64_t seed = 9000000;
+    uint64_t shapes = 4;
+    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
+        for (int32_t rows = 1; rows <= 14; rows++) {
+            int32_t k = random_int(&shapes, 1, 70);
+            int32_t n = random_int(&shapes, 1, 330);
+            test_linear_transposed(seed += 10, rows, k, n, dtype, rows % 3);
+            test_weight_norm(seed += 10, rows, k, n, dtype, rows & 1);
+        }
+        test_linear_transposed(seed += 10, 1, 1, 1, dtype, 0);
+        test_linear_transposed(seed += 10, 1, 300, 2050, dtype, 1);
+        test_linear_transposed(seed += 10, 131, 70, 83, dtype, 2); /* rows of more than one block */
+        test_linear_transposed(seed += 10, 17, 200, 600, dtype, 0);
+        test_weight_norm(seed += 10, 2, 2100, 400, dtype, 0);
+    }
 }
 
 /* -- ops over rows ----------------------------------------------------------------------------------------------- */
@@ -952,6 +1140,8 @@ int main(void) {
     check_digest(DIGEST, "results");
     test_further_row_ops();
     check_digest(FURTHER_ROW_OPS_DIGEST, "row ops of further families");
+    test_weight_ops();
+    check_digest(WEIGHT_DIGEST, "results with weights");
     test_linear_blocks();
     for (int i = 0; i < machine_count; i++) {
         test_linear_after_nans(&machines[i]);

@@ -17,6 +17,10 @@ typedef struct v {
 #define LM_BLOCK_GROUP 6 /* weight rows that meet all rows of a block in turn */
 #define LM_TILE_SUMS 4   /* of attention.c: heads x positions, heads x vectors of values */
 
+/* Tiles of linear_transposed.c: activation rows x vectors of columns: 12 registers of sums, 2 of weights and an activation. */
+#define LM_COLUMN_TILE_ROWS 6
+#define LM_COLUMN_TILE_VECTORS 1
+
 LM_INLINE v v_set(float x) {
     return (v){_mm256_set1_ps(x), _mm256_set1_ps(x)};
 }

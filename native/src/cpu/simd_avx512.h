@@ -14,6 +14,10 @@ typedef __m512 v;
 #define LM_BLOCK_GROUP 10 /* weight rows that meet all rows of a block in turn */
 #define LM_TILE_SUMS 16   /* of attention.c: heads x positions, heads x vectors of values */
 
+/* Tiles of linear_transposed.c: activation rows x vectors of columns: 24 sums, 4 weights and an activation in 32 registers. */
+#define LM_COLUMN_TILE_ROWS 6
+#define LM_COLUMN_TILE_VECTORS 4
+
 LM_INLINE v v_zero(void) {
     return _mm512_setzero_ps();
 }

@@ -16,6 +16,10 @@ typedef struct v {
 #define LM_BLOCK_GROUP 4 /* weight rows that meet all rows of a block in turn */
 #define LM_TILE_SUMS 4   /* of attention.c: heads x positions, heads x vectors of values */
 
+/* Tiles of linear_transposed.c: activation rows x vectors of columns. */
+#define LM_COLUMN_TILE_ROWS 2
+#define LM_COLUMN_TILE_VECTORS 1
+
 LM_INLINE v v_set(float x) {
     v r;
     LM_EACH_LANE

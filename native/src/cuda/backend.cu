@@ -687,6 +687,10 @@ static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const 
     bool same = queue->has_step && queue->generation == step->generation;
     bool caches = false;
     for (int32_t i = 0; i < count; i++) {
+        if (ops[i].code > LM_OP_GATHER_ROWS) {
+            return host->fail(LM_ERROR_UNSUPPORTED, "lm_submit: op %d has the code %d, which this backend lacks", i,
+                              ops[i].code);
+        }
         caches |= ops[i].code == LM_OP_KV_STORE || ops[i].code == LM_OP_ATTENTION;
         fast_memory need = {};
         if (ops[i].code == LM_OP_ATTENTION) {

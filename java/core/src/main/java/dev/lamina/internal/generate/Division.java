@@ -2,6 +2,7 @@ package dev.lamina.internal.generate;
 
 import dev.lamina.MemoryPlan;
 import dev.lamina.Rates;
+import dev.lamina.internal.stream.ExpertCache;
 import dev.lamina.internal.stream.Placement;
 import dev.lamina.internal.stream.Planner;
 import dev.lamina.internal.stream.StreamOptions;
@@ -91,6 +92,25 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
                 : MemoryUse.allocation(DeviceFeed.bytes(schedule)));
     }
 
+    /** Memory of a slot for panels of experts; 0 where there are none. */
+    long expertSlotBytes() {
+        return schedule.experts().isEmpty() ? 0
+                : ExpertCache.slotFootprint(weights.files(), schedule.expertExtents());
+    }
+
+    /** Slots for panels of experts: what experts pass through, and for the rest of a budget others that keep some. */
+    int expertSlots(Placement placement, MemoryUse fixed) {
+        if (schedule.experts().isEmpty()) {
+            return 0;
+        }
+        long left = memory.host() - fixed.host() - use(placement).host();
+        return ExpertCache.PASSING + (int) Math.clamp(left / expertSlotBytes(), 0, schedule.experts().size());
+    }
+
+    private MemoryUse passingExperts() {
+        return MemoryUse.of(ExpertCache.PASSING * expertSlotBytes(), devices(), 0);
+    }
+
     private MemoryUse readers() {
         return MemoryUse.of(planner.readerBytes(), devices(), 0);
     }
@@ -126,7 +146,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
      */
     MemoryUse fixed(Workspace.Size size, Demand demand, List<Integer> hostLayers) {
         return vectors().plus(rings()).plus(readers()).plus(workspace(size)).plus(scratch(size, demand.context()))
-                .plus(kv(demand, hostLayers)).plus(logits(demand)).plus(demand.kept);
+                .plus(kv(demand, hostLayers)).plus(logits(demand)).plus(passingExperts()).plus(demand.kept);
     }
 
     /**

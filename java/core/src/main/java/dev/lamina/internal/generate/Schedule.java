@@ -170,6 +170,22 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
         return panels.stream().map(Panel::extent).toList();
     }
 
+    /** Where the panels of experts lie. */
+    List<List<Extent>> expertExtents() {
+        return experts.stream().map(ExpertPanel::extents).toList();
+    }
+
+    /** The number of the expert that each panel of one belongs to, counted over all mixtures. */
+    int[] expertNumbers() {
+        var numbers = new int[experts.size()];
+        for (int i = 1; i < numbers.length; i++) {
+            boolean same = experts.get(i).expert == experts.get(i - 1).expert
+                    && experts.get(i).stage == experts.get(i - 1).stage;
+            numbers[i] = numbers[i - 1] + (same ? 0 : 1);
+        }
+        return numbers;
+    }
+
     /** Bytes of weights that every sweep needs, whatever its rows choose. */
     long denseBytes() {
         return panels.stream().mapToLong(panel -> panel.extent.bytes()).sum();

@@ -6,13 +6,17 @@ import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Rope;
 import dev.lamina.internal.model.Value;
 import dev.lamina.internal.runtime.HostMemory;
+import dev.lamina.internal.runtime.KvCache;
 import dev.lamina.internal.runtime.OpArray;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.runtime.Step;
 import dev.lamina.internal.runtime.View;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.ToIntFunction;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -62,14 +66,19 @@ final class Workspace implements AutoCloseable {
     }
 
     /** What a rank works with. */
-    private record Part(Processor processor, MemorySegment activations, OpArray ops, Step step)
+    private record Part(Rank rank, MemorySegment activations, OpArray ops, OpArray expertOps, Step step)
             implements AutoCloseable {
+        Processor processor() {
+            return rank.processor();
+        }
+
         @Override
         public void close() {
             var all = new Closing();
             all.close(step);
+            all.close(expertOps);
             all.close(ops);
-            all.close(() -> processor.device().freeOnDevice(activations));
+            all.close(() -> processor().device().freeOnDevice(activations));
             all.end();
         }
     }
@@ -84,6 +93,7 @@ final class Workspace implements AutoCloseable {
     private final MemorySegment inputs;
     private final MemorySegment logits;
     private final MemorySegment passage; // what goes from one rank to the next
+    private final MemorySegment choices; // what rows choose experts by
     private final List<Part> parts = new ArrayList<>(); // by rank
     private long arrived; // ticket of the last copy out of the passage, ...
     private @Nullable Queue arrivedAt; // ... and its queue
@@ -97,10 +107,12 @@ final class Workspace implements AutoCloseable {
         this.layout = Inputs.of(weights.program().ropes(), embeddingRowBytes(weights), size.rows);
         this.hostMemory = weights.ranks().getFirst().processor().device();
         long logitsBytes = logitsBytes(plan, size);
-        this.host = hostMemory.allocate(layout.bytes + logitsBytes + passageBytes(weights, plan, size));
+        long passageBytes = passageBytes(weights, plan, size);
+        this.host = hostMemory.allocate(layout.bytes + logitsBytes + passageBytes + choiceBytes(weights, size));
         this.inputs = host.asSlice(0, layout.bytes);
         this.logits = host.asSlice(layout.bytes, logitsBytes);
-        this.passage = host.asSlice(layout.bytes + logitsBytes);
+        this.passage = host.asSlice(layout.bytes + logitsBytes, passageBytes);
+        this.choices = host.asSlice(layout.bytes + logitsBytes + passageBytes);
         try {
             for (var rank : weights.ranks()) {
                 parts.add(part(rank));
@@ -117,8 +129,10 @@ final class Workspace implements AutoCloseable {
         var device = rank.processor().device();
         var activations = device.allocateOnDevice(plan.bytes(size.rows, size.outputRows));
         try {
-            var part = new Part(rank.processor(), activations, new OpArray(schedule.ops().size()),
-                    new Step(size.rows, size.outputRows, size.sequences, activations, inputs));
+            int mostOps = schedule.experts().stream().mapToInt(panel -> panel.ops().size()).max().orElse(1);
+            var part = new Part(rank, activations, new OpArray(schedule.ops().size()), new OpArray(mostOps),
+                    new Step(size.rows, size.outputRows, size.sequences, 0,
+                            Math.toIntExact((long) size.rows * mostChosen(weights)), activations, inputs));
             for (int i = 0; i < schedule.ops().size(); i++) {
                 place(part.ops, i, schedule.ops().get(i), rank);
             }
@@ -133,13 +147,13 @@ final class Workspace implements AutoCloseable {
     static MemoryUse use(Weights weights, ActivationPlan plan, Size size) {
         long activations = plan.bytes(size.rows, size.outputRows);
         long inputs = Inputs.of(weights.program().ropes(), embeddingRowBytes(weights), size.rows).bytes;
-        long onHost = inputs + logitsBytes(plan, size);
+        long onHost = inputs + logitsBytes(plan, size) + choiceBytes(weights, size);
         if (weights.ranks().getFirst().unified()) {
             return MemoryUse.of(onHost + activations, 0, 0);
         }
         var devices = new ArrayList<Long>();
         for (var rank : weights.ranks()) { // each copies inputs and arrays from a copy of its own
-            long step = inputs + arrayBytes(rank, size);
+            long step = inputs + arrayBytes(rank, size, mostChosen(weights));
             onHost += step;
             devices.add(MemoryUse.allocation(activations) + MemoryUse.allocation(step));
         }
@@ -147,10 +161,12 @@ final class Workspace implements AutoCloseable {
     }
 
     /** What a device gets copied of a step beside its inputs: positions, sequences, output rows, places of caches. */
-    private static long arrayBytes(Rank rank, Size size) {
+    private static long arrayBytes(Rank rank, Size size, int mostChosen) {
         long rows = Math.ceilDiv((long) Integer.BYTES * size.rows, ARRAY_ALIGNMENT);
         long outputRows = Math.ceilDiv((long) Integer.BYTES * size.outputRows, ARRAY_ALIGNMENT);
-        return (2 * rows + outputRows) * ARRAY_ALIGNMENT
+        long choices = Math.ceilDiv((long) Integer.BYTES * size.rows * mostChosen, ARRAY_ALIGNMENT);
+        long states = Math.ceilDiv((long) Integer.BYTES * size.sequences, ARRAY_ALIGNMENT);
+        return (2 * rows + outputRows + 2 * choices + states) * ARRAY_ALIGNMENT
                 + (long) rank.kv().layers().size() * size.sequences * CACHE_PLACE_BYTES;
     }
 
@@ -162,7 +178,9 @@ final class Workspace implements AutoCloseable {
     static long scratchBytes(Weights weights, Schedule schedule, Size size, int context) {
         boolean fast = weights.ranks().getFirst().processor().device().info().fast();
         long most = 0;
-        for (var panelOp : schedule.ops()) {
+        var ofExperts = schedule.experts().stream() // all experts of a mixture have the same shapes
+                .filter(panel -> panel.expert() == 0).flatMap(panel -> panel.ops().stream());
+        for (var panelOp : Stream.concat(schedule.ops().stream(), ofExperts).toList()) {
             if (panelOp.op() instanceof Op.Attention attention && context > SEGMENT) {
                 long parts = Math.ceilDiv(weights.kv().layers().get(attention.layer()).headDimV(), STATE_VALUES);
                 long states = Math.ceilDiv(context, SEGMENT) * parts * attention.heads() * size.rows;
@@ -181,6 +199,26 @@ final class Workspace implements AutoCloseable {
 
     private static long embeddingRowBytes(Weights weights) {
         return (long) weights.program().hidden() * weights.embeddingType().bytes();
+    }
+
+    /** Most experts that a row chooses at a time; 0 where there are none. */
+    private static int mostChosen(Weights weights) {
+        return mostOfExperts(weights, experts -> experts.router().chosen());
+    }
+
+    /** Host memory for the router logits of all rows. */
+    private static long choiceBytes(Weights weights, Size size) {
+        return (long) Float.BYTES * size.rows * mostOfExperts(weights, experts -> experts.logits().width());
+    }
+
+    private static int mostOfExperts(Weights weights, ToIntFunction<Op.Experts> of) {
+        int most = 0;
+        for (var stage : weights.program().stages()) {
+            for (var op : stage.ops()) {
+                most = op instanceof Op.Experts experts ? Math.max(most, of.applyAsInt(experts)) : most;
+            }
+        }
+        return most;
     }
 
     private static long logitsBytes(ActivationPlan plan, Size size) {
@@ -226,7 +264,7 @@ final class Workspace implements AutoCloseable {
 
     /** Gives back what the queues keep for sweeps that were larger than the next ones. Nothing is under way. */
     void trim() {
-        parts.forEach(part -> part.processor.queue().trim());
+        parts.forEach(part -> part.processor().queue().trim());
     }
 
     /** Begins a sweep without rows and sequences, see {@link Step#clear}. */
@@ -234,11 +272,11 @@ final class Workspace implements AutoCloseable {
         parts.forEach(part -> part.step.clear());
     }
 
-    /** Adds a sequence; returns its number. */
-    int addSequence(Caches caches) {
+    /** Adds a sequence; state: see {@link Step#addSequence(KvCache, int)}. Returns its number. */
+    int addSequence(Caches caches, int state) {
         int index = 0;
         for (int rank = 0; rank < parts.size(); rank++) {
-            index = step(rank).addSequence(caches.parts().get(rank));
+            index = step(rank).addSequence(caches.parts().get(rank), state);
         }
         return index;
     }
@@ -269,6 +307,33 @@ final class Workspace implements AutoCloseable {
         return memory(rank, weights.program().logits(), outputRows(), columns);
     }
 
+    /** Waits for what the rows of the sweep choose experts by: (rows, experts). */
+    float[][] routerLogits(int rank, Value value) {
+        var onHost = choices.asSlice(0, (long) Float.BYTES * rows() * value.width());
+        var queue = parts.get(rank).processor().queue();
+        queue.await(queue.copyToHost(onHost, memory(rank, value, rows(), value.width())));
+        var logits = new float[rows()][value.width()];
+        for (int row = 0; row < logits.length; row++) {
+            MemorySegment.copy(onHost, ValueLayout.JAVA_FLOAT, (long) Float.BYTES * row * value.width(), logits[row], 0,
+                    value.width());
+        }
+        return logits;
+    }
+
+    /** Writes the ops of an expert's panel for {@link #expertOps}; returns how many there are. */
+    int placeExpert(int rank, Schedule.ExpertPanel panel) {
+        var part = parts.get(rank);
+        for (int i = 0; i < panel.ops().size(); i++) {
+            place(part.expertOps, i, panel.ops().get(i), part.rank);
+        }
+        return panel.ops().size();
+    }
+
+    /** The ops of the expert's panel that was placed last, on a rank's device. */
+    OpArray expertOps(int rank) {
+        return parts.get(rank).expertOps;
+    }
+
     /** Host memory for a block of logits: (output rows, columns) floats. */
     MemorySegment logits(int columns) {
         return logits.asSlice(0, (long) Float.BYTES * outputRows() * columns);
@@ -284,8 +349,8 @@ final class Workspace implements AutoCloseable {
      * the queues wait for one another.
      */
     void handOver(int from, int to, Schedule.Panel first) {
-        var source = parts.get(from).processor.queue();
-        var target = parts.get(to).processor.queue();
+        var source = parts.get(from).processor().queue();
+        var target = parts.get(to).processor().queue();
         if (arrivedAt != null) {
             source.after(arrivedAt, arrived); // that has read the passage
         }

@@ -13,6 +13,7 @@ const lm_kernels LM_KERNEL(lm_kernels) = {
     .gather_rows = LM_KERNEL(lm_gather_rows),
     .layer_norm = LM_KERNEL(lm_layer_norm),
     .scale = LM_KERNEL(lm_scale),
+    .scatter_add = LM_KERNEL(lm_scatter_add),
     .linear_scratch = LM_KERNEL(lm_linear_scratch),
     .attention_scratch = LM_KERNEL(lm_attention_scratch),
 };

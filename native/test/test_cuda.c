@@ -691,7 +691,7 @@ static void test_overwritten(int32_t dtype, int apart) {
         const machine* m = i == 0 ? &cpu : &gpu;
         lm_kv* kv[2];
         for (int s = 0; s < 2; s++) {
-            MUST(lm_kv_create(m->device, &(lm_kv_layer){HEADS, DIM, DIM, 0}, 1, CAPACITY, dtype, 0, &kv[s]));
+            MUST(lm_kv_create(m->device, &(lm_kv_layer){.kv_heads = HEADS, .head_dim = DIM, .head_dim_v = DIM}, 1, CAPACITY, dtype, 0, &kv[s]));
         }
         int64_t bytes = ROWS * HEADS * DIM * 4 * 4;
         void* memory = on_device(m, image, bytes);
@@ -744,21 +744,21 @@ static void test_attentions(void) {
     const int32_t many[] = {300};
     int32_t first = step_of_shapes == 1 ? LM_DTYPE_F32 : LM_DTYPE_F16;
     for (int32_t dtype = first; dtype <= LM_DTYPE_F16; dtype++) {
-        test_attention(seed += 10, (attention){2, 2, 16, 16, 0, dtype, 1, {9}}, few, 2);
-        test_attention(seed += 10, (attention){4, 2, 17, 13, 0, dtype, 2, {40, 21}}, few, 3);
-        test_attention(seed += 10, (attention){3, 1, 8, 40, 5, dtype, 3, {3, 30, 17}}, few, 3);
-        test_attention(seed += 10, (attention){6, 3, 1, 1, 1, dtype, 1, {20}}, few, 2);
-        test_attention(seed += 10, (attention){2, 1, 24, 8, 130, dtype, 1, {290}}, few + 2, 1);
-        test_attention(seed += 10, (attention){2, 1, 300, 270, 0, dtype, 1, {10}}, few, 2);
-        test_attention(seed += 10, (attention){1, 1, 9001, 3, 0, dtype, 1, {3}}, few, 1);
+        test_attention(seed += 10, (attention){2, 2, 16, 16, 0, dtype, 1, .lengths = {9}}, few, 2);
+        test_attention(seed += 10, (attention){4, 2, 17, 13, 0, dtype, 2, .lengths = {40, 21}}, few, 3);
+        test_attention(seed += 10, (attention){3, 1, 8, 40, 5, dtype, 3, .lengths = {3, 30, 17}}, few, 3);
+        test_attention(seed += 10, (attention){6, 3, 1, 1, 1, dtype, 1, .lengths = {20}}, few, 2);
+        test_attention(seed += 10, (attention){2, 1, 24, 8, 130, dtype, 1, .lengths = {290}}, few + 2, 1);
+        test_attention(seed += 10, (attention){2, 1, 300, 270, 0, dtype, 1, .lengths = {10}}, few, 2);
+        test_attention(seed += 10, (attention){1, 1, 9001, 3, 0, dtype, 1, .lengths = {3}}, few, 1);
         test_overwritten(dtype, 0);
         test_overwritten(dtype, 1);
     }
     /* Segments: together in one block of threads, then spread over blocks. */
     if (step_of_shapes == 1) {
-        test_attention(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, {1100}}, many, 1);
+        test_attention(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, .lengths = {1100}}, many, 1);
     }
-    test_attention(seed += 10, (attention){2, 1, 4, 6, 120, LM_DTYPE_F32, 1, {1200}}, many, 1);
+    test_attention(seed += 10, (attention){2, 1, 4, 6, 120, LM_DTYPE_F32, 1, .lengths = {1200}}, many, 1);
 }
 
 static void test_branches(uint64_t seed, attention shape, const int32_t* nodes, int32_t chain, int32_t spare,
@@ -774,14 +774,14 @@ static void test_all_branches(void) {
     uint64_t seed = 8000000;
     const int32_t few[] = {9, 20, 12};
     const int32_t more[] = {150, 10};
-    test_branches(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, {1}}, few, 40, 0, 3);
-    test_branches(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 3, {0, 20, 125}}, few, 60, 40, 15);
-    test_branches(seed += 10, (attention){6, 3, 9, 40, 5, LM_DTYPE_F16, 2, {3, 126}}, few, 60, 2000, 20);
-    test_branches(seed += 10, (attention){2, 1, 8, 300, 0, LM_DTYPE_F16, 2, {100, 3}}, more, 96, 0, 100);
-    test_branches(seed += 10, (attention){1, 1, 9001, 3, 0, LM_DTYPE_F32, 1, {2}}, few, 60, 1, 5);
+    test_branches(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, .lengths = {1}}, few, 40, 0, 3);
+    test_branches(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 3, .lengths = {0, 20, 125}}, few, 60, 40, 15);
+    test_branches(seed += 10, (attention){6, 3, 9, 40, 5, LM_DTYPE_F16, 2, .lengths = {3, 126}}, few, 60, 2000, 20);
+    test_branches(seed += 10, (attention){2, 1, 8, 300, 0, LM_DTYPE_F16, 2, .lengths = {100, 3}}, more, 96, 0, 100);
+    test_branches(seed += 10, (attention){1, 1, 9001, 3, 0, LM_DTYPE_F32, 1, .lengths = {2}}, few, 60, 1, 5);
     /* Segments: spread over blocks of threads, then together in one. */
-    test_branches(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, {1018}}, few, 70, 100, 9);
-    test_branches(seed += 10, (attention){300, 1, 4, 2, 130, LM_DTYPE_F32, 1, {1020}}, few, 90, 100, 9);
+    test_branches(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, .lengths = {1018}}, few, 70, 100, 9);
+    test_branches(seed += 10, (attention){300, 1, 4, 2, 130, LM_DTYPE_F32, 1, .lengths = {1020}}, few, 90, 100, 9);
 }
 
 /* -- more of all, and larger --------------------------------------------------------------------------------------- */
@@ -1052,7 +1052,7 @@ static void test_parts_of_inputs(void) {
 /* Who says that nothing changed where something did gets what he asked for all the same, or a refusal. */
 static void test_broken_promises(void) {
     enum { DIM = 4, FLOATS = 4 * DIM };
-    const lm_kv_layer layer = {1, DIM, DIM, 0};
+    const lm_kv_layer layer = {.kv_heads = 1, .head_dim = DIM, .head_dim_v = DIM};
     lm_kv* caches[2];
     for (int i = 0; i < 2; i++) {
         MUST(lm_kv_create(gpu.device, &layer, 1, 8, LM_DTYPE_F32, 0, &caches[i]));

@@ -14,6 +14,8 @@
 #define DIGEST UINT64_C(0xc8ab73a2dc392ff)
 #define FURTHER_ROW_OPS_DIGEST UINT64_C(0x142cc5120af5057a)
 #define WEIGHT_DIGEST UINT64_C(0x824a38ba85dccb7e)
+#define LISTS_DIGEST UINT64_C(0xb9d081b13addadb6)
+#define FURTHER_ATTENTIONS_DIGEST UINT64_C(0xe4cf1762d08875fa)
 
 #define MAX_OPS 2
 
@@ -152,7 +154,9 @@ static void run(const machine* m, const problem* p, float* result) {
  */
 static void check_problem(const problem* p, const double* expected, double tolerance, float* result) {
     const lm_op* op = &p->ops[p->count - 1];
-    int32_t rows = op->row_set == LM_ROWS_ALL ? p->step.rows : p->step.output_rows;
+    int32_t rows = op->row_set == LM_ROWS_ALL || op->code == LM_OP_SCATTER_ADD ? p->step.rows
+                   : op->row_set == LM_ROWS_OUTPUT                             ? p->step.output_rows
+                                                                               : p->step.list_rows;
     run(&machines[0], p, result);
     for (int32_t r = 0; r < rows; r++) {
         const float* out = result + op->out.offset + (int64_t)r * op->out.stride;
@@ -879,6 +883,165 @@ static void test_row_ops(void) {
     test_embed(seed += 10, 1, 16, LM_DTYPE_BF16);
 }
 
+/* The rows of a list of a step, `before` of it before those of the submission and as many behind them. */
+static lm_step list_step(int32_t rows, int32_t before, int32_t list_rows, int32_t** list, float** weights,
+                         uint64_t* seed) {
+    int32_t length = list_rows + 2 * before;
+    *list = malloc((size_t)(rows + length) * 4);
+    *weights = random_floats(length + 1, 1, seed);
+    for (int32_t i = 0; i < rows; i++) {
+        (*list)[before + i] = i;
+    }
+    for (int32_t i = 0; i < list_rows; i++) { /* they differ */
+        int32_t other = before + random_int(seed, i, rows - 1);
+        int32_t row = (*list)[other];
+        (*list)[other] = (*list)[before + i];
+        (*list)[before + i] = row;
+    }
+    for (int32_t i = 0; i < before; i++) { /* of other submissions */
+        (*list)[i] = (*list)[before + list_rows + i] = INT32_MAX;
+    }
+    return (lm_step){.rows = rows,
+                     .list_length = length,
+                     .list_first = before,
+                     .list_rows = list_rows,
+                     .list = *list,
+                     .list_weights = *weights};
+}
+
+static void test_gather_list(uint64_t seed, int32_t rows, int32_t list_rows, int32_t width, int32_t kind) {
+    problem p = {.name = "gather_rows of a list", .count = 1};
+    int64_t end = 0;
+    lm_view out = place(&end, list_rows, width, &seed);
+    lm_view a = place(&end, rows, width, &seed);
+    make_image(&p, end, &seed);
+    int32_t* list;
+    float* weights;
+    int32_t before = random_int(&seed, 0, 5);
+    p.step = list_step(rows, before, list_rows, &list, &weights, &seed);
+    p.ops[0] = (lm_op){.code = LM_OP_GATHER_ROWS, .row_set = LM_ROWS_LIST, .kind = kind, .out = out, .a = a};
+    double* expected = malloc((size_t)(list_rows + 1) * width * sizeof(double));
+    for (int32_t r = 0; r < list_rows; r++) {
+        for (int32_t i = 0; i < width; i++) {
+            float x = at(&p, &a, list[before + r], i);
+            expected[(int64_t)r * width + i] = kind == LM_ROWS_WEIGHTED ? x * weights[before + r] : x;
+        }
+    }
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 0, result);
+    free(result);
+    free(expected);
+    free(list);
+    free(weights);
+    free(p.image);
+}
+
+/* What a row gets has the bits of one fused multiply-add, whatever rows are beside it. */
+static void test_scatter_add(uint64_t seed, int32_t rows, int32_t list_rows, int32_t width, int32_t kind) {
+    problem p = {.name = "scatter_add", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, list_rows, width, &seed);
+    lm_view out = place(&end, rows, width, &seed);
+    make_image(&p, end, &seed);
+    int32_t* list;
+    float* weights;
+    int32_t before = random_int(&seed, 0, 5);
+    p.step = list_step(rows, before, list_rows, &list, &weights, &seed);
+    p.ops[0] = (lm_op){.code = LM_OP_SCATTER_ADD, .row_set = LM_ROWS_LIST, .kind = kind, .out = out, .a = a};
+    double* expected = malloc((size_t)rows * width * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < width; i++) {
+            expected[(int64_t)r * width + i] = at(&p, &out, r, i);
+        }
+    }
+    for (int32_t r = 0; r < list_rows; r++) {
+        for (int32_t i = 0; i < width; i++) {
+            float weight = kind == LM_ROWS_WEIGHTED ? weights[before + r] : 1;
+            double* to = &expected[(int64_t)list[before + r] * width + i];
+            *to = fmaf(at(&p, &a, r, i), weight, (float)*to);
+        }
+    }
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 0, result);
+    if (list_rows > 1) { /* against the rules: nothing but that row may suffer */
+        list[before + 1] = list[before];
+        for (int i = 0; i < machine_count; i++) {
+            run(&machines[i], &p, result);
+            for (int64_t f = 0; f < p.floats; f++) {
+                CHECK(in_view(&out, rows, f) || memcmp(&result[f], &p.image[f], 4) == 0,
+                      "scatter_add: float %lld is overwritten", (long long)f);
+            }
+        }
+    }
+    free(result);
+    free(expected);
+    free(list);
+    free(weights);
+    free(p.image);
+}
+
+/* Rows of a list have the bits of as many rows of a step. */
+static void test_list_rows(uint64_t seed, int32_t rows, int32_t width) {
+    static const int32_t some[] = {LM_OP_LINEAR, LM_OP_ACTIVATION, LM_OP_ADD,
+                                   LM_OP_SCALE,  LM_OP_RMS_NORM,   LM_OP_LAYER_NORM};
+    float* weight = random_floats((int64_t)width * width, 1, &seed);
+    for (int n = 0; n < 6; n++) {
+        problem p = {.name = "rows of a list", .count = 1};
+        int64_t end = 0;
+        p.ops[0] = (lm_op){.code = some[n],
+                           .weight_stride = width * INT64_C(4),
+                           .weight_rows = width,
+                           .heads = 1,
+                           .scale = 0.3f,
+                           .epsilon = 1e-5f};
+        p.ops[0].a = place(&end, rows, width, &seed);
+        p.ops[0].b = place(&end, rows, width, &seed);
+        p.ops[0].out = place(&end, rows, width, &seed);
+        make_image(&p, end, &seed);
+        p.step = (lm_step){.rows = rows, .panel = weight, .panel_bytes = width * INT64_C(4) * width};
+        float* expected = malloc((size_t)p.floats * 4);
+        float* result = malloc((size_t)p.floats * 4);
+        run(&machines[0], &p, expected);
+        int32_t* list;
+        float* weights;
+        p.ops[0].row_set = LM_ROWS_LIST;
+        lm_step step = list_step(2 * rows, 3, rows, &list, &weights, &seed);
+        step.panel = p.step.panel;
+        step.panel_bytes = p.step.panel_bytes;
+        step.list_weights = NULL;
+        p.step = step;
+        for (int i = 0; i < machine_count; i++) {
+            run(&machines[i], &p, result);
+            CHECK(memcmp(result, expected, (size_t)p.floats * 4) == 0,
+                  "op %d, simd %d, %d threads: rows of a list have other bits", some[n], machines[i].simd,
+                  machines[i].threads);
+        }
+        free(list);
+        free(weights);
+        free(expected);
+        free(result);
+        free(p.image);
+    }
+    free(weight);
+}
+
+static void test_lists(void) {
+    uint64_t seed = 12000000;
+    uint64_t shapes = 12;
+    for (int i = 0; i < 12; i++) {
+        int32_t rows = i < 4 ? i + 1 : random_int(&shapes, 1, 150);
+        int32_t list_rows = random_int(&shapes, i == 3 ? 2 : 1, rows);
+        int32_t width = i == 5 ? 2000 : random_int(&shapes, 1, 300);
+        test_gather_list(seed += 10, rows, list_rows, width, i & 1);
+        test_scatter_add(seed += 10, rows, list_rows, width, i & 1);
+    }
+    test_gather_list(seed += 10, 3, 0, 16, LM_ROWS_WEIGHTED);
+    test_scatter_add(seed += 10, 3, 0, 16, LM_ROWS_WEIGHTED);
+    test_list_rows(seed += 10, 1, 40);
+    test_list_rows(seed += 10, 5, 33);
+    test_list_rows(seed += 10, 70, 90);
+}
+
 /* Row ops of further families, with a digest of their own. */
 static void test_further_row_ops(void) {
     uint64_t seed = 9000000;
@@ -927,8 +1090,9 @@ static void check_attention(const attention* t, const float* q, const float* k, 
         for (int32_t i = 0; i < t->lengths[s];
              i += i + every < t->lengths[s] ? every : t->lengths[s] - i - 1 + (i + 1 == t->lengths[s])) {
             int32_t first = t->window > 0 && i + 1 > t->window ? i + 1 - t->window : 0;
+            first = t->chunk > 0 && i / t->chunk * t->chunk > first ? i / t->chunk * t->chunk : first;
             for (int32_t h = 0; h < t->heads; h++) {
-                double max = -INFINITY;
+                double max = t->kind == LM_ATTENTION_SINKS ? t->vector[h] : -INFINITY;
                 for (int32_t p = first; p <= i; p++) {
                     double score = 0;
                     for (int32_t d = 0; d < t->head_dim; d++) {
@@ -937,9 +1101,15 @@ static void check_attention(const attention* t, const float* q, const float* k, 
                             * cached(k[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim + d], t->dtype);
                     }
                     weights[p] = score * 0.25;
+                    if (t->softcap > 0) {
+                        weights[p] = t->softcap * tanh(weights[p] / t->softcap);
+                    }
+                    if (t->kind == LM_ATTENTION_ALIBI) {
+                        weights[p] += (double)t->vector[h] * (p - i);
+                    }
                     max = fmax(max, weights[p]);
                 }
-                double sum = 0;
+                double sum = t->kind == LM_ATTENTION_SINKS ? exp(t->vector[h] - max) : 0;
                 memset(values, 0, (size_t)t->head_dim_v * sizeof(double));
                 for (int32_t p = first; p <= i; p++) {
                     double weight = exp(weights[p] - max);
@@ -964,7 +1134,18 @@ static void check_attention(const attention* t, const float* q, const float* k, 
     }
 }
 
+/* Slopes of heads, or scores of their sinks. */
+static float* make_vector(const attention* t, uint64_t* seed) {
+    float* vector = random_floats(t->heads, 1, seed);
+    for (int32_t h = 0; h < t->heads; h++) {
+        vector[h] = t->kind == LM_ATTENTION_ALIBI ? 0.01f + 0.5f * fabsf(vector[h]) : 5 * vector[h];
+    }
+    return vector;
+}
+
 static void test_attention(uint64_t seed, attention t, int thorough) {
+    attention limited = t;
+    t.places = 0; /* till the end */
     int32_t total = 0;
     int32_t longest = 0;
     for (int32_t s = 0; s < t.sequences; s++) {
@@ -987,8 +1168,10 @@ static void test_attention(uint64_t seed, attention t, int thorough) {
         k[i] = random_float(&seed);
     }
     for (int64_t i = 0; i < v_floats; i++) {
-        v[i] = random_float(&seed);
+        v[i] = t.latent ? k[i / t.head_dim_v * t.head_dim + i % t.head_dim_v] : random_float(&seed);
     }
+    float* vector = t.kind == LM_ATTENTION_PLAIN ? NULL : make_vector(&t, &seed);
+    t.vector = limited.vector = vector;
     attend(&machines[0], &t, longest, 0, q, k, v, out);
     check_attention(&t, q, k, v, out);
     digest_floats(out, out_floats);
@@ -1018,9 +1201,20 @@ static void test_attention(uint64_t seed, attention t, int thorough) {
               "attention: sequence %d alone gives other bits", s);
         base += t.lengths[s];
     }
+    for (int i = 0; limited.places > 0 && i < machine_count; i++) {
+        int32_t most = limited.places - (limited.window > 0 ? limited.window : limited.chunk) + 1;
+        for (int32_t chunk = most; chunk > 0; chunk = chunk == most ? most / 3 : 0) {
+            memset(other, 0, (size_t)out_floats * 4);
+            attend(&machines[i], &limited, chunk, 0, q, k, v, other);
+            CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0,
+                  "attention: simd %d, %d threads: %d places give other bits to chunks of %d rows", machines[i].simd,
+                  machines[i].threads, limited.places, chunk);
+        }
+    }
     free(q);
     free(k);
     free(v);
+    free(vector);
     free(out);
     free(other);
 }
@@ -1032,7 +1226,7 @@ static void test_attention_of_output_rows(const machine* m) {
     const int32_t positions[ROWS] = {0, 1, 2, 0, 1, 2};
     const int32_t sequence[ROWS] = {0, 0, 0, 1, 1, 1};
     const int32_t index[ROWS] = {4, 1, 5, 0, 3, 2};
-    const lm_kv_layer layer = {2, 16, 16, 0};
+    const lm_kv_layer layer = {.kv_heads = 2, .head_dim = 16, .head_dim_v = 16};
     lm_kv* kv[2];
     MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, 0, &kv[0]));
     MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, 0, &kv[1]));
@@ -1087,26 +1281,67 @@ static void test_attentions(void) {
         test_attention_of_output_rows(&machines[i]);
     }
     uint64_t seed = 2000000;
-    test_attention(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, {1}}, 1);
-    test_attention(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 2, {70, 130}}, 1);
-    test_attention(seed += 10, (attention){8, 1, 24, 40, 0, LM_DTYPE_F16, 3, {5, 64, 65}}, 1);
-    test_attention(seed += 10, (attention){6, 6, 33, 17, 50, LM_DTYPE_F32, 2, {200, 3}}, 1);
-    test_attention(seed += 10, (attention){10, 2, 64, 64, 1, LM_DTYPE_F16, 1, {90}}, 1);
-    test_attention(seed += 10, (attention){5, 1, 128, 144, 0, LM_DTYPE_F32, 1, {150}}, 1);
-    test_attention(seed += 10, (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, {2200, 1030}}, 0);
-    test_attention(seed += 10, (attention){2, 2, 16, 16, 1000, LM_DTYPE_F16, 1, {2300}}, 0);
+    test_attention(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, .lengths = {1}}, 1);
+    test_attention(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 2, .lengths = {70, 130}}, 1);
+    test_attention(seed += 10, (attention){8, 1, 24, 40, 0, LM_DTYPE_F16, 3, .lengths = {5, 64, 65}}, 1);
+    test_attention(seed += 10, (attention){6, 6, 33, 17, 50, LM_DTYPE_F32, 2, .lengths = {200, 3}}, 1);
+    test_attention(seed += 10, (attention){10, 2, 64, 64, 1, LM_DTYPE_F16, 1, .lengths = {90}}, 1);
+    test_attention(seed += 10, (attention){5, 1, 128, 144, 0, LM_DTYPE_F32, 1, .lengths = {150}}, 1);
+    test_attention(seed += 10, (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, .lengths = {2200, 1030}}, 0);
+    test_attention(seed += 10, (attention){2, 2, 16, 16, 1000, LM_DTYPE_F16, 1, .lengths = {2300}}, 0);
 }
 
 /* Groups of query heads that the digest leaves out. */
 static void test_attention_groups(void) {
     uint64_t seed = 6000000;
-    test_attention(seed += 10, (attention){3, 1, 128, 128, 0, LM_DTYPE_F16, 1, {140}}, 1);
-    test_attention(seed += 10, (attention){14, 2, 64, 80, 0, LM_DTYPE_F32, 1, {75}}, 1);
-    test_attention(seed += 10, (attention){12, 2, 40, 72, 30, LM_DTYPE_F16, 2, {66, 9}}, 1);
+    test_attention(seed += 10, (attention){3, 1, 128, 128, 0, LM_DTYPE_F16, 1, .lengths = {140}}, 1);
+    test_attention(seed += 10, (attention){14, 2, 64, 80, 0, LM_DTYPE_F32, 1, .lengths = {75}}, 1);
+    test_attention(seed += 10, (attention){12, 2, 40, 72, 30, LM_DTYPE_F16, 2, .lengths = {66, 9}}, 1);
+}
+
+/* Caps, biases, sinks, chunks, and values that are parts of keys, with a digest of their own. */
+static void test_further_attentions(void) {
+    uint64_t seed = 10000000;
+    test_attention(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 2, .lengths = {70, 130}, .softcap = 1.5f}, 1);
+    test_attention(seed += 10, (attention){3, 1, 40, 24, 20, LM_DTYPE_F16, 1, .lengths = {100}, .softcap = 0.5f}, 1);
+    test_attention(seed += 10,
+                   (attention){6, 2, 16, 32, 0, LM_DTYPE_F32, 2, .lengths = {140, 66}, .kind = LM_ATTENTION_ALIBI}, 1);
+    test_attention(
+        seed += 10,
+        (attention){7, 1, 24, 16, 30, LM_DTYPE_F16, 1, .lengths = {90}, .kind = LM_ATTENTION_ALIBI, .softcap = 2}, 1);
+    test_attention(seed += 10,
+                   (attention){8, 1, 16, 16, 0, LM_DTYPE_F32, 2, .lengths = {70, 3}, .kind = LM_ATTENTION_SINKS}, 1);
+    test_attention(seed += 10,
+                   (attention){5, 5, 32, 17, 25, LM_DTYPE_F16, 1, .lengths = {130}, .kind = LM_ATTENTION_SINKS}, 1);
+    test_attention(seed += 10, (attention){2, 1, 16, 16, 0, LM_DTYPE_F32, 2, .lengths = {200, 63}, .chunk = 50}, 1);
+    test_attention(seed += 10, (attention){2, 2, 16, 16, 20, LM_DTYPE_F16, 1, .lengths = {150}, .chunk = 64}, 1);
+    test_attention(seed += 10,
+                   (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, .lengths = {2200, 1030}, .kind = LM_ATTENTION_SINKS},
+                   0);
+    test_attention(seed += 10,
+                   (attention){4, 1, 16, 16, 1100, LM_DTYPE_F16, 1, .lengths = {2300}, .kind = LM_ATTENTION_ALIBI}, 0);
+    test_attention(seed += 10, (attention){48, 1, 40, 33, 0, LM_DTYPE_F32, 2, .lengths = {90, 20}, .latent = 1}, 1);
+    test_attention(seed += 10, (attention){16, 1, 576, 512, 0, LM_DTYPE_F16, 1, .lengths = {75}, .latent = 1}, 1);
+    test_attention(seed += 10, (attention){6, 3, 24, 24, 0, LM_DTYPE_F16, 1, .lengths = {1100}, .latent = 1}, 0);
+}
+
+/* Layers that keep few places. */
+static void test_places(void) {
+    uint64_t seed = 11000000;
+    test_attention(seed += 10, (attention){4, 2, 16, 24, 20, LM_DTYPE_F32, 2, .lengths = {300, 130}, .places = 37}, 0);
+    test_attention(seed += 10, (attention){2, 1, 24, 16, 64, LM_DTYPE_F16, 1, .lengths = {400}, .places = 128}, 0);
+    test_attention(seed += 10, (attention){3, 3, 16, 16, 1, LM_DTYPE_F32, 2, .lengths = {130, 5}, .places = 1}, 0);
+    test_attention(seed += 10,
+                   (attention){2, 2, 16, 16, 0, LM_DTYPE_F16, 1, .lengths = {300}, .chunk = 30, .places = 41}, 0);
+    test_attention(seed += 10,
+                   (attention){8, 1, 40, 33, 50, LM_DTYPE_F16, 2, .lengths = {200, 90}, .latent = 1, .places = 80}, 0);
+    test_attention(seed += 10, (attention){2, 1, 16, 16, 1500, LM_DTYPE_F32, 1, .lengths = {2300}, .places = 1900}, 0);
 }
 
 static void test_branches(uint64_t seed, attention shape, const int32_t* nodes, int32_t chain, int32_t spare,
                           int32_t most) {
+    float* vector = shape.kind == LM_ATTENTION_PLAIN ? NULL : make_vector(&shape, &seed);
+    shape.vector = vector;
     forest f = make_forest(shape, nodes, chain, spare, &seed);
     float* expected = attend_paths(&machines[0], &f);
     for (int i = 0; i < machine_count; i++) {
@@ -1114,6 +1349,7 @@ static void test_branches(uint64_t seed, attention shape, const int32_t* nodes, 
     }
     free(expected);
     free_forest(f);
+    free(vector);
 }
 
 static void test_all_branches(void) {
@@ -1121,15 +1357,30 @@ static void test_all_branches(void) {
     const int32_t few[] = {9, 20, 12};
     const int32_t more[] = {150, 40};
     const int32_t many[] = {1300};
-    test_branches(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, {1}}, few, 40, 0, 3);
-    test_branches(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 3, {0, 70, 125}}, few, 60, 40, 15);
-    test_branches(seed += 10, (attention){8, 1, 24, 40, 50, LM_DTYPE_F16, 2, {60, 126}}, few, 60, 2000, 30);
-    test_branches(seed += 10, (attention){10, 2, 64, 64, 1, LM_DTYPE_F16, 1, {64}}, few, 60, 3, 9);
-    test_branches(seed += 10, (attention){5, 1, 128, 144, 7, LM_DTYPE_F32, 2, {2, 127}}, few, 60, 500, 20);
-    test_branches(seed += 10, (attention){3, 1, 33, 17, 0, LM_DTYPE_F16, 2, {100, 3}}, more, 96, 0, 100);
-    test_branches(seed += 10, (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, {1017, 5}}, few, 70, 100, 12);
-    test_branches(seed += 10, (attention){2, 2, 16, 16, 1000, LM_DTYPE_F16, 1, {2040}}, more, 85, 3000, 60);
-    test_branches(seed += 10, (attention){2, 1, 8, 8, 0, LM_DTYPE_F32, 1, {800}}, many, 99, 10, 200);
+    test_branches(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, .lengths = {1}}, few, 40, 0, 3);
+    test_branches(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 3, .lengths = {0, 70, 125}}, few, 60, 40, 15);
+    test_branches(seed += 10, (attention){8, 1, 24, 40, 50, LM_DTYPE_F16, 2, .lengths = {60, 126}}, few, 60, 2000, 30);
+    test_branches(seed += 10, (attention){10, 2, 64, 64, 1, LM_DTYPE_F16, 1, .lengths = {64}}, few, 60, 3, 9);
+    test_branches(seed += 10, (attention){5, 1, 128, 144, 7, LM_DTYPE_F32, 2, .lengths = {2, 127}}, few, 60, 500, 20);
+    test_branches(seed += 10, (attention){3, 1, 33, 17, 0, LM_DTYPE_F16, 2, .lengths = {100, 3}}, more, 96, 0, 100);
+    test_branches(seed += 10, (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, .lengths = {1017, 5}}, few, 70, 100, 12);
+    test_branches(seed += 10, (attention){2, 2, 16, 16, 1000, LM_DTYPE_F16, 1, .lengths = {2040}}, more, 85, 3000, 60);
+    test_branches(seed += 10, (attention){2, 1, 8, 8, 0, LM_DTYPE_F32, 1, .lengths = {800}}, many, 99, 10, 200);
+    test_branches(
+        seed += 10,
+        (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 2, .lengths = {60, 5}, .kind = LM_ATTENTION_ALIBI, .softcap = 3},
+        few, 60, 20, 15);
+    test_branches(
+        seed += 10,
+        (attention){3, 1, 24, 16, 0, LM_DTYPE_F16, 2, .lengths = {60, 70}, .kind = LM_ATTENTION_SINKS, .chunk = 32},
+        few, 60, 20, 15);
+    test_branches(seed += 10, (attention){8, 1, 40, 33, 0, LM_DTYPE_F16, 2, .lengths = {60, 126}, .latent = 1}, few, 60,
+                  20, 15);
+    test_branches(seed += 10, (attention){4, 2, 16, 24, 16, LM_DTYPE_F32, 3, .lengths = {60, 40, 200}, .places = 50},
+                  few, 60, 11, 15);
+    test_branches(seed += 10,
+                  (attention){4, 1, 16, 8, 30, LM_DTYPE_F16, 2, .lengths = {150, 20}, .latent = 1, .places = 64}, few,
+                  60, 7, 15);
 }
 
 int main(void) {
@@ -1142,11 +1393,16 @@ int main(void) {
     check_digest(FURTHER_ROW_OPS_DIGEST, "row ops of further families");
     test_weight_ops();
     check_digest(WEIGHT_DIGEST, "results with weights");
+    test_lists();
+    check_digest(LISTS_DIGEST, "rows of lists");
+    test_further_attentions();
+    check_digest(FURTHER_ATTENTIONS_DIGEST, "attentions of further families");
     test_linear_blocks();
     for (int i = 0; i < machine_count; i++) {
         test_linear_after_nans(&machines[i]);
     }
     test_attention_groups();
+    test_places();
     test_all_branches();
     close_machines();
     return finish_tests("test_ops");

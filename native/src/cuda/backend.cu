@@ -691,6 +691,10 @@ static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const 
             return host->fail(LM_ERROR_UNSUPPORTED, "lm_submit: op %d has the code %d, which this backend lacks", i,
                               ops[i].code);
         }
+        if (ops[i].code == LM_OP_LINEAR && lm_dtype_bytes(ops[i].dtype) == 0) {
+            return host->fail(LM_ERROR_UNSUPPORTED, "lm_submit: op %d has weights of dtype %d, which this backend lacks",
+                              i, ops[i].dtype);
+        }
         caches |= ops[i].code == LM_OP_KV_STORE || ops[i].code == LM_OP_ATTENTION;
         fast_memory need = {};
         if (ops[i].code == LM_OP_ATTENTION) {

@@ -494,24 +494,58 @@ static int32_t check_vector(const checked* c, int64_t length) {
     return LM_OK;
 }
 
-/* The weight in the panel: weight_rows rows of so many columns. */
+/* weight_rows rows of row_bytes bytes in the panel, stride bytes apart, from an offset on. */
+static int32_t check_panel(const checked* c, const char* which, int64_t offset, int64_t stride, int64_t row_bytes) {
+    int32_t rows = c->op->weight_rows;
+    int64_t panel_bytes = c->step->panel_bytes;
+    REQUIRE_OP(stride >= row_bytes, "%s_stride of %lld bytes is below a row of %lld", which, LL(stride), LL(row_bytes));
+    int64_t span;
+    int overflow = __builtin_mul_overflow((int64_t)(rows - 1), stride, &span)
+                   || __builtin_add_overflow(span, row_bytes, &span);
+    REQUIRE_OP(!overflow && offset >= 0 && offset <= panel_bytes && span <= panel_bytes - offset,
+               "%s of %d rows, %lld bytes apart, at byte %lld ends beyond the %lld bytes of the panel", which, rows,
+               LL(stride), LL(offset), LL(panel_bytes));
+    return LM_OK;
+}
+
+/* The scales of weight_rows rows of so many columns, one for each 128 x 128 of them. */
+static int32_t check_block_scales(const checked* c, int64_t columns) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->scales != NULL, "%s", "scales is null");
+    REQUIRE_OP((uintptr_t)op->scales % sizeof(float) == 0, "scales at %p is not aligned to 4 bytes",
+               (const void*)op->scales);
+    REQUIRE_OP(op->scale_row >= 0 && op->scale_row < 128, "scale_row is %d, it must be 0 to 127", op->scale_row);
+    int64_t row_blocks = ((int64_t)op->scale_row + op->weight_rows + 127) / 128;
+    int64_t column_blocks = (columns + 127) / 128;
+    REQUIRE_OP(op->scale_stride >= column_blocks, "scale_stride of %lld floats is below a row of %lld",
+               LL(op->scale_stride), LL(column_blocks));
+    int64_t floats;
+    int overflow = __builtin_mul_overflow(row_blocks - 1, op->scale_stride, &floats)
+                   || __builtin_add_overflow(floats, column_blocks, &floats);
+    REQUIRE_OP(!overflow && floats <= op->scales_length && floats <= INT64_MAX / (int64_t)sizeof(float),
+               "%lld rows of scales, %lld floats apart, end beyond the %lld floats of scales", LL(row_blocks),
+               LL(op->scale_stride), LL(op->scales_length));
+    REQUIRE_OP(on_device(c->device, op->scales, floats * (int64_t)sizeof(float)), "scales, " NOT_ON_DEVICE,
+               LL(floats * (int64_t)sizeof(float)), (const void*)op->scales);
+    return LM_OK;
+}
+
+/* The weight in the panel: weight_rows rows of so many columns, and its scales. */
 static int32_t check_weight(const checked* c, int64_t columns) {
     const lm_op* op = c->op;
     const lm_step* step = c->step;
-    int64_t element = lm_dtype_bytes(op->dtype);
-    REQUIRE_OP(element != 0, "unknown weight dtype %d", op->dtype);
+    int64_t block = lm_scale_block(op->dtype);
+    REQUIRE_OP(block != 0 || lm_dtype_bytes(op->dtype) != 0, "unknown weight dtype %d", op->dtype);
     REQUIRE_OP(op->weight_rows > 0, "weight_rows is %d, it must be above 0", op->weight_rows);
     REQUIRE_OP(step->panel != NULL, "%s", "step.panel is null");
-    int64_t row_bytes = columns * element;
-    REQUIRE_OP(op->weight_stride >= row_bytes, "weight_stride of %lld bytes is below a row of %lld",
-               LL(op->weight_stride), LL(row_bytes));
-    int64_t span;
-    int overflow = __builtin_mul_overflow((int64_t)(op->weight_rows - 1), op->weight_stride, &span)
-                   || __builtin_add_overflow(span, row_bytes, &span);
-    REQUIRE_OP(!overflow && op->weight_offset >= 0 && op->weight_offset <= step->panel_bytes
-                   && span <= step->panel_bytes - op->weight_offset,
-               "weight of %d rows, %lld bytes apart, at byte %lld ends beyond the %lld bytes of the panel",
-               op->weight_rows, LL(op->weight_stride), LL(op->weight_offset), LL(step->panel_bytes));
+    TRY(check_panel(c, "weight", op->weight_offset, op->weight_stride, lm_weight_bytes(op->dtype, columns)));
+    if (op->dtype == LM_DTYPE_F8_E4M3) {
+        TRY(check_block_scales(c, columns));
+    } else if (op->dtype == LM_DTYPE_MXFP4) {
+        REQUIRE_OP(columns % block == 0, "a weight row has %lld elements, it must be a multiple of %lld", LL(columns),
+                   LL(block));
+        TRY(check_panel(c, "scale", op->scale_offset, op->scale_stride, columns / block));
+    }
     REQUIRE_OP(on_device(c->device, step->panel, step->panel_bytes), "step.panel, " NOT_ON_DEVICE,
                LL(step->panel_bytes), step->panel);
     return LM_OK;
@@ -597,6 +631,7 @@ static int32_t check_linear(const checked* c) {
 
 static int32_t check_linear_transposed(const checked* c) {
     const lm_op* op = c->op;
+    REQUIRE_OP(op->dtype != LM_DTYPE_MXFP4, "unknown weight dtype %d", op->dtype);
     TRY(check_weight(c, op->out.width));
     REQUIRE_OP(op->a.width == op->weight_rows, "a is %d wide, weight_rows is %d", op->a.width, op->weight_rows);
     REQUIRE_OP(op->accumulate == 0 || op->accumulate == 1, "accumulate is %d, it must be 0 or 1", op->accumulate);

@@ -125,9 +125,19 @@ typedef const lm_backend* (*lm_backend_entry)(const lm_host* host);
 int32_t lm_memory_alloc(int64_t bytes, void** out);
 void lm_memory_free(void* memory, int64_t bytes);
 
-/* Bytes of one element; 0 for an unknown dtype. */
+/* Bytes of one element; 0 for an unknown dtype and for those with scales. */
 static inline int64_t lm_dtype_bytes(int32_t dtype) {
     return dtype == LM_DTYPE_F32 ? 4 : dtype == LM_DTYPE_F16 || dtype == LM_DTYPE_BF16 ? 2 : 0;
+}
+
+/* Elements of a weight row that share a scale; 0: elements of this dtype have none. */
+static inline int32_t lm_scale_block(int32_t dtype) {
+    return dtype == LM_DTYPE_F8_E4M3 ? 128 : dtype == LM_DTYPE_MXFP4 ? 32 : 0;
+}
+
+/* Bytes of so many elements of a weight row, whole scale blocks of MXFP4, without scales; 0 for an unknown dtype. */
+static inline int64_t lm_weight_bytes(int32_t dtype, int64_t elements) {
+    return dtype == LM_DTYPE_F8_E4M3 ? elements : dtype == LM_DTYPE_MXFP4 ? elements / 2 : elements * lm_dtype_bytes(dtype);
 }
 
 /* Rows of a row set, and the step's row behind its row i. */

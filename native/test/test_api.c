@@ -499,8 +499,56 @@ static void test_views(void) {
     WRONG(LM_OP_SCATTER_ADD, op.a.width = 31, "a 31");
 }
 
+/* Weights with scales: of 4 rows of 32 elements, in the four ops that have them. */
+static void test_scales(void) {
+    static float scales[4];
+    for (int i = 0; i < 3; i++) {
+        int32_t code = (const int32_t[]){LM_OP_LINEAR, LM_OP_LINEAR_TRANSPOSED, LM_OP_WEIGHT_NORM}[i];
+        lm_op good = good_op(code);
+        lm_step good_one = good_step();
+        good.dtype = LM_DTYPE_F8_E4M3;
+        good.scales = scales;
+        good.scales_length = 4;
+        good.scale_stride = 3;
+        good.scale_row = 125; /* two blocks of rows, three floats apart */
+        MUST(lm_submit(queue, &good, 1, &good_one, NULL));
+        WRONG(code, (op = good, op.scales = NULL), "scales is null");
+        WRONG(code, (op = good, op.scales = (const float*)((const char*)scales + 2)), "aligned");
+        WRONG(code, (op = good, op.scale_row = 128), "scale_row is 128");
+        WRONG(code, (op = good, op.scale_row = -1), "scale_row is -1");
+        WRONG(code, (op = good, op.scale_stride = 0), "scale_stride of 0 floats");
+        WRONG(code, (op = good, op.scale_stride = INT64_MIN), "scale_stride of");
+        WRONG(code, (op = good, op.scale_stride = INT64_MAX), "end beyond the 4 floats");
+        WRONG(code, (op = good, op.scales_length = 3), "2 rows of scales, 3 floats apart, end beyond the 3 floats");
+        WRONG(code, (op = good, op.scales_length = INT64_MIN), "end beyond");
+        WRONG(code, (op = good, op.scale_stride = INT64_MAX - 1, op.scales_length = INT64_MAX), "end beyond");
+        WRONG(code, (op = good, op.weight_stride = 31), "weight_stride of 31 bytes is below a row of 32");
+        WRONG(code, (op = good, op.weight_offset = 1024 - 3 * 128 - 31), "weight of 4 rows, 128 bytes apart, at byte 609");
+        good.scale_row = 124; /* one block */
+        good.scales_length = 1;
+        MUST(lm_submit(queue, &good, 1, &good_one, NULL));
+        good.dtype = LM_DTYPE_MXFP4;
+        good.scales = NULL;
+        good.scale_offset = 1024 - 10;
+        if (code == LM_OP_LINEAR_TRANSPOSED) {
+            WRONG(code, op = good, "unknown weight dtype 4");
+            continue;
+        }
+        MUST(lm_submit(queue, &good, 1, &good_one, NULL));
+        WRONG(code, (op = good, op.scale_offset = 1024 - 9), "scale of 4 rows, 3 bytes apart, at byte 1015 ends beyond");
+        WRONG(code, (op = good, op.scale_offset = -1), "at byte -1");
+        WRONG(code, (op = good, op.scale_offset = INT64_MAX), "beyond");
+        WRONG(code, (op = good, op.scale_stride = 0), "scale_stride of 0 bytes is below a row of 1");
+        WRONG(code, (op = good, op.scale_stride = INT64_MAX), "beyond");
+        WRONG(code, (op = good, op.weight_stride = 15), "weight_stride of 15 bytes is below a row of 16");
+        WRONG(code, (op = good, op.a.width = op.columns = 31, op.out.width = op.weight_rows = 31), "31");
+    }
+    WRONG(LM_OP_EMBED, op.dtype = LM_DTYPE_F8_E4M3, "unknown dtype 3");
+    WRONG(LM_OP_EMBED, op.dtype = LM_DTYPE_MXFP4, "unknown dtype 4");
+}
+
 static void test_ops(void) {
-    WRONG(LM_OP_EMBED, op.dtype = 3, "unknown dtype 3");
+    WRONG(LM_OP_EMBED, op.dtype = 5, "unknown dtype 5");
     WRONG(LM_OP_EMBED, step.inputs = NULL, "inputs is null");
     WRONG(LM_OP_EMBED, op.input_offset = 513, "reads 4 rows of 128 bytes at byte 513");
     WRONG(LM_OP_EMBED, op.input_offset = -1, "at byte -1");
@@ -687,6 +735,7 @@ int main(void) {
     test_views();
     test_ops();
     test_layers();
+    test_scales();
     MUST(lm_kv_destroy(other_device));
     MUST(lm_kv_destroy(other_shape));
     MUST(lm_kv_destroy(caches[0]));

@@ -13,7 +13,7 @@
 /* FNV-1a over the bits of results below. A change means that results changed for every user of every platform. */
 #define DIGEST UINT64_C(0xc8ab73a2dc392ff)
 #define FURTHER_ROW_OPS_DIGEST UINT64_C(0x142cc5120af5057a)
-#define WEIGHT_DIGEST UINT64_C(0x824a38ba85dccb7e)
+#define WEIGHT_DIGEST UINT64_C(0x103ecb933fa32c48)
 #define LISTS_DIGEST UINT64_C(0xb9d081b13addadb6)
 #define FURTHER_ATTENTIONS_DIGEST UINT64_C(0xe4cf1762d08875fa)
 
@@ -385,47 +385,166 @@ static void test_linear_after_nans(const machine* m) {
 
 /* -- transposed and normalised weights ----------------------------------------------------------------------------- */
 
-/* The rows of a weight, each `stride` bytes behind the one before, and their values. */
+/* A weight as a panel has it, apart from its scales. */
 typedef struct weights {
     int32_t rows;
     int32_t columns;
     int32_t dtype;
+    int64_t row_bytes;
     int64_t stride;
-    int64_t bytes;
-    guarded panel;
-    double* values; // (rows, columns)
+    uint8_t* data;       // (rows, stride)
+    float* values;       // (rows, columns): elements times their scales
+    float* scales;       // LM_DTYPE_F8_E4M3: (blocks of rows, scale_stride)
+    int64_t scales_length;
+    uint8_t* codes;      // LM_DTYPE_MXFP4: (rows, scale_stride)
+    int64_t scale_stride;
+    int32_t scale_row;
 } weights;
 
+static const float e2m1[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+
+static float e4m3_value(uint8_t code) {
+    int exponent = code >> 3 & 15;
+    float magnitude = exponent == 0 ? ldexpf((float)(code & 7), -9) : ldexpf((float)(8 + (code & 7)), exponent - 10);
+    return code & 0x80 ? -magnitude : magnitude;
+}
+
+static void put_scales(weights* w, uint64_t* seed) {
+    if (w->dtype == LM_DTYPE_F8_E4M3) {
+        w->scale_row = random_int(seed, 0, 127);
+        w->scale_stride = (w->columns + 127) / 128 + random_int(seed, 0, 2);
+        w->scales_length = (w->scale_row + w->rows + 127) / 128 * w->scale_stride;
+        w->scales = random_floats(w->scales_length, 1.0f / 128, seed);
+    } else if (w->dtype == LM_DTYPE_MXFP4) {
+        w->scale_stride = w->columns / 32 + random_int(seed, 0, 5);
+        w->codes = malloc((size_t)(w->rows * w->scale_stride));
+        for (int64_t i = 0; i < w->rows * w->scale_stride; i++) {
+            w->codes[i] = (uint8_t)random_int(seed, 115, 127);
+        }
+    }
+}
+
 static weights make_weights(int32_t rows, int32_t columns, int32_t dtype, uint64_t* seed) {
-    int64_t row_bytes = columns * element_bytes(dtype);
-    weights w = {.rows = rows, .columns = columns, .dtype = dtype, .stride = row_bytes};
-    w.stride += random_int(seed, 0, 2) == 0 ? random_int(seed, 1, 40) : 0;
-    w.bytes = (rows - 1) * w.stride + row_bytes;
-    w.panel = guarded_alloc((size_t)w.bytes, random_int(seed, 0, 1));
-    w.values = malloc((size_t)rows * columns * sizeof(double));
+    weights w = {.rows = rows, .columns = columns, .dtype = dtype};
+    w.row_bytes = dtype == LM_DTYPE_F8_E4M3 ? columns
+                  : dtype == LM_DTYPE_MXFP4 ? columns / 2
+                                            : columns * element_bytes(dtype);
+    w.stride = w.row_bytes + (random_int(seed, 0, 2) == 0 ? random_int(seed, 1, 40) : 0);
+    w.data = calloc((size_t)rows, (size_t)w.stride);
+    w.values = malloc((size_t)rows * (size_t)columns * 4);
+    put_scales(&w, seed);
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < columns; j++) {
-            uint8_t* to = w.panel.data + i * w.stride + j * element_bytes(dtype);
-            w.values[i * columns + j] = put_random(to, dtype, seed);
+            uint8_t* row = w.data + i * w.stride;
+            float* value = &w.values[i * columns + j];
+            if (dtype == LM_DTYPE_F8_E4M3) {
+                row[j] = (uint8_t)random_bits(seed);
+                row[j] ^= (row[j] & 0x7f) == 0x7f; /* not NaN */
+                *value = e4m3_value(row[j]) * w.scales[(w.scale_row + i) / 128 * w.scale_stride + j / 128];
+            } else if (dtype == LM_DTYPE_MXFP4) {
+                int32_t code = random_int(seed, 0, 15);
+                row[j / 2] |= (uint8_t)(code << j % 2 * 4);
+                *value = ldexpf(code & 8 ? -e2m1[code & 7] : e2m1[code],
+                                w.codes[i * w.scale_stride + j / 32] - 127);
+            } else {
+                *value = (float)put_random(row + j * element_bytes(dtype), dtype, seed);
+            }
         }
     }
     return w;
 }
 
 static void free_weights(weights w) {
+    free(w.data);
     free(w.values);
-    guarded_free(w.panel);
+    free(w.scales);
+    free(w.codes);
 }
 
-/* `some` weight rows from `first` on, at the end or start of memory of their own, as the panel of p. */
-static guarded cut_weights(problem* p, const weights* w, int32_t first, int32_t some, uint64_t* seed) {
-    int64_t bytes = (some - 1) * w->stride + w->columns * element_bytes(w->dtype);
-    guarded cut = guarded_alloc((size_t)bytes, random_int(seed, 0, 1));
-    memcpy(cut.data, w->panel.data + first * w->stride, (size_t)bytes);
-    p->step.panel = cut.data;
-    p->step.panel_bytes = bytes;
-    p->ops[0].weight_rows = some;
-    return cut;
+/* Makes `some` weight rows from `first` on, at the end or start of memory of their own, the panel of p. */
+static guarded put_weights(problem* p, const weights* w, int32_t first, int32_t some, uint64_t* seed) {
+    lm_op* op = &p->ops[0];
+    int64_t span = (some - 1) * w->stride + w->row_bytes;
+    int64_t scale_span = w->codes == NULL ? 0 : (some - 1) * w->scale_stride + w->columns / 32;
+    int scales_first = random_int(seed, 0, 1);
+    guarded panel = guarded_alloc((size_t)(span + scale_span), random_int(seed, 0, 1));
+    op->weight_offset = scales_first ? scale_span : 0;
+    op->weight_stride = w->stride;
+    op->weight_rows = some;
+    op->dtype = w->dtype;
+    op->scale_stride = w->scale_stride;
+    memcpy(panel.data + op->weight_offset, w->data + first * w->stride, (size_t)span);
+    if (w->codes != NULL) {
+        op->scale_offset = scales_first ? 0 : span;
+        memcpy(panel.data + op->scale_offset, w->codes + first * w->scale_stride, (size_t)scale_span);
+    }
+    if (w->scales != NULL) {
+        int64_t skipped = (w->scale_row + first) / 128 * w->scale_stride;
+        op->scales = w->scales + skipped;
+        op->scales_length = w->scales_length - skipped;
+        op->scale_row = (w->scale_row + first) % 128;
+    }
+    p->step.panel = panel.data;
+    p->step.panel_bytes = span + scale_span;
+    return panel;
+}
+
+/* The canonical sum of products, written down naively. */
+static float canonical_sum(const float* x, const float* y, int32_t k) {
+    float lanes[16] = {0};
+    for (int32_t i = 0; i < k; i++) {
+        lanes[i % 16] = fmaf(x[i], y[i], lanes[i % 16]);
+    }
+    for (int half = 8; half > 0; half /= 2) {
+        for (int i = 0; i < half; i++) {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    return lanes[0];
+}
+
+/* Products with weights of every kind are known to the last bit; so is what cuts of the weight give. */
+static void test_linear_exactly(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias) {
+    weights w = make_weights(n, k, dtype, &seed);
+    float* vector = random_floats(n, 1, &seed);
+    problem p = {.name = "linear with scales", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, k, &seed);
+    lm_view out = place(&end, rows, n, &seed);
+    make_image(&p, end, &seed);
+    p.step.rows = rows;
+    p.ops[0] = (lm_op){.code = LM_OP_LINEAR, .out = out, .a = a};
+    double* expected = malloc((size_t)rows * n * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < n; i++) {
+            float sum = canonical_sum(p.image + a.offset + (int64_t)r * a.stride, w.values + (int64_t)i * k, k);
+            expected[(int64_t)r * n + i] = bias ? sum + vector[i] : sum;
+        }
+    }
+    float* whole = malloc((size_t)p.floats * 4);
+    for (int32_t first = 0; first < n;) {
+        int32_t some = first == 0 ? n : random_int(&seed, 1, n - first); /* first of all, all of them */
+        guarded panel = put_weights(&p, &w, first, some, &seed);
+        double* part = malloc((size_t)rows * some * sizeof(double));
+        for (int32_t r = 0; r < rows; r++) {
+            memcpy(part + (int64_t)r * some, expected + (int64_t)r * n + first, (size_t)some * sizeof(double));
+        }
+        p.ops[0].out.offset = out.offset + first;
+        p.ops[0].out.width = some;
+        if (bias) {
+            p.ops[0].vector = vector + first;
+            p.ops[0].vector_length = some;
+        }
+        check_problem(&p, part, 0, whole);
+        free(part);
+        guarded_free(panel);
+        first = some < n ? first + some : random_int(&seed, 1, n);
+    }
+    free(whole);
+    free(expected);
+    free(p.image);
+    free(vector);
+    free_weights(w);
 }
 
 /* The sums are chains in order of k: they are known to the last bit. */
@@ -437,22 +556,20 @@ static void test_linear_transposed(uint64_t seed, int32_t rows, int32_t k, int32
     lm_view a = place(&end, rows, k, &seed);
     lm_view out = place(&end, rows, n, &seed);
     make_image(&p, end, &seed);
-    p.step = (lm_step){.rows = rows, .panel = w.panel.data, .panel_bytes = w.bytes};
+    p.step.rows = rows;
     p.ops[0] = (lm_op){.code = LM_OP_LINEAR_TRANSPOSED,
                        .out = out,
                        .a = a,
                        .vector = start == 1 ? vector : NULL,
                        .vector_length = start == 1 ? n : 0,
-                       .weight_stride = w.stride,
-                       .weight_rows = k,
-                       .dtype = dtype,
                        .accumulate = start == 2};
+    guarded panel = put_weights(&p, &w, 0, k, &seed);
     double* expected = malloc((size_t)rows * n * sizeof(double));
     for (int32_t r = 0; r < rows; r++) {
         for (int32_t i = 0; i < n; i++) {
             float sum = start == 2 ? at(&p, &out, r, i) : start == 1 ? vector[i] : 0;
             for (int32_t j = 0; j < k; j++) {
-                sum = fmaf(at(&p, &a, r, j), (float)w.values[(int64_t)j * n + i], sum);
+                sum = fmaf(at(&p, &a, r, j), w.values[(int64_t)j * n + i], sum);
             }
             expected[(int64_t)r * n + i] = sum;
         }
@@ -478,7 +595,7 @@ static void test_linear_transposed(uint64_t seed, int32_t rows, int32_t k, int32
     memcpy(q.image, p.image, (size_t)p.floats * 4);
     for (int32_t first = 0; first < k;) { /* cut into panels along k, each at an address of its own */
         int32_t some = random_int(&seed, 1, k - first < 100 ? k - first : 100);
-        guarded cut = cut_weights(&q, &w, first, some, &seed);
+        guarded cut = put_weights(&q, &w, first, some, &seed);
         q.ops[0].a.offset = a.offset + first;
         q.ops[0].a.width = some;
         q.ops[0].accumulate = first > 0 || start == 2;
@@ -497,6 +614,7 @@ static void test_linear_transposed(uint64_t seed, int32_t rows, int32_t k, int32
     free(p.image);
     free(vector);
     free_weights(w);
+    guarded_free(panel);
 }
 
 static void test_weight_norm(uint64_t seed, int32_t rows, int32_t columns, int32_t n, int32_t dtype, int in_place) {
@@ -506,32 +624,30 @@ static void test_weight_norm(uint64_t seed, int32_t rows, int32_t columns, int32
     lm_view a = place(&end, rows, n, &seed);
     lm_view out = in_place ? a : place(&end, rows, n, &seed);
     make_image(&p, end, &seed);
-    p.step = (lm_step){.rows = rows, .panel = w.panel.data, .panel_bytes = w.bytes};
+    p.step.rows = rows;
     p.ops[0] = (lm_op){.code = LM_OP_WEIGHT_NORM,
                        .out = out,
                        .a = a,
-                       .weight_stride = w.stride,
-                       .weight_rows = n,
-                       .columns = columns,
-                       .dtype = dtype,
-                       .epsilon = n % 2 == 0 ? 1e-7f : 0.6f * sqrtf((float)columns) / 2}; /* some are below it */
-    double* expected = malloc((size_t)rows * n * sizeof(double));
+                       .columns = columns};
+    guarded panel = put_weights(&p, &w, 0, n, &seed);
+    float* norms = malloc((size_t)n * 4);
     for (int32_t i = 0; i < n; i++) {
-        double squares = 0;
-        for (int32_t j = 0; j < columns; j++) {
-            squares += pow(w.values[(int64_t)i * columns + j], 2);
-        }
-        for (int32_t r = 0; r < rows; r++) {
-            expected[(int64_t)r * n + i] = at(&p, &a, r, i) / fmax(sqrt(squares), p.ops[0].epsilon);
-        }
+        const float* row = w.values + (int64_t)i * columns;
+        norms[i] = sqrtf(canonical_sum(row, row, columns));
     }
+    p.ops[0].epsilon = norms[n / 2]; /* some are below it */
+    double* expected = malloc((size_t)rows * n * sizeof(double));
+    for (int64_t i = 0; i < (int64_t)rows * n; i++) {
+        expected[i] = at(&p, &a, i / n, i % n) / fmaxf(norms[i % n], p.ops[0].epsilon);
+    }
+    free(norms);
     float* whole = malloc((size_t)p.floats * 4);
     float* part = malloc((size_t)p.floats * 4);
-    check_problem(&p, expected, 1e-6, whole);
+    check_problem(&p, expected, 0, whole);
     for (int32_t first = 0; first < n;) { /* cut into panels, for the first rows alone */
         int32_t some = random_int(&seed, 1, n - first);
         problem q = p;
-        guarded cut = cut_weights(&q, &w, first, some, &seed);
+        guarded cut = put_weights(&q, &w, first, some, &seed);
         q.step.rows = random_int(&seed, 1, rows);
         q.ops[0].a.offset += first;
         q.ops[0].out.offset += first;
@@ -550,23 +666,32 @@ static void test_weight_norm(uint64_t seed, int32_t rows, int32_t columns, int32
     free(expected);
     free(p.image);
     free_weights(w);
+    guarded_free(panel);
 }
 
 static void test_weight_ops(void) {
     uint64_t seed = 9000000;
     uint64_t shapes = 4;
-    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
+    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_MXFP4; dtype++) {
+        int32_t whole = dtype == LM_DTYPE_MXFP4 ? 32 : 1; /* the columns are a multiple of it */
         for (int32_t rows = 1; rows <= 14; rows++) {
-            int32_t k = random_int(&shapes, 1, 70);
+            int32_t k = random_int(&shapes, 1, 300);
             int32_t n = random_int(&shapes, 1, 330);
-            test_linear_transposed(seed += 10, rows, k, n, dtype, rows % 3);
-            test_weight_norm(seed += 10, rows, k, n, dtype, rows & 1);
+            test_linear_exactly(seed += 10, rows, k * whole, n, dtype, rows & 1);
+            test_weight_norm(seed += 10, rows, k * whole, n, dtype, rows & 1);
+            if (dtype != LM_DTYPE_MXFP4) {
+                test_linear_transposed(seed += 10, rows, k, n, dtype, rows % 3);
+            }
         }
-        test_linear_transposed(seed += 10, 1, 1, 1, dtype, 0);
-        test_linear_transposed(seed += 10, 1, 300, 2050, dtype, 1);
-        test_linear_transposed(seed += 10, 131, 70, 83, dtype, 2); /* rows of more than one block */
-        test_linear_transposed(seed += 10, 17, 200, 600, dtype, 0);
-        test_weight_norm(seed += 10, 2, 2100, 400, dtype, 0);
+        test_linear_exactly(seed += 10, 1, whole, 1, dtype, 0);
+        test_linear_exactly(seed += 10, 41, 2100 / whole * whole, 70, dtype, 0); /* several blocks, with tails */
+        test_weight_norm(seed += 10, 2, 2100 / whole * whole, 400, dtype, 0);
+        if (dtype != LM_DTYPE_MXFP4) {
+            test_linear_transposed(seed += 10, 1, 1, 1, dtype, 0);
+            test_linear_transposed(seed += 10, 1, 300, 2050, dtype, 1);
+            test_linear_transposed(seed += 10, 131, 70, 83, dtype, 2); /* rows of more than one block */
+            test_linear_transposed(seed += 10, 17, 200, 600, dtype, 0);
+        }
     }
 }
 

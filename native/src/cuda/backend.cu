@@ -533,7 +533,7 @@ static bool same_layout(const step_layout& x, const step_layout& y, bool caches)
 static kv_cache cache_of(const lm_kv* kv, int32_t layer) {
     const lm_kv_slot* slot = &kv->layers[layer];
     uint8_t* memory = (uint8_t*)slot->memory;
-    return {memory + slot->keys, memory + slot->values, kv->capacity, kv->dtype};
+    return {memory + slot->keys, memory + slot->values, slot->places, kv->dtype};
 }
 
 static bool same_bytes(const uint8_t* there, const void* wanted, int64_t bytes) {

@@ -78,7 +78,8 @@ extern "C" {
 /* Which rows of a step an op works on. */
 #define LM_ROWS_ALL 0    /* rows 0 .. step.rows - 1 */
 #define LM_ROWS_OUTPUT 1 /* rows 0 .. step.output_rows - 1: those whose logits are wanted, packed by LM_OP_GATHER_ROWS */
-#define LM_ROWS_LIST 2   /* rows 0 .. step.list_rows - 1: those that chose an expert, packed by LM_OP_GATHER_ROWS */
+#define LM_ROWS_LIST 2   /* rows 0 .. step.list_rows - 1: those that chose an expert, packed by LM_OP_GATHER_ROWS; for
+                            ops that use neither step.inputs nor a cache */
 
 /* Op codes; lm_op says which fields each one reads. */
 #define LM_OP_EMBED 1
@@ -117,8 +118,9 @@ extern "C" {
 
 /* Kinds of LM_OP_ATTENTION: what op.vector, (heads) floats, is. */
 #define LM_ATTENTION_PLAIN 0 /* absent */
-#define LM_ATTENTION_ALIBI 1 /* slopes: slope * (p - own position) is added to the scaled score of position p */
-#define LM_ATTENTION_SINKS 2 /* scores of a position without a value, which takes its share of the softmax */
+#define LM_ATTENTION_ALIBI 1 /* slopes: slope * (p - own position) is added to the scaled, capped score of position p */
+#define LM_ATTENTION_SINKS 2 /* scores, neither scaled nor capped, of a position without a value, which takes its share
+                                of the softmax */
 
 /* Kinds of LM_OP_GATHER_ROWS and LM_OP_SCATTER_ADD with LM_ROWS_LIST. */
 #define LM_ROWS_PLAIN 0    /* rows as they are */
@@ -179,8 +181,8 @@ typedef struct lm_device_info {
  * One layer of a KV cache.
  *
  * A layer with places keeps the last ones only: position p lies at place p mod places, and so does what step.branch says
- * of place p. It serves attention with a window (or a chunk) w if the rows of a sequence in one step span at most
- * places - w + 1 positions.
+ * of place p. The places that the rows of a sequence in one op store or see must be less than `places` apart, before mod:
+ * it serves attention with a window (or a chunk) w if these rows span at most places - w + 1 positions.
  */
 typedef struct lm_kv_layer {
     int32_t kv_heads;   /* heads of keys and of values; of a state: its first dimension */

@@ -3,8 +3,8 @@
  *
  *     bench_linear [threads] [plain|avx2|avx512|neon]
  *
- * Per op, dtype and number of rows: GB/s of weights read and GFLOP/s, best and median of many short passes over panels of a
- * weight that is larger than the caches; beside them a read-only pass (sum of 64-bit words, one thread) and memcpy.
+ * Per op, dtype and number of rows: GB/s of weights read and GFLOP/s, best and median of many short passes over panels
+ * of a weight that is larger than the caches; beside them a read-only pass (sum of 64-bit words, one thread) and memcpy.
  */
 #define _GNU_SOURCE
 #include "test.h"

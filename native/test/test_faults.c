@@ -9,7 +9,8 @@
 enum { CUDA = LM_BACKEND_CUDA_EMULATED, ROWS = 4, WIDTH = 48, CAPACITY = 1028, FLOATS = 4096 };
 
 static const int64_t BYTES = FLOATS * (int64_t)sizeof(float);
-static const lm_kv_layer LAYERS[2] = {{1, 4, 4, 0}, {1, 4, 4, 0}};
+static const lm_kv_layer LAYERS[2] = {{.kv_heads = 1, .head_dim = 4, .head_dim_v = 4},
+                                       {.kv_heads = 1, .head_dim = 4, .head_dim_v = 4}};
 
 /* All that a device can have. */
 typedef struct session {

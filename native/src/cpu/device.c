@@ -313,6 +313,9 @@ static int32_t cpu_submit(lm_queue* queue, const lm_op* ops, int32_t count, cons
         case LM_OP_SCALE:
             kernels->scale(&run, op);
             break;
+        case LM_OP_SCATTER_ADD:
+            kernels->scatter_add(&run, op);
+            break;
         default: /* LM_OP_GATHER_ROWS: api.c lets no other code through */
             kernels->gather_rows(&run, op);
             break;

@@ -10,9 +10,10 @@
  */
 #include "kernels.h"
 
-#include "dot.h"
+#include "weight.h"
 
 enum {
+    TILE_MOST = 6,   /* the most rows or vectors of columns of a tile */
     FEW_ROWS = 8,    /* up to here without blocks, in tiles of at most FEW_TILE_ROWS */
     FEW_TILE_ROWS = 4,
     GROUP = 8,       /* few rows: weight rows side by side, each a stream of its own */
@@ -55,17 +56,22 @@ static void start(const transposed* t, int32_t r, int32_t rows, int32_t n, int32
     }
 }
 
+/* LM_DTYPE_F8_E4M3: the scale of weight[k, n]. */
+LM_INLINE const float* scale_of(const lm_op* op, int64_t k, int32_t n) {
+    return op->scales + (op->scale_row + k) / 128 * op->scale_stride + n / 128;
+}
+
 /*
  * Goes on with the sums of mr rows from r on and nc vectors of columns from n on, where s begins; `left` columns, of
  * which the last vector may have fewer than 16. mr, nc, dtype and left, but for such a vector, are constants.
  */
 LM_INLINE void tile(const transposed* t, int mr, int nc, int32_t left, int32_t r, int32_t n, slab s, int32_t dtype) {
-    int64_t element = lm_dtype_bytes(dtype);
+    int64_t element = lm_weight_bytes(dtype, 1);
     int64_t a_stride = t->op->a.stride;
     int64_t out_stride = t->op->out.stride;
     const float* a = lm_row(t->run->step, &t->op->a, r) + s.k; // (mr, count)
     float* out = lm_row(t->run->step, &t->op->out, r) + n;     // (mr, left)
-    v sums[LM_TILE_MOST * LM_TILE_MOST];
+    v sums[TILE_MOST * TILE_MOST];
     LM_UNROLL
     for (int m = 0; m < mr; m++) {
         LM_UNROLL
@@ -75,10 +81,14 @@ LM_INLINE void tile(const transposed* t, int mr, int nc, int32_t left, int32_t r
     }
     for (int32_t k = 0; k < s.count; k++) {
         const uint8_t* row = s.data + k * s.stride;
-        v weights[LM_TILE_MOST];
+        v weights[TILE_MOST];
         LM_UNROLL
         for (int c = 0; c < nc; c++) {
-            weights[c] = v_load_dtype(row + c * LM_LANES * element, left - c * LM_LANES, dtype);
+            const float* scale = NULL;
+            if (lm_scale_block(dtype) != 0) {
+                scale = scale_of(t->op, (int64_t)s.k + k, n + c * LM_LANES);
+            }
+            weights[c] = weight_load(row + c * LM_LANES * element, left - c * LM_LANES, scale, dtype);
         }
         LM_UNROLL
         for (int m = 0; m < mr; m++) {
@@ -123,7 +133,7 @@ LM_INLINE void few_tiles(const transposed* t, int nc, int32_t left, int32_t n, s
 }
 
 LM_INLINE void few_columns(const transposed* t, int32_t first, int32_t end, int32_t dtype) {
-    int64_t element = lm_dtype_bytes(dtype);
+    int64_t element = lm_weight_bytes(dtype, 1);
     for (int32_t k = 0; k < t->k; k += GROUP) {
         slab s = {NULL, t->op->weight_stride, k, t->k - k < GROUP ? t->k - k : GROUP};
         for (int32_t n = first; n < end;) {
@@ -160,8 +170,11 @@ static void few_chunk(const void* work, int32_t index, int32_t thread) {
     case LM_DTYPE_F16:
         few_columns(t, first, end, LM_DTYPE_F16);
         break;
-    default:
+    case LM_DTYPE_BF16:
         few_columns(t, first, end, LM_DTYPE_BF16);
+        break;
+    default:
+        few_columns(t, first, end, LM_DTYPE_F8_E4M3);
         break;
     }
 }
@@ -171,12 +184,13 @@ static void few_chunk(const void* work, int32_t index, int32_t thread) {
 /* Widens count rows from k on, columns first to end - 1, to f32: (strips, BLOCK_K, STRIP). */
 LM_INLINE void widen_columns(float* out, const transposed* t, int32_t k, int32_t count, int32_t first, int32_t end,
                              int32_t dtype) {
-    int64_t element = lm_dtype_bytes(dtype);
+    int64_t element = lm_weight_bytes(dtype, 1);
     for (int32_t i = 0; i < count; i++) {
         const uint8_t* row = t->weight + (k + i) * t->op->weight_stride;
         for (int32_t n = first; n < end; n += LM_LANES) {
             float* to = out + ((n - first) / STRIP * BLOCK_K + i) * STRIP + (n - first) % STRIP; // (LM_LANES)
-            v_store(to, v_load_dtype(row + n * element, end - n, dtype));
+            const float* scale = lm_scale_block(dtype) == 0 ? NULL : scale_of(t->op, (int64_t)k + i, n);
+            v_store(to, weight_load(row + n * element, end - n, scale, dtype));
         }
     }
 }
@@ -189,8 +203,11 @@ static void widen(float* out, const transposed* t, int32_t k, int32_t count, int
     case LM_DTYPE_F16:
         widen_columns(out, t, k, count, first, end, LM_DTYPE_F16);
         break;
-    default:
+    case LM_DTYPE_BF16:
         widen_columns(out, t, k, count, first, end, LM_DTYPE_BF16);
+        break;
+    default:
+        widen_columns(out, t, k, count, first, end, LM_DTYPE_F8_E4M3);
         break;
     }
 }

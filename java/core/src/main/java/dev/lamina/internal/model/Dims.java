@@ -6,7 +6,7 @@ import dev.lamina.LaminaException;
  * The dimensions that almost every decoder has, under the keys that Hugging Face's configurations give them.
  *
  * @param hidden width of the residual stream
- * @param intermediate width inside of the MLP
+ * @param intermediate width inside of the MLP; 1 where all layers have mixtures and the configuration has none
  * @param layers how many
  * @param heads query heads
  * @param kvHeads key and value heads
@@ -37,7 +37,9 @@ record Dims(int hidden, int intermediate, int layers, int heads, int kvHeads, in
         int heads = config.requireInt("num_attention_heads", 1, hidden);
         var dims = new Dims(
                 hidden,
-                config.requireInt("intermediate_size", 1, MAX_WIDTH),
+                config.has("moe_intermediate_size")
+                        ? config.intOr("intermediate_size", 1, 1, MAX_WIDTH)
+                        : config.requireInt("intermediate_size", 1, MAX_WIDTH),
                 config.requireInt("num_hidden_layers", 1, MAX_LAYERS),
                 heads,
                 config.intOr("num_key_value_heads", defaultKvHeads == 0 ? heads : defaultKvHeads, 1, heads),
@@ -66,9 +68,11 @@ record Dims(int hidden, int intermediate, int layers, int heads, int kvHeads, in
         return (float) (1 / Math.sqrt(headDim));
     }
 
-    /** Elements of a head that are rotated, where the configuration has a factor for them. */
+    /** Elements of a head that are rotated, where the configuration, or its rope parameters, have a factor for them. */
     int rotaryDim(ModelConfig config, String key, double fallback) {
-        int dim = (int) (headDim * config.doubleOr(key, fallback, 0, 1));
+        var parameters = config.object("rope_parameters");
+        boolean beside = config.has(key) || parameters == null;
+        int dim = (int) (headDim * (beside ? config : parameters).doubleOr(key, fallback, 0, 1));
         if (dim < 2) {
             throw new LaminaException(config.where() + ": \"" + key + "\" leaves " + dim
                     + " of the " + headDim + " elements of a head to be rotated.");

@@ -49,6 +49,11 @@ public final class ProgramBuilder {
         return checkpoint.find(tensor) != null;
     }
 
+    /** The whole name of a tensor of the stage: its prefix is added. */
+    String own(String tensor) {
+        return prefix + tensor;
+    }
+
     /** The dimensions of a tensor; the prefix of the stage is not added. */
     List<Long> shape(String tensor) {
         return checkpoint.tensor(tensor).shape();
@@ -137,6 +142,13 @@ public final class ProgramBuilder {
     }
 
     /** {@code in} times consecutive rows of a matrix as they are, of which there are {@code in.width()}. */
+    Value transposed(Value in, Matrix matrix, int firstRow, Op.@Nullable Bias bias) {
+        var out = value(matrix.columns(), in.rows());
+        transposedInto(out, in, matrix, firstRow, bias);
+        return out;
+    }
+
+    /** The same, with the result in columns of another value. */
     void transposedInto(Value out, Value in, Matrix matrix, int firstRow, Op.@Nullable Bias bias) {
         if (matrix.columns() != out.width() || firstRow < 0 || firstRow > matrix.rows() - in.width()
                 || matrix.format() == Matrix.Format.MXFP4) {
@@ -342,11 +354,6 @@ public final class ProgramBuilder {
         return value(width, Value.Rows.ALL);
     }
 
-    /** The same for the rows that chose an expert. */
-    Value chosenMatrixOf(int width) {
-        return value(width, Value.Rows.LIST);
-    }
-
     /** Keeps the rows whose logits are wanted. */
     Value outputRows(Value in) {
         var out = value(in.width(), Value.Rows.OUTPUT);
@@ -396,8 +403,12 @@ public final class ProgramBuilder {
      * @param tiedByDefault whether a configuration that says nothing ties them
      */
     String head(ModelConfig config, String embedding, boolean tiedByDefault) {
-        boolean tied = config.booleanOr("tie_word_embeddings", tiedByDefault) && !has("lm_head.weight");
-        return tied ? embedding : "lm_head.weight";
+        return head(config, "lm_head.weight", embedding, tiedByDefault);
+    }
+
+    /** The same for a head of another name. */
+    String head(ModelConfig config, String head, String embedding, boolean tiedByDefault) {
+        return config.booleanOr("tie_word_embeddings", tiedByDefault) && !has(head) ? embedding : head;
     }
 
     /** {@code in} times the transposed {@code head}, of shape (vocabulary, in.width), which is not prefixed. */

@@ -12,7 +12,9 @@ public final class Architectures {
             new Mistral(),
             new Mixtral(),
             new Qwen2(),
-            new Qwen3());
+            new Qwen3(),
+            new Qwen2Moe(),
+            new Qwen3Moe());
 
     private Architectures() {}
 

@@ -21,7 +21,9 @@ class GoldenTest {
         return Fixture.find(List.of("llama2_mha", "llama31_gqa", "llama32_tied", "llama_rope_linear_bias",
                 "yi_llama_gqa", "mistral_swa", "mistral_nowin_headdim", "qwen2_tied", "qwen2_untied", "qwen2_yarn",
                 "qwen3", "e2e_llama2", "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3",
-                "mixtral"));
+                "mixtral",
+                "qwen2_moe",
+                "qwen3_moe"));
     }
 
     /** How the models are opened. */

@@ -14,7 +14,8 @@ public final class Architectures {
             new Qwen2(),
             new Qwen3(),
             new Qwen2Moe(),
-            new Qwen3Moe());
+            new Qwen3Moe(),
+            new Glm4Moe());
 
     private Architectures() {}
 

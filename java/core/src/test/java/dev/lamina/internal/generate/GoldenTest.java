@@ -23,7 +23,8 @@ class GoldenTest {
                 "qwen3", "e2e_llama2", "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3",
                 "mixtral",
                 "qwen2_moe",
-                "qwen3_moe"));
+                "qwen3_moe",
+                "glm4_moe"));
     }
 
     /** How the models are opened. */

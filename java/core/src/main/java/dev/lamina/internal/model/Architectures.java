@@ -40,7 +40,9 @@ public final class Architectures {
      * Records the program of a checkpoint's model, and checks that the checkpoint has every tensor in its right shape.
      */
     public static Program program(ModelConfig config, Checkpoint checkpoint) {
-        return detect(config).build(config, new ProgramBuilder(checkpoint));
+        var family = detect(config);
+        Quantization.check(config);
+        return family.build(config, new ProgramBuilder(checkpoint));
     }
 
     /** The names that {@code architectures} may have, for messages. */

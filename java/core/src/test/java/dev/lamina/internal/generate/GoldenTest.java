@@ -24,7 +24,8 @@ class GoldenTest {
                 "mixtral",
                 "qwen2_moe",
                 "qwen3_moe",
-                "glm4_moe"));
+                "glm4_moe",
+                "qwen3_fp8"));
     }
 
     /** How the models are opened. */

@@ -15,6 +15,7 @@ public final class Architectures {
             new Qwen3(),
             new Qwen2Moe(),
             new Qwen3Moe(),
+            new Deepseek(),
             new Glm4Moe());
 
     private Architectures() {}

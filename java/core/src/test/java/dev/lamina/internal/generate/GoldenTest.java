@@ -24,6 +24,7 @@ class GoldenTest {
                 "mixtral",
                 "qwen2_moe",
                 "qwen3_moe",
+                "deepseek_v2_full", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_yarn", "deepseek_v3_fp8",
                 "glm4_moe",
                 "qwen3_fp8"));
     }

@@ -16,7 +16,8 @@ public final class Architectures {
             new Qwen2Moe(),
             new Qwen3Moe(),
             new Deepseek(),
-            new Glm4Moe());
+            new Glm4Moe(),
+            new GptOss());
 
     private Architectures() {}
 

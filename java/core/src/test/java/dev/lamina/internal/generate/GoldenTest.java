@@ -26,6 +26,7 @@ class GoldenTest {
                 "qwen3_moe",
                 "deepseek_v2_full", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_yarn", "deepseek_v3_fp8",
                 "glm4_moe",
+                "gpt_oss",
                 "qwen3_fp8"));
     }
 

@@ -17,7 +17,8 @@ public final class Architectures {
             new Qwen3Moe(),
             new Deepseek(),
             new Glm4Moe(),
-            new GptOss());
+            new GptOss(),
+            new Llama4());
 
     private Architectures() {}
 

@@ -27,6 +27,7 @@ class GoldenTest {
                 "deepseek_v2_full", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_yarn", "deepseek_v3_fp8",
                 "glm4_moe",
                 "gpt_oss",
+                "llama4_text",
                 "qwen3_fp8"));
     }
 

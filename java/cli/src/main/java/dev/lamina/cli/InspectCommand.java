@@ -121,7 +121,8 @@ final class InspectCommand implements Callable<Integer> {
                         + " files are as they were written"
                 : damage.stream()
                         .map(each -> model.name(each.file()) + ": " + each.pieces() + " damaged "
-                                + (split ? "MiB" : "entries") + " from offset " + each.offset() + " on")
+                                + (split ? "MiB" : each.pieces() == 1 ? "entry" : "entries") + " from offset "
+                                + each.offset() + " on")
                         .collect(Collectors.joining("; "));
     }
 

@@ -29,7 +29,7 @@ final class TensorPickle {
     /** The most values, and places for them in containers and in the memo, that are kept: each takes some 40 bytes. */
     static final int MAX_VALUES = 1 << 22;
 
-    private static final int MAX_STACK = 1 << 20;
+    static final int MAX_STACK = 1 << 20;
     private static final int MAX_NAME = 1024;
 
     /** What a pickle says, as far as it matters. */

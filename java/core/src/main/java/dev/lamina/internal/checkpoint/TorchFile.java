@@ -71,7 +71,7 @@ public record TorchFile(Path file, long fileBytes, List<Tensor> tensors, @Nullab
             List<Tensor> tensors = new ArrayList<>();
             weights.items.forEach((name, value) -> {
                 if (isPlain(value)) {
-                    noteRest(name);
+                    noteRest(FileErrors.quote(name));
                 } else if (value instanceof TensorPickle.View view) {
                     tensors.add(place(name, view, entries, folder));
                 } else {
@@ -86,13 +86,12 @@ public record TorchFile(Path file, long fileBytes, List<Tensor> tensors, @Nullab
         /** Tells what other files of PyTorch there are. */
         private void checkKind() throws IOException {
             byte[] start = new byte[(int) Math.min(262, channel.size())];
-            ZipDirectory.read(file, channel, 0, start.length).get(start);
+            ZipDirectory.readBytes(file, channel, 0, start.length).get(start);
             boolean pickle = start.length > 1 && start[0] == (byte) 0x80 && start[1] >= 2 && start[1] <= 5;
             boolean tar = new String(start, StandardCharsets.ISO_8859_1).endsWith("ustar");
             if (pickle || tar) {
                 throw new LaminaException(file + " is in the format of PyTorch before 1.6, which is not supported; "
-                        + "convert it with a newer PyTorch, if you trust it: f = '" + file.getFileName()
-                        + "'; torch.save(torch.load(f, map_location='cpu'), f)");
+                        + "convert it with a newer PyTorch: torch.save(torch.load(FILE, map_location='cpu'), FILE)");
             }
         }
 
@@ -116,7 +115,7 @@ public record TorchFile(Path file, long fileBytes, List<Tensor> tensors, @Nullab
             if (order == null) {
                 return; // written before PyTorch 2.1, on machines that were little-endian
             }
-            ByteBuffer text = ZipDirectory.read(file, channel, order.offset(), (int) Math.min(16, order.bytes()));
+            ByteBuffer text = ZipDirectory.readBytes(file, channel, order.offset(), (int) Math.min(16, order.bytes()));
             if (!StandardCharsets.ISO_8859_1.decode(text).toString().equals("little")) {
                 throw new LaminaException(file + " is not little-endian, which is not supported; save it on another "
                         + "machine");
@@ -128,7 +127,8 @@ public record TorchFile(Path file, long fileBytes, List<Tensor> tensors, @Nullab
                 throw problem("has a list of tensors of " + pickle.bytes() + " bytes (the limit is "
                         + TensorPickle.MAX_BYTES + ")");
             }
-            return TensorPickle.read(file, ZipDirectory.read(file, channel, pickle.offset(), (int) pickle.bytes()));
+            return TensorPickle.read(file,
+                    ZipDirectory.readBytes(file, channel, pickle.offset(), (int) pickle.bytes()));
         }
 
         /** Returns the dictionary that the tensors are in: all of the file, or what trainers call the weights in it. */
@@ -139,7 +139,11 @@ public record TorchFile(Path file, long fileBytes, List<Tensor> tensors, @Nullab
             if (dict.items.values().stream().noneMatch(TensorPickle.View.class::isInstance)) {
                 for (String wrapper : WRAPPERS) {
                     if (dict.items.get(wrapper) instanceof TensorPickle.Dict inner) {
-                        dict.items.keySet().stream().filter(name -> !name.equals(wrapper)).forEach(this::noteRest);
+                        dict.items.keySet().stream().filter(name -> !name.equals(wrapper))
+                                .forEach(name -> noteRest(FileErrors.quote(name)));
+                        if (dict.otherKeys) {
+                            noteRest("something without a name");
+                        }
                         return inner;
                     }
                 }
@@ -157,8 +161,8 @@ public record TorchFile(Path file, long fileBytes, List<Tensor> tensors, @Nullab
             };
         }
 
-        private void noteRest(String name) {
-            rest = rest == null ? FileErrors.quote(name) : rest;
+        private void noteRest(String what) {
+            rest = rest == null ? what : rest;
         }
 
         private Tensor place(String name, TensorPickle.View view, Map<String, StoredEntry> entries, String folder) {

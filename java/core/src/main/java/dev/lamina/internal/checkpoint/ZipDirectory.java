@@ -51,6 +51,9 @@ final class ZipDirectory {
     private final long fileBytes;
     private final Map<String, StoredEntry> entries = new LinkedHashMap<>();
 
+    /** What the directory says of an entry; {@code start} is that of its local header. */
+    private record Central(String name, byte[] rawName, int flags, int method, int crc32, long bytes, long start) {}
+
     /** The bytes of the file that an entry takes, its local header included. */
     private record Span(String name, long start, long end) {}
 
@@ -110,7 +113,7 @@ final class ZipDirectory {
         ByteBuffer directory = read(offset, (int) bytes);
         List<Span> spans = new ArrayList<>();
         for (long i = 0; i < count; i++) {
-            spans.add(readEntry(directory));
+            spans.add(locate(readCentral(directory)));
         }
         if (directory.hasRemaining()) {
             throw problem("has more in its zip directory than the " + count + " entries that it counts");
@@ -143,7 +146,7 @@ final class ZipDirectory {
         return wide;
     }
 
-    private Span readEntry(ByteBuffer directory) throws IOException {
+    private Central readCentral(ByteBuffer directory) {
         if (directory.remaining() < CENTRAL_BYTES || directory.getInt() != CENTRAL) {
             throw problem("has a zip directory that is damaged");
         }
@@ -179,41 +182,45 @@ final class ZipDirectory {
         if (bytes != storedBytes) {
             throw problem(name, "has " + bytes + " bytes in " + storedBytes);
         }
-        if (start > fileBytes - LOCAL_BYTES - nameBytes) {
-            throw problem(name, "begins at byte " + start + ", behind the end of the file");
+        return new Central(name, rawName, flags, method, crc32, bytes, start);
+    }
+
+    /** Finds the content of an entry behind its local header, which must agree with the directory. */
+    private Span locate(Central central) throws IOException {
+        String name = central.name();
+        int nameBytes = central.rawName().length;
+        if (central.start() > fileBytes - LOCAL_BYTES - nameBytes) {
+            throw problem(name, "begins at byte " + central.start() + ", behind the end of the file");
         }
-        ByteBuffer local = read(start, LOCAL_BYTES + nameBytes);
+        ByteBuffer local = read(central.start(), LOCAL_BYTES + nameBytes);
         if (local.getInt() != LOCAL) {
             throw problem(name, "has no local header");
         }
         local.getShort(); // version
-        boolean same = (local.getShort() & 0xffff) == flags & (local.getShort() & 0xffff) == method;
+        boolean same = (local.getShort() & 0xffff) == central.flags() & (local.getShort() & 0xffff) == central.method();
         local.getInt(); // time and date
-        int localCrc32 = local.getInt();
-        long localStored = local.getInt() & NONE32;
-        long localBytes = local.getInt() & NONE32;
+        int crc32 = local.getInt();
+        long storedBytes = local.getInt() & NONE32;
+        long bytes = local.getInt() & NONE32;
         same &= (local.getShort() & 0xffff) == nameBytes;
-        int localExtraBytes = local.getShort() & 0xffff;
-        same &= local.equals(ByteBuffer.wrap(rawName));
-        long offset = start + LOCAL_BYTES + nameBytes + localExtraBytes;
-        if (same && (flags & FLAG_DESCRIPTOR) == 0) {
-            if (offset > fileBytes) {
-                throw problem(name, "ends behind the end of the file");
-            }
-            ByteBuffer localExtra = zip64(read(offset - localExtraBytes, localExtraBytes), name);
-            same = localCrc32 == crc32 && wide(localBytes, localExtra, name) == bytes
-                    && wide(localStored, localExtra, name) == bytes;
+        int extraBytes = local.getShort() & 0xffff;
+        same &= local.equals(ByteBuffer.wrap(central.rawName()));
+        long offset = central.start() + LOCAL_BYTES + nameBytes + extraBytes;
+        if (offset > fileBytes || central.bytes() > fileBytes - offset) {
+            throw problem(name, "ends behind the end of the file");
+        }
+        if (same && (central.flags() & FLAG_DESCRIPTOR) == 0) {
+            ByteBuffer extra = zip64(read(offset - extraBytes, extraBytes), name);
+            same = crc32 == central.crc32() && wide(bytes, extra, name) == central.bytes()
+                    && wide(storedBytes, extra, name) == central.bytes();
         }
         if (!same) {
             throw problem(name, "has a local header that contradicts the directory");
         }
-        if (bytes > fileBytes - offset) {
-            throw problem(name, "ends behind the end of the file");
-        }
-        if (entries.put(name, new StoredEntry(name, offset, bytes, crc32)) != null) {
+        if (entries.put(name, new StoredEntry(name, offset, central.bytes(), central.crc32())) != null) {
             throw problem("lists the entry " + FileErrors.quote(name) + " twice");
         }
-        return new Span(name, start, offset + bytes);
+        return new Span(name, central.start(), offset + central.bytes());
     }
 
     private void checkStored(String name, int flags, int method) {
@@ -285,11 +292,11 @@ final class ZipDirectory {
     }
 
     private ByteBuffer read(long position, int bytes) throws IOException {
-        return read(file, channel, position, bytes);
+        return readBytes(file, channel, position, bytes);
     }
 
     /** Returns bytes of a file, little-endian. */
-    static ByteBuffer read(Path file, FileChannel channel, long position, int bytes) throws IOException {
+    static ByteBuffer readBytes(Path file, FileChannel channel, long position, int bytes) throws IOException {
         ByteBuffer buffer = ByteBuffer.allocate(bytes).order(ByteOrder.LITTLE_ENDIAN);
         while (buffer.hasRemaining()) {
             if (channel.read(buffer, position + buffer.position()) < 0) {

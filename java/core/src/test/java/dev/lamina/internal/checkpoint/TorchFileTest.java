@@ -20,6 +20,7 @@ import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.Random;
+import java.util.concurrent.TimeUnit;
 import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -30,7 +31,7 @@ import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-@Timeout(120)
+@Timeout(value = 10, unit = TimeUnit.MINUTES)
 class TorchFileTest {
     private static final List<Long> SIX = List.of(2L, 3L);
     private static final List<Long> ROWS = List.of(3L, 1L);
@@ -191,6 +192,8 @@ class TorchFileTest {
         Path file = write(TorchFiles.file(pickle.bytes(), bytes(24)));
         assertEquals(List.of("a"), TorchFile.read(file).tensors().stream().map(Tensor::name).toList());
         assertEquals("'epoch'", TorchFile.read(file).rest());
+        PickleWriter named = dict().whole(1).op('N', 's').text(wrapper).op('}', 's', '.');
+        assertEquals("something without a name", TorchFile.read(write(TorchFiles.file(named.bytes()))).rest());
     }
 
     static Stream<Arguments> tensors() {
@@ -341,16 +344,12 @@ class TorchFileTest {
 
     @Test
     void limitsWhatAPickleMakes() throws IOException {
+        byte[] stack = new byte[TensorPickle.MAX_STACK + 10];
+        Arrays.fill(stack, (byte) ']');
+        assertRefused(TorchFiles.file(new PickleWriter().raw(stack).bytes()), "piles up");
+        Arrays.fill(stack, (byte) '(');
+        assertRefused(TorchFiles.file(new PickleWriter().raw(stack).bytes()), "marks");
         byte[] values = new byte[TensorPickle.MAX_VALUES + 10];
-        Arrays.fill(values, (byte) ']');
-        assertRefused(TorchFiles.file(new PickleWriter().raw(values).bytes()), "piles up");
-        Arrays.fill(values, (byte) '(');
-        assertRefused(TorchFiles.file(new PickleWriter().raw(values).bytes()), "marks");
-        for (int i = 0; i < values.length; i += 2) {
-            values[i] = ')';
-            values[i + 1] = (byte) 0x94;
-        }
-        assertRefused(TorchFiles.file(dict().raw(values).bytes()), "piles up");
         for (int i = 0; i < values.length; i++) {
             values[i] = i % 2 == 0 ? (byte) ']' : (byte) 'a';
         }
@@ -533,14 +532,15 @@ class TorchFileTest {
 
     @Test
     void bitFlipsAreReadSoundlyOrRefused() throws IOException {
-        byte[] content = sample();
+        byte[] content = new ZipWriter(true, true).add("x/data/0", bytes(24)).add("x/data.pkl",
+                dict().text("a").tensor("FloatStorage", "0", 6, 0, SIX, ROWS).op('s', '.').bytes()).bytes();
         int refused = 0;
         for (int bit = 0; bit < 8 * content.length; bit++) {
             byte[] flipped = content.clone();
             flipped[bit / 8] ^= (byte) (1 << bit % 8);
             refused += readSoundlyOrRefuse(flipped) ? 0 : 1;
         }
-        assertTrue(refused > 4000, "refused " + refused);
+        assertTrue(refused > 2500, "refused " + refused);
     }
 
     @Test

@@ -345,8 +345,8 @@ static int same_product(const machine* x, const machine* y, int32_t rows, int32_
 }
 
 /*
- * Compute capability of the first GPU, 10 * major + minor, from the driver itself: what the library makes of it is to be
- * tested. The emulation's is 80.
+ * Compute capability of the first GPU, 10 * major + minor, from the driver itself: what the library makes of it is to
+ * be tested. The emulation's is 80.
  */
 static int32_t capability(void) {
     enum { MAJOR = 75, MINOR = 76 }; /* CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_* */

@@ -57,6 +57,7 @@ final class StreamedModel implements LanguageModel {
 
     private final ModelOptions options;
     private final List<Processor> processors;
+    private final @Nullable HostProcessor host;
     private final Weights weights;
     private final Budget budget;
     private final GenerationDefaults defaults;
@@ -68,10 +69,12 @@ final class StreamedModel implements LanguageModel {
     private volatile boolean closing;
     private boolean closed;
 
-    private StreamedModel(ModelOptions options, List<Processor> processors, Weights weights, Budget budget,
+    private StreamedModel(ModelOptions options, List<Processor> processors, @Nullable HostProcessor host,
+            Weights weights, Budget budget,
             GenerationDefaults defaults, TextTools text, Telemetry telemetry, @Nullable Recorder recorder) {
         this.options = options;
         this.processors = processors;
+        this.host = host;
         this.weights = weights;
         this.budget = budget;
         this.defaults = defaults;
@@ -98,30 +101,32 @@ final class StreamedModel implements LanguageModel {
         long panel = saved != null ? saved.panelBytes() : options.panel();
         var defaults = GenerationDefaults.load(folders.getFirst(), config);
         // The Java runtime knows the limits of a container, which the native one does not.
-        var processors = Processor.open(saved != null ? saved.device() : options.device(),
-                options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors(),
+        int threads = options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors();
+        var processors = Processor.open(saved != null ? saved.device() : options.device(), threads,
                 options.mode() == ModelOptions.Mode.FAST);
         Weights weights = null;
+        HostProcessor host = null;
         try {
             var use = saved != null ? saved.memory()
                     : new MemoryUse(memory, deviceMemory(processors, options.deviceMemory()));
             weights = Weights.open(checkpoint, config, processors, options.io(), use, panel,
                     options.kv() == ModelOptions.KvType.F16);
             if (saved != null && options.plan() != null) {
-                saved.check(weights, options.plan());
+                saved.check(weights, options.hostCompute(), options.plan());
             }
+            host = options.hostCompute() ? HostProcessor.open(weights, use, threads) : null;
             var panels = weights.panelMap();
             var recorder = options.profile() ? new Recorder(panels) : null;
             var events = Telemetry.flightEvents(panels);
             var telemetry = recorder == null ? events : new Both(events, recorder);
             var budget = new Budget(weights, use, name, panel,
                     weights.streamOptions().withPrefetch(options.prefetch()).withBytesPerSecond(options.ioLimit()),
-                    saved, telemetry);
-            return new StreamedModel(options, processors, weights, budget, defaults,
+                    saved, host, telemetry);
+            return new StreamedModel(options, processors, host, weights, budget, defaults,
                     new TextTools(folders.getFirst()), telemetry, recorder);
         } catch (Throwable e) {
             try {
-                closeAll(processors, weights);
+                closeAll(processors, host, weights);
             } catch (Throwable closing) {
                 e.addSuppressed(closing);
             }
@@ -547,7 +552,7 @@ final class StreamedModel implements LanguageModel {
         try {
             if (!closed) {
                 closed = true;
-                closeAll(processors, text, budget, weights);
+                closeAll(processors, text, budget, host, weights);
             }
         } finally {
             turn.unlock();

@@ -148,6 +148,8 @@ static inline int32_t lm_step_row(const lm_step* step, int32_t row_set, int32_t 
     return row_set == LM_ROWS_ALL ? i : step->output_index[i];
 }
 
+#define LM_TAPS_MOST 65 /* of LM_OP_CONVOLUTION: rows that one is made of, far above any model */
+
 /* The place in its cache at which a row of the step is stored. */
 static inline int32_t lm_row_place(const lm_step* step, int32_t row) {
     return step->branch_width == 0 ? step->positions[row] : step->branch[(int64_t)row * step->branch_width];

@@ -13,7 +13,11 @@ const lm_kernels LM_KERNEL(lm_kernels) = {
     .gather_rows = LM_KERNEL(lm_gather_rows),
     .linear_transposed = LM_KERNEL(lm_linear_transposed),
     .weight_norm = LM_KERNEL(lm_weight_norm),
+    .convolution = LM_KERNEL(lm_convolution),
+    .delta_rule = LM_KERNEL(lm_delta_rule),
     .linear_scratch = LM_KERNEL(lm_linear_scratch),
     .attention_scratch = LM_KERNEL(lm_attention_scratch),
     .linear_transposed_scratch = LM_KERNEL(lm_linear_transposed_scratch),
+    .convolution_scratch = LM_KERNEL(lm_convolution_scratch),
+    .delta_rule_scratch = LM_KERNEL(lm_delta_rule_scratch),
 };

@@ -136,7 +136,9 @@ static inline int32_t lm_scale_block(int32_t dtype) {
 
 /* Bytes of so many elements of a weight row, whole scale blocks of MXFP4, without scales; 0 for an unknown dtype. */
 static inline int64_t lm_weight_bytes(int32_t dtype, int64_t elements) {
-    return dtype == LM_DTYPE_F8_E4M3 ? elements : dtype == LM_DTYPE_MXFP4 ? elements / 2 : elements * lm_dtype_bytes(dtype);
+    return dtype == LM_DTYPE_F8_E4M3 ? elements
+           : dtype == LM_DTYPE_MXFP4 ? elements / 2
+                                     : elements * lm_dtype_bytes(dtype);
 }
 
 /* Rows of a row set, and the step's row behind its row i. */

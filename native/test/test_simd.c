@@ -1,6 +1,7 @@
 /*
- * test_simd.c: the 16-lane vector and its exp, tanh, erf, built once for each instruction set: all 65536 values of f16
- * and bf16, all of e4m3, e2m1 and e8m0, rounding to f16, accuracy in units in the last place, infinities, NaN, and the order of the sum.
+ * test_simd.c: the 16-lane vector and its exp, tanh, erf, softplus, built once for each instruction set: all 65536 values
+ * of f16 and bf16, all of e4m3, e2m1 and e8m0, rounding to f16, accuracy in units in the last place, infinities, NaN, and
+ * the order of the sum.
  */
 #include "cpu/vmath.h"
 #include "cpu/weight.h"

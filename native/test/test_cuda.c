@@ -263,7 +263,7 @@ static problem make_product(uint64_t* seed, int32_t code, int32_t rows, int32_t 
                    .weight_rows = weight_rows,
                    .columns = code == LM_OP_WEIGHT_NORM ? k : 0,
                    .dtype = dtype,
-                   .epsilon = 1e-12f};
+                   .epsilon = random_int(seed, 0, 3) == 0 ? 2 : 1e-12f};
     if (dtype == LM_DTYPE_MXFP4) {
         p.op.scale_offset = panel_bytes + random_int(seed, 0, 5);
         p.op.scale_stride = columns / 32 + random_int(seed, 0, 2);
@@ -1035,6 +1035,183 @@ static void test_all_branches(void) {
     test_branches(seed += 10, (attention){300, 1, 4, 2, 130, LM_DTYPE_F32, 1, .lengths = {1020}}, few, 90, 100, 9);
 }
 
+/*
+ * -- states ---------------------------------------------------------------------------------------------------------
+ */
+
+/* An op over rows of sequences that have a state: operands of all rows, one sequence after the other. */
+typedef struct recurrence {
+    lm_op op; /* with the widths of out, a and b */
+    lm_kv_layer layer;
+    int32_t sequences;
+    int32_t lengths[3]; /* rows of each sequence */
+    float* a;      // (rows, a.width)
+    float* b;      // (rows, b.width)
+    float* vector; // (vector_length)
+} recurrence;
+
+/*
+ * Gives out of each row. A step has up to `most` rows of each sequence, mixed at random, and sometimes none of one; the
+ * second of two layers has the state, and the last host_layers of them are in host memory.
+ */
+static void run_recurrence(const machine* m, const recurrence* c, int32_t most, int32_t host_layers, uint64_t seed,
+                           float* out) {
+    const lm_kv_layer layers[2] = {{.kv_heads = 1, .head_dim = 3, .head_dim_v = 5}, c->layer};
+    int32_t stride = c->op.a.width + c->op.b.width + c->op.out.width + 3;
+    int32_t base[3];
+    int32_t done[3] = {0};
+    int32_t states[3] = {-1, -1, -1};
+    lm_kv* kv[3];
+    int32_t left = 0;
+    for (int32_t s = 0; s < c->sequences; s++) {
+        MUST(lm_kv_create(m->device, layers, 2, 7, LM_DTYPE_F16, host_layers, &kv[s]));
+        base[s] = left;
+        left += c->lengths[s];
+    }
+    int64_t floats = (int64_t)most * c->sequences * stride;
+    float* image = random_floats(floats, 1, &seed);
+    float* memory = on_device(m, image, floats * 4);
+    float* vector = on_device(m, c->vector, c->op.vector_length * 4);
+    int32_t* sequence = malloc((size_t)(most * c->sequences) * 4);
+    int32_t* number = malloc((size_t)(most * c->sequences) * 4); /* of each row among all */
+    lm_op op = c->op;
+    op.a = (lm_view){0, stride, c->op.a.width};
+    op.b = (lm_view){c->op.a.width, stride, c->op.b.width};
+    op.out = (lm_view){c->op.a.width + c->op.b.width + 2, stride, c->op.out.width};
+    op.vector = vector;
+    op.layer = 1;
+    while (left > 0) {
+        int32_t wanted[3] = {0};
+        int32_t rows = 0;
+        for (int32_t s = 0; s < c->sequences; s++) {
+            int32_t rest = c->lengths[s] - done[s];
+            wanted[s] = random_int(&seed, 0, 3) == 0 ? 0 : rest < most ? rest : random_int(&seed, 1, most);
+            rows += wanted[s];
+        }
+        for (int32_t i = 0; i < rows; i++) {
+            int32_t s = random_int(&seed, 0, c->sequences - 1);
+            while (wanted[s] == 0) {
+                s = (s + 1) % c->sequences;
+            }
+            wanted[s]--;
+            sequence[i] = s;
+            number[i] = base[s] + done[s]++;
+            memcpy(image + i * stride, c->a + (int64_t)number[i] * op.a.width, (size_t)op.a.width * 4);
+            if (op.b.width > 0) {
+                memcpy(image + i * stride + op.b.offset, c->b + (int64_t)number[i] * op.b.width,
+                       (size_t)op.b.width * 4);
+            }
+        }
+        if (rows == 0) {
+            continue;
+        }
+        lm_step step = {.rows = rows,
+                        .sequences = c->sequences,
+                        .generation = ++generation,
+                        .sequence = sequence,
+                        .states = states,
+                        .kv = kv,
+                        .activations = memory,
+                        .activations_bytes = floats * 4};
+        MUST(lm_copy_to_device(m->queue, memory, image, floats * 4, NULL));
+        MUST(lm_submit(m->queue, &op, 1, &step, NULL));
+        to_host(m, image, memory, floats * 4);
+        for (int32_t i = 0; i < rows; i++) {
+            memcpy(out + (int64_t)number[i] * op.out.width, image + i * stride + op.out.offset,
+                   (size_t)op.out.width * 4);
+        }
+        for (int32_t s = 0; s < c->sequences; s++) {
+            int32_t any = 0;
+            for (int32_t i = 0; i < rows; i++) {
+                any |= sequence[i] == s;
+            }
+            states[s] = any ? states[s] == 0 : states[s];
+        }
+        left -= rows;
+    }
+    for (int32_t s = 0; s < c->sequences; s++) {
+        MUST(lm_kv_destroy(kv[s]));
+    }
+    MUST(lm_device_free(m->device, memory, floats * 4));
+    MUST(lm_device_free(m->device, vector, c->op.vector_length * 4));
+    free(number);
+    free(sequence);
+    free(image);
+}
+
+static void test_recurrence(uint64_t seed, recurrence c, double tolerance) {
+    int32_t rows = 0;
+    int32_t longest = 0;
+    for (int32_t s = 0; s < c.sequences; s++) {
+        rows += c.lengths[s];
+        longest = c.lengths[s] > longest ? c.lengths[s] : longest;
+    }
+    const char* name = c.op.code == LM_OP_CONVOLUTION ? "convolution" : "delta_rule";
+    int64_t floats = (int64_t)rows * c.op.out.width;
+    c.a = random_floats((int64_t)rows * c.op.a.width, 2, &seed);
+    c.b = random_floats((int64_t)rows * c.op.b.width + 1, 3, &seed);
+    c.vector = random_floats(c.op.vector_length, 1, &seed);
+    for (int32_t i = 0; c.op.code == LM_OP_DELTA_RULE && i < c.layer.kv_heads; i++) {
+        c.vector[i] = -fabsf(c.vector[i]); /* states decay */
+    }
+    float* expected = malloc((size_t)floats * 4);
+    float* out = malloc((size_t)floats * 4);
+    float* other = malloc((size_t)floats * 4);
+    run_recurrence(&cpu, &c, longest, 0, seed, expected);
+    run_recurrence(&gpu, &c, longest, 0, seed, out);
+    for (int64_t i = 0; i < floats; i++) {
+        CHECK(fabs(out[i] - expected[i]) <= tolerance * (1 + fabs(expected[i])),
+              "%s: row %lld, element %lld is %.9g, not %.9g", name, (long long)(i / c.op.out.width), (long long)(i % c.op.out.width), out[i], expected[i]);
+    }
+    for (int32_t most = 1; most <= 5; most += 2) {
+        run_recurrence(&gpu, &c, most, most % 3, seed + (uint64_t)most, other);
+        CHECK(memcmp(out, other, (size_t)floats * 4) == 0, "%s: up to %d rows of a sequence give other bits", name,
+              most);
+    }
+    free(other);
+    free(out);
+    free(expected);
+    free(c.vector);
+    free(c.b);
+    free(c.a);
+}
+
+static void test_convolution(uint64_t seed, int32_t width, int32_t taps, int32_t kind, recurrence c) {
+    c.op = (lm_op){.code = LM_OP_CONVOLUTION, .kind = kind, .vector_length = (int64_t)width * taps};
+    c.op.a.width = c.op.out.width = width;
+    c.layer = (lm_kv_layer){.kv_heads = 1, .head_dim = taps - 1, .head_dim_v = width, .kind = LM_KV_STATE};
+    test_recurrence(seed, c, 8e-6);
+}
+
+/* Of heads of K floats, and value_heads of V. */
+static void test_delta_rule(uint64_t seed, int32_t heads, int32_t K, int32_t value_heads, int32_t V, recurrence c) {
+    c.op = (lm_op){.code = LM_OP_DELTA_RULE,
+                   .vector_length = 2 * value_heads,
+                   .heads = heads,
+                   .scale = 0.3f,
+                   .epsilon = 1e-6f};
+    c.op.a.width = 2 * heads * K + value_heads * V;
+    c.op.b.width = 2 * value_heads;
+    c.op.out.width = value_heads * V;
+    c.layer = (lm_kv_layer){.kv_heads = value_heads, .head_dim = K, .head_dim_v = V, .kind = LM_KV_STATE};
+    test_recurrence(seed, c, 1e-5);
+}
+
+static void test_states(void) {
+    uint64_t seed = 9000000;
+    const recurrence one = {.sequences = 1, .lengths = {9}};
+    const recurrence three = {.sequences = 3, .lengths = {7, 1, 12}};
+    test_convolution(seed += 10, 1, 2, LM_ACTIVATION_IDENTITY, one);
+    test_convolution(seed += 10, 300, 4, LM_ACTIVATION_SILU, three);
+    test_convolution(seed += 10, 40, 9, LM_ACTIVATION_IDENTITY, three); /* a state of more rows than a step has */
+    test_delta_rule(seed += 10, 1, 1, 1, 1, one);
+    test_delta_rule(seed += 10, 2, 16, 2, 8, three);
+    test_delta_rule(seed += 10, 2, 13, 6, 19, three);
+    test_delta_rule(seed += 10, 1, 128, 2, 128, one);
+    test_delta_rule(seed += 10, 1, 3, 3, 50, three);
+    test_delta_rule(seed += 10, 1, 500, 1, 9, one); /* columns that do not fit into shared memory */
+}
+
 /* -- more of all, and larger --------------------------------------------------------------------------------------- */
 
 /* One shape of each op: as many as LAMINA_ROUNDS says, and none where nobody asks. */
@@ -1511,6 +1688,7 @@ int main(int argc, char** argv) {
     test_attentions();
     test_further_attentions();
     test_all_branches();
+    test_states();
     const char* rounds = getenv("LAMINA_ROUNDS");
     uint64_t shapes = 6;
     for (int round = 0; round < (rounds == NULL ? 0 : atoi(rounds)); round++) {

@@ -41,7 +41,7 @@ extern "C" {
 #endif
 
 /* The version of this interface; it changes whenever a struct or the meaning of a call changes. */
-#define LM_ABI_VERSION 4
+#define LM_ABI_VERSION 5
 
 /* Status codes. */
 #define LM_OK 0
@@ -67,14 +67,19 @@ extern "C" {
 #define LM_MODE_EXACT 0 /* activations and sums in f32 */
 #define LM_MODE_FAST 1  /* a GPU may round the activations of a product to the type of its weights, and sum in f32 */
 
-/* Element types of weights and KV caches. */
+/* Element types of weights; the first two are those of KV caches too. */
 #define LM_DTYPE_F32 0
 #define LM_DTYPE_F16 1
 #define LM_DTYPE_BF16 2
+#define LM_DTYPE_F8_E4M3 3 /* with an f32 scale for each block of 128 x 128 elements, see lm_op.scales */
+#define LM_DTYPE_MXFP4 4   /* e2m1 of the OCP microscaling formats: two elements a byte, the first one in the low bits,
+                              with an e8m0 scale (2^(byte - 127)) for each 32 of a row, see lm_op.scale_offset */
 
 /* Which rows of a step an op works on. */
 #define LM_ROWS_ALL 0    /* rows 0 .. step.rows - 1 */
 #define LM_ROWS_OUTPUT 1 /* rows 0 .. step.output_rows - 1: those whose logits are wanted, packed by LM_OP_GATHER_ROWS */
+#define LM_ROWS_LIST 2   /* rows 0 .. step.list_rows - 1: those that chose an expert, packed by LM_OP_GATHER_ROWS; for
+                            ops that use neither step.inputs nor a cache */
 
 /* Op codes; lm_op says which fields each one reads. */
 #define LM_OP_EMBED 1
@@ -86,16 +91,45 @@ extern "C" {
 #define LM_OP_ACTIVATION 7
 #define LM_OP_ADD 8
 #define LM_OP_GATHER_ROWS 9
+#define LM_OP_LAYER_NORM 10
+#define LM_OP_LINEAR_TRANSPOSED 11
+#define LM_OP_SCALE 12
+#define LM_OP_WEIGHT_NORM 13
+#define LM_OP_SCATTER_ADD 14
+#define LM_OP_CONVOLUTION 15
+#define LM_OP_DELTA_RULE 16
 
 /* Kinds of LM_OP_ACTIVATION. */
 #define LM_ACTIVATION_SILU 0      /* x / (1 + exp(-x)) */
 #define LM_ACTIVATION_GELU 1      /* x * (1 + erf(x / sqrt(2))) / 2 */
 #define LM_ACTIVATION_GELU_TANH 2 /* the tanh approximation of GELU */
 #define LM_ACTIVATION_RELU 3      /* max(x, 0) */
+#define LM_ACTIVATION_SIGMOID 4   /* 1 / (1 + exp(-x)) */
+#define LM_ACTIVATION_IDENTITY 5  /* x */
+#define LM_ACTIVATION_RELU_SQUARED 6   /* max(x, 0)^2 */
+#define LM_ACTIVATION_QUICK_GELU 7     /* x / (1 + exp(-1.702 x)) */
+#define LM_ACTIVATION_SOFT_CAP 8       /* op.scale * tanh(x / op.scale) */
+#define LM_ACTIVATION_CLAMPED_SWIGLU 9 /* of pairs (x, y) = (a[2 i], a[2 i + 1]), with limit l = op.scale: x = min(x, l),
+                                          y = min(max(y, -l), l), x / (1 + exp(-1.702 x)) * (y + 1), as in GPT-OSS */
 
 /* Kinds of LM_OP_ROPE: which two elements of a head form a pair. */
 #define LM_ROPE_HALF 0        /* (i, i + rotary_dim / 2), as in Hugging Face Llama */
 #define LM_ROPE_INTERLEAVED 1 /* (2 i, 2 i + 1), as in the RoFormer paper */
+
+/* Kinds of LM_OP_ATTENTION: what op.vector, (heads) floats, is. */
+#define LM_ATTENTION_PLAIN 0 /* absent */
+#define LM_ATTENTION_ALIBI 1 /* slopes: slope * (p - own position) is added to the scaled, capped score of position p */
+#define LM_ATTENTION_SINKS 2 /* scores, neither scaled nor capped, of a position without a value, which takes its share
+                                of the softmax */
+
+/* Kinds of LM_OP_GATHER_ROWS and LM_OP_SCATTER_ADD with LM_ROWS_LIST. */
+#define LM_ROWS_PLAIN 0    /* rows as they are */
+#define LM_ROWS_WEIGHTED 1 /* row i times step.list_weights[step.list_first + i] */
+
+/* Kinds of layers of a KV cache. */
+#define LM_KV_HEADS 0  /* keys, and values of their own */
+#define LM_KV_LATENT 1 /* keys; the first head_dim_v floats of a key are the value: multi-head latent attention */
+#define LM_KV_STATE 2  /* no positions, but a state of kv_heads * head_dim * head_dim_v floats, twice, always in f32 */
 
 /* How a file is read. */
 #define LM_FILE_BUFFERED 0 /* through the page cache */
@@ -143,12 +177,20 @@ typedef struct lm_device_info {
     int64_t free_bytes;     /* of those, how many nobody has taken at this moment */
 } lm_device_info;
 
-/* One layer of a KV cache. */
+/*
+ * One layer of a KV cache.
+ *
+ * A layer with places keeps the last ones only: position p lies at place p mod places, and so does what step.branch says
+ * of place p. The places that the rows of a sequence in one op store or see must be less than `places` apart, before mod:
+ * it serves attention with a window (or a chunk) w if these rows span at most places - w + 1 positions.
+ */
 typedef struct lm_kv_layer {
-    int32_t kv_heads;     /* heads of keys and of values */
-    int32_t head_dim;     /* floats of a key of one head */
-    int32_t head_dim_v;   /* floats of a value of one head */
-    int32_t reserved;     /* 0 */
+    int32_t kv_heads;   /* heads of keys and of values; of a state: its first dimension */
+    int32_t head_dim;   /* floats of a key of one head; of a state: its second dimension */
+    int32_t head_dim_v; /* floats of a value of one head; of a state: its third dimension */
+    int32_t kind;       /* LM_KV_* */
+    int32_t places;     /* positions that are kept; 0, or the capacity and more: all. 0 for a state */
+    int32_t reserved;   /* 0 */
 } lm_kv_layer;
 
 /* A (rows, width) matrix in the step's activation memory; element (r, c) is float number offset + r * stride + c. */
@@ -165,22 +207,50 @@ typedef struct lm_view {
  * LM_OP_EMBED        out (R, width) = a row of the embedding table for each row, converted to f32. The rows lie in
  *                    step.inputs at input_offset, one after the other, each width elements of dtype.
  * LM_OP_RMS_NORM     out = a / sqrt(mean(a^2) + epsilon) * vector, in each of `heads` equal groups of the row; vector has
- *                    width / heads floats, the same for each group. out may be a.
+ *                    width / heads floats, the same for each group, or width floats, or is null: 1. out may be a.
  * LM_OP_LINEAR       out[r, n] = sum over k of a[r, k] * weight[n, k] + vector[n]; n < out.width = weight_rows,
  *                    k < a.width. weight[n, 0] lies at step.panel + weight_offset + n * weight_stride, in dtype, at any
- *                    byte address. vector: the bias, out.width floats, or null.
- * LM_OP_ROPE         rotates out = a in place: `heads` heads of head_dim floats, of which the first rotary_dim are turned.
+ *                    byte address. vector: the bias, out.width floats, or null. Weights with scales: each element times
+ *                    its scale is an f32 number, which is what a[r, k] is multiplied with.
+ * LM_OP_ROPE         rotates out = a in place: `heads` heads, head_dim floats apart, of which the first rotary_dim are turned;
+ *                    width = heads * head_dim, or less if no more than what is not turned of the last head is missing.
  *                    step.inputs at input_offset holds a (R, rotary_dim) f32 table: rotary_dim / 2 cosines, then as many
  *                    sines, for the position of each row; kind = LM_ROPE_*.
  * LM_OP_KV_STORE     a (R, kv_heads * head_dim) = keys, b (R, kv_heads * head_dim_v) = values: stored in layer `layer` of
  *                    the row's cache at the row's place, see step.branch. Of two rows at one place the later one stays.
+ *                    LM_KV_LATENT: b is absent.
  * LM_OP_ATTENTION    out (R, heads * head_dim_v) = softmax(scale * q k^T) v for queries a (R, heads * head_dim) over the
  *                    positions p of the row's sequence, or of its branch of that, in layer `layer` with p <= own
- *                    position and, if window > 0, p > own position - window. Query head h uses KV head
- *                    h / (heads / kv_heads).
- * LM_OP_ACTIVATION   out = kind(a) * b, or kind(a) where b is absent; kind = LM_ACTIVATION_*. out may be a or b.
- * LM_OP_ADD          out = a + b. out may be a or b.
- * LM_OP_GATHER_ROWS  out row i = a row step.output_index[i], for i < step.output_rows; row_set is LM_ROWS_OUTPUT.
+ *                    position and, if window > 0, p > own position - window and, if chunk > 0, p >= own position -
+ *                    own position mod chunk. Query head h uses KV head h / (heads / kv_heads). If softcap > 0, a scaled
+ *                    score x becomes softcap * tanh(x / softcap). kind = LM_ATTENTION_*.
+ * LM_OP_ACTIVATION   out = kind(a) * b, or kind(a) where b is absent; kind = LM_ACTIVATION_*. out may be a or b. Where b is
+ *                    there, a may be narrower than out by a whole factor n: each of its elements serves n neighbours.
+ *                    LM_ACTIVATION_CLAMPED_SWIGLU: a is twice as wide as out, b is absent, out must not be a.
+ * LM_OP_ADD          out = a + scale * b, or a + vector (width floats) where b is absent. out may be a or b.
+ * LM_OP_GATHER_ROWS  out row i = a row step.output_index[i] for LM_ROWS_OUTPUT, or a row step.list[step.list_first + i]
+ *                    for LM_ROWS_LIST; kind = LM_ROWS_*.
+ * LM_OP_LAYER_NORM   out = (a - mean(a)) / sqrt(variance(a) + epsilon) * vector, in groups and with a vector as
+ *                    LM_OP_RMS_NORM has them; the variance is the mean of the squares of a - mean(a). out may be a.
+ * LM_OP_LINEAR_TRANSPOSED  out[r, n] = start + a[r, 0] * weight[0, n] + a[r, 1] * weight[1, n] + ..., one after the
+ *                    other; k < a.width = weight_rows, n < out.width. weight[k, 0] lies where LM_OP_LINEAR has row k.
+ *                    start is out[r, n] if accumulate is 1, else vector[n], or 0 where vector is null. dtype is not
+ *                    LM_DTYPE_MXFP4.
+ * LM_OP_SCALE        out = a * scale * vector (width floats), or a * scale where vector is null. out may be a.
+ * LM_OP_WEIGHT_NORM  out[r, n] = a[r, n] / max(sqrt(sum over k of weight[n, k]^2), epsilon), k < columns, n < out.width =
+ *                    weight_rows; the weight lies as LM_OP_LINEAR has it. out may be a.
+ * LM_OP_SCATTER_ADD  out row step.list[step.list_first + i] += a row i, for LM_ROWS_LIST; kind = LM_ROWS_*. out is a
+ *                    view of all rows of the step.
+ * LM_OP_CONVOLUTION  out[t, c] = kind(sum over j < K of vector[c * K + j] * a[t - K + 1 + j, c]), kind = LM_ACTIVATION_SILU
+ *                    or LM_ACTIVATION_IDENTITY, over the rows t of each sequence in their order; those before its first
+ *                    are the state of layer `layer`, which has the shape (1, K - 1, width).
+ * LM_OP_DELTA_RULE   the gated delta rule. a (R, (2 * heads * K) + H * V): queries and keys of `heads` heads of K floats,
+ *                    and values of H heads of V, for a state S of layer `layer` of the shape (H, K, V). b (R, 2 * H): b,
+ *                    then a, for each value head; vector (2 * H): d, then t. For value head h, which has query and key
+ *                    head h / (H / heads), and each row of a sequence in order, with q and k divided by
+ *                    sqrt(sum of squares + epsilon) and q times scale:
+ *                    S *= exp(d * log(1 + exp(a + t))); S += k (v - S^T k)^T / (1 + exp(-b)); out (R, H * V) = S^T q.
+ *                    step.branch_width must be 0 for this and for LM_OP_CONVOLUTION.
  */
 typedef struct lm_op {
     int32_t code;          /* LM_OP_* */
@@ -193,15 +263,25 @@ typedef struct lm_op {
     int64_t weight_offset; /* bytes from step.panel to the first row of the weight */
     int64_t weight_stride; /* bytes from one weight row to the next */
     int64_t input_offset;  /* bytes from step.inputs */
+    const float* scales;   /* LM_DTYPE_F8_E4M3: device memory: the scale of weight[n, k] is
+                              scales[((scale_row + n) / 128) * scale_stride + k / 128] */
+    int64_t scales_length; /* floats at scales */
+    int64_t scale_offset;  /* LM_DTYPE_MXFP4: bytes from step.panel to the scales of the first row of the weight */
+    int64_t scale_stride;  /* floats or bytes from the scales of one row (of blocks) to those of the next */
+    int32_t scale_row;     /* LM_DTYPE_F8_E4M3: number of the weight's first row in its block, 0 .. 127 */
     int32_t weight_rows;   /* rows of the weight in this panel */
+    int32_t columns;       /* of the weight of LM_OP_WEIGHT_NORM */
     int32_t dtype;         /* LM_DTYPE_* of the weight or of the embedding rows */
-    int32_t kind;          /* LM_ACTIVATION_* or LM_ROPE_* */
+    int32_t kind;          /* the op's kind */
+    int32_t accumulate;    /* 1: LM_OP_LINEAR_TRANSPOSED goes on with the sums in out */
     int32_t layer;         /* of the KV cache */
     int32_t heads;         /* query heads, heads to rotate, or groups to normalise */
     int32_t head_dim;      /* floats of one head */
     int32_t rotary_dim;    /* floats of one head that are rotated, even */
     int32_t window;        /* positions that a row sees, itself included; 0: all up to its own */
-    float scale;           /* of the attention scores */
+    int32_t chunk;         /* positions of a chunk, of which a row sees its own alone; 0: there are none */
+    float scale;           /* of the attention scores, of b, of a, of a kind, or of the queries */
+    float softcap;         /* of the attention scores; 0: none */
     float epsilon;         /* of a norm */
 } lm_op;
 
@@ -218,15 +298,23 @@ typedef struct lm_step {
     int32_t sequences;           /* entries of kv */
     int32_t alone;               /* CPU: 1: the submitting thread computes alone and leaves the other cores to others */
     int32_t branch_width;        /* positions of a row in branch, 0 .. 65536; 0: each lies at the place of its number */
+    int32_t list_length;         /* entries of list and of list_weights */
+    int32_t list_first;          /* the first of them that this submission is about, */
+    int32_t list_rows;           /* and how many: list_first + list_rows <= list_length, list_rows <= rows */
     int32_t reserved;            /* 0 */
-    int64_t generation;          /* another number whenever anything but panel differs from the last submission to the
-                                    queue, or the arrays' or inputs' content: what was copied to a device is kept till
-                                    then */
+    int64_t generation;          /* another number whenever anything but panel, list_first and list_rows differs from the
+                                    last submission to the queue, or the arrays' or inputs' content: what was copied to
+                                    a device is kept till then */
     const int32_t* positions;    /* (rows): position of each row in its sequence, from 0 */
     const int32_t* sequence;     /* (rows): index into kv */
     const int32_t* branch;       /* (rows, branch_width): position positions[r] - j of row r lies at place
                                     branch[r * branch_width + j], 0 .. capacity - 1; none is read for positions below 0 */
     const int32_t* output_index; /* (output_rows): row numbers */
+    const int32_t* list;         /* (list_length): row numbers; those of one submission differ */
+    const float* list_weights;   /* (list_length): factors of these rows; null where no op reads them */
+    const int32_t* states;       /* (sequences): which half of a state layer, 0 or 1, holds the state before the first
+                                    row of the sequence; -1: it begins with zeros. The one after its last row goes to
+                                    half 1 if this is 0, to half 0 if not. Null where no op has a state */
     lm_kv* const* kv;            /* (sequences) */
     void* activations;           /* device memory, 64-byte aligned */
     int64_t activations_bytes;

@@ -259,12 +259,11 @@ int32_t lm_queue_trim(lm_queue* queue) {
 #define LM_HEAD_DIM_MOST 65536
 #define LM_BRANCH_MOST 65536
 
-/* Adds kv_heads * capacity * dim elements to *bytes, rounded up to 64 bytes; 0 if that does not fit. */
-static int add_tensor(int64_t* bytes, int64_t kv_heads, int64_t capacity, int64_t dim, int64_t element_bytes) {
+/* Adds kv_heads * places * dim elements to *bytes, rounded up to 64 bytes; 0 if that does not fit. */
+static int add_tensor(int64_t* bytes, int64_t kv_heads, int64_t places, int64_t dim, int64_t element_bytes) {
     int64_t size;
-    return !__builtin_mul_overflow(kv_heads * dim, capacity, &size)
-           && !__builtin_mul_overflow(size, element_bytes, &size) && !__builtin_add_overflow(size, 63, &size)
-           && !__builtin_add_overflow(*bytes, size & ~INT64_C(63), bytes);
+    return !__builtin_mul_overflow(kv_heads * dim, places, &size) && !__builtin_mul_overflow(size, element_bytes, &size)
+           && !__builtin_add_overflow(size, 63, &size) && !__builtin_add_overflow(*bytes, size & ~INT64_C(63), bytes);
 }
 
 /* Lays out a cache: fills slots where they are wanted, and the bytes it takes. */
@@ -283,13 +282,30 @@ static int32_t kv_layout(const char* call, const lm_kv_layer* layers, int32_t la
                 "%s: layer %d has kv_heads %d, head_dim %d, head_dim_v %d; these must be 1 to %d, 1 to %d, 1 to %d",
                 call, i, shape.kv_heads, shape.head_dim, shape.head_dim_v, LM_HEADS_MOST, LM_HEAD_DIM_MOST,
                 LM_HEAD_DIM_MOST);
-        int64_t keys = *bytes;
-        int fits = add_tensor(bytes, shape.kv_heads, capacity, shape.head_dim, lm_dtype_bytes(dtype));
-        int64_t values = *bytes;
-        fits = fits && add_tensor(bytes, shape.kv_heads, capacity, shape.head_dim_v, lm_dtype_bytes(dtype));
+        REQUIRE(shape.kind >= LM_KV_HEADS && shape.kind <= LM_KV_STATE, "%s: layer %d is of the unknown kind %d", call,
+                i, shape.kind);
+        REQUIRE(shape.places >= 0 && (shape.places == 0 || shape.kind != LM_KV_STATE), "%s: layer %d has %d places%s",
+                call, i, shape.places, shape.kind == LM_KV_STATE ? ", a state has none" : "");
+        REQUIRE(shape.kind != LM_KV_LATENT || shape.head_dim_v <= shape.head_dim,
+                "%s: layer %d has head_dim_v %d above head_dim %d, but values are parts of keys", call, i,
+                shape.head_dim_v, shape.head_dim);
+        lm_kv_slot slot = {.shape = shape, .keys = *bytes};
+        int fits;
+        if (shape.kind == LM_KV_STATE) {
+            fits = add_tensor(bytes, shape.kv_heads, shape.head_dim, shape.head_dim_v, sizeof(float));
+            slot.values = *bytes;
+            fits = fits && add_tensor(bytes, shape.kv_heads, shape.head_dim, shape.head_dim_v, sizeof(float));
+        } else {
+            slot.places = shape.places > 0 && shape.places < capacity ? shape.places : capacity;
+            fits = add_tensor(bytes, shape.kv_heads, slot.places, shape.head_dim, lm_dtype_bytes(dtype));
+            slot.values = shape.kind == LM_KV_LATENT ? slot.keys : *bytes;
+            fits = fits
+                   && (shape.kind == LM_KV_LATENT
+                       || add_tensor(bytes, shape.kv_heads, slot.places, shape.head_dim_v, lm_dtype_bytes(dtype)));
+        }
         REQUIRE(fits, "%s: layer %d with %d positions takes more bytes than 64 bits hold", call, i, capacity);
         if (slots != NULL) {
-            slots[i] = (lm_kv_slot){shape, NULL, keys, values};
+            slots[i] = slot;
         }
     }
     return LM_OK;
@@ -394,8 +410,13 @@ static const char* op_name(int32_t code) {
         [LM_OP_ACTIVATION] = "activation",
         [LM_OP_ADD] = "add",
         [LM_OP_GATHER_ROWS] = "gather_rows",
+        [LM_OP_LINEAR_TRANSPOSED] = "linear_transposed",
+        [LM_OP_WEIGHT_NORM] = "weight_norm",
+        [LM_OP_LAYER_NORM] = "layer_norm",
+        [LM_OP_SCALE] = "scale",
+        [LM_OP_SCATTER_ADD] = "scatter_add",
     };
-    return code >= LM_OP_EMBED && code <= LM_OP_GATHER_ROWS ? names[code] : NULL;
+    return code >= LM_OP_EMBED && code < (int32_t)(sizeof names / sizeof names[0]) ? names[code] : NULL;
 }
 
 /* A kernel that reads host memory as if it were its own ends the device for the whole process. */
@@ -473,23 +494,58 @@ static int32_t check_vector(const checked* c, int64_t length) {
     return LM_OK;
 }
 
-static int32_t check_weight(const checked* c) {
+/* weight_rows rows of row_bytes bytes in the panel, stride bytes apart, from an offset on. */
+static int32_t check_panel(const checked* c, const char* which, int64_t offset, int64_t stride, int64_t row_bytes) {
+    int32_t rows = c->op->weight_rows;
+    int64_t panel_bytes = c->step->panel_bytes;
+    REQUIRE_OP(stride >= row_bytes, "%s_stride of %lld bytes is below a row of %lld", which, LL(stride), LL(row_bytes));
+    int64_t span;
+    int overflow = __builtin_mul_overflow((int64_t)(rows - 1), stride, &span)
+                   || __builtin_add_overflow(span, row_bytes, &span);
+    REQUIRE_OP(!overflow && offset >= 0 && offset <= panel_bytes && span <= panel_bytes - offset,
+               "%s of %d rows, %lld bytes apart, at byte %lld ends beyond the %lld bytes of the panel", which, rows,
+               LL(stride), LL(offset), LL(panel_bytes));
+    return LM_OK;
+}
+
+/* The scales of weight_rows rows of so many columns, one for each 128 x 128 of them. */
+static int32_t check_block_scales(const checked* c, int64_t columns) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->scales != NULL, "%s", "scales is null");
+    REQUIRE_OP((uintptr_t)op->scales % sizeof(float) == 0, "scales at %p is not aligned to 4 bytes",
+               (const void*)op->scales);
+    REQUIRE_OP(op->scale_row >= 0 && op->scale_row < 128, "scale_row is %d, it must be 0 to 127", op->scale_row);
+    int64_t row_blocks = ((int64_t)op->scale_row + op->weight_rows + 127) / 128;
+    int64_t column_blocks = (columns + 127) / 128;
+    REQUIRE_OP(op->scale_stride >= column_blocks, "scale_stride of %lld floats is below a row of %lld",
+               LL(op->scale_stride), LL(column_blocks));
+    int64_t floats;
+    int overflow = __builtin_mul_overflow(row_blocks - 1, op->scale_stride, &floats)
+                   || __builtin_add_overflow(floats, column_blocks, &floats);
+    REQUIRE_OP(!overflow && floats <= op->scales_length && floats <= INT64_MAX / (int64_t)sizeof(float),
+               "%lld rows of scales, %lld floats apart, end beyond the %lld floats of scales", LL(row_blocks),
+               LL(op->scale_stride), LL(op->scales_length));
+    REQUIRE_OP(on_device(c->device, op->scales, floats * (int64_t)sizeof(float)), "scales, " NOT_ON_DEVICE,
+               LL(floats * (int64_t)sizeof(float)), (const void*)op->scales);
+    return LM_OK;
+}
+
+/* The weight in the panel: weight_rows rows of so many columns, and its scales. */
+static int32_t check_weight(const checked* c, int64_t columns) {
     const lm_op* op = c->op;
     const lm_step* step = c->step;
-    int64_t element = lm_dtype_bytes(op->dtype);
-    REQUIRE_OP(element != 0, "unknown weight dtype %d", op->dtype);
+    int64_t block = lm_scale_block(op->dtype);
+    REQUIRE_OP(block != 0 || lm_dtype_bytes(op->dtype) != 0, "unknown weight dtype %d", op->dtype);
     REQUIRE_OP(op->weight_rows > 0, "weight_rows is %d, it must be above 0", op->weight_rows);
     REQUIRE_OP(step->panel != NULL, "%s", "step.panel is null");
-    int64_t row_bytes = op->a.width * element;
-    REQUIRE_OP(op->weight_stride >= row_bytes, "weight_stride of %lld bytes is below a row of %lld",
-               LL(op->weight_stride), LL(row_bytes));
-    int64_t span;
-    int overflow = __builtin_mul_overflow((int64_t)(op->weight_rows - 1), op->weight_stride, &span)
-                   || __builtin_add_overflow(span, row_bytes, &span);
-    REQUIRE_OP(!overflow && op->weight_offset >= 0 && op->weight_offset <= step->panel_bytes
-                   && span <= step->panel_bytes - op->weight_offset,
-               "weight of %d rows, %lld bytes apart, at byte %lld ends beyond the %lld bytes of the panel",
-               op->weight_rows, LL(op->weight_stride), LL(op->weight_offset), LL(step->panel_bytes));
+    TRY(check_panel(c, "weight", op->weight_offset, op->weight_stride, lm_weight_bytes(op->dtype, columns)));
+    if (op->dtype == LM_DTYPE_F8_E4M3) {
+        TRY(check_block_scales(c, columns));
+    } else if (op->dtype == LM_DTYPE_MXFP4) {
+        REQUIRE_OP(columns % block == 0, "a weight row has %lld elements, it must be a multiple of %lld", LL(columns),
+                   LL(block));
+        TRY(check_panel(c, "scale", op->scale_offset, op->scale_stride, columns / block));
+    }
     REQUIRE_OP(on_device(c->device, step->panel, step->panel_bytes), "step.panel, " NOT_ON_DEVICE,
                LL(step->panel_bytes), step->panel);
     return LM_OK;
@@ -533,8 +589,9 @@ static int32_t check_kv(const checked* c, lm_kv_layer* out) {
         if (i == 0) {
             *out = shape;
         }
+        REQUIRE_OP(shape.kind != LM_KV_STATE, "layer %d of step.kv[%d] is a state, without keys", op->layer, i);
         REQUIRE_OP(shape.kv_heads == out->kv_heads && shape.head_dim == out->head_dim
-                       && shape.head_dim_v == out->head_dim_v,
+                       && shape.head_dim_v == out->head_dim_v && shape.kind == out->kind && shape.places == out->places,
                    "layer %d of step.kv[%d] has another shape than that of step.kv[0]", op->layer, i);
     }
     for (int32_t i = 0; i < c->rows; i++) {
@@ -551,74 +608,263 @@ static int32_t check_kv(const checked* c, lm_kv_layer* out) {
     return LM_OK;
 }
 
+/* Groups of a norm, and its vector: null, as wide as a group, or as wide as a row. */
+static int32_t check_norm(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->heads > 0 && op->a.width % op->heads == 0, "a row of %d floats cannot be cut into %d groups",
+               op->a.width, op->heads);
+    REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+    TRY(check_apart(c, "a", &op->a, c->rows, 1));
+    if (op->vector == NULL) {
+        return LM_OK;
+    }
+    return check_vector(c, op->vector_length == op->a.width ? op->a.width : op->a.width / op->heads);
+}
+
+static int32_t check_linear(const checked* c) {
+    const lm_op* op = c->op;
+    TRY(check_weight(c, op->a.width));
+    REQUIRE_OP(op->out.width == op->weight_rows, "out is %d wide, weight_rows is %d", op->out.width, op->weight_rows);
+    TRY(check_apart(c, "a", &op->a, c->rows, 0));
+    return op->vector == NULL ? LM_OK : check_vector(c, op->weight_rows);
+}
+
+static int32_t check_linear_transposed(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->dtype != LM_DTYPE_MXFP4, "unknown weight dtype %d", op->dtype);
+    TRY(check_weight(c, op->out.width));
+    REQUIRE_OP(op->a.width == op->weight_rows, "a is %d wide, weight_rows is %d", op->a.width, op->weight_rows);
+    REQUIRE_OP(op->accumulate == 0 || op->accumulate == 1, "accumulate is %d, it must be 0 or 1", op->accumulate);
+    TRY(check_apart(c, "a", &op->a, c->rows, 0));
+    return op->accumulate || op->vector == NULL ? LM_OK : check_vector(c, op->out.width);
+}
+
+static int32_t check_weight_norm(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->columns > 0, "columns is %d, it must be above 0", op->columns);
+    TRY(check_weight(c, op->columns));
+    REQUIRE_OP(op->out.width == op->weight_rows && op->a.width == op->weight_rows,
+               "out is %d wide, a %d, weight_rows is %d", op->out.width, op->a.width, op->weight_rows);
+    return check_apart(c, "a", &op->a, c->rows, 1);
+}
+
+static int32_t check_rope(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->kind == LM_ROPE_HALF || op->kind == LM_ROPE_INTERLEAVED, "unknown kind %d", op->kind);
+    REQUIRE_OP(op->rotary_dim > 0 && op->rotary_dim % 2 == 0 && op->rotary_dim <= op->head_dim,
+               "rotary_dim is %d, it must be even, above 0 and at most head_dim %d", op->rotary_dim, op->head_dim);
+    int64_t width = (int64_t)op->heads * op->head_dim;
+    REQUIRE_OP(op->heads > 0 && op->a.width <= width && op->a.width >= width - op->head_dim + op->rotary_dim,
+               "%d heads of %d floats, of which %d are rotated, do not make rows of %d", op->heads, op->head_dim,
+               op->rotary_dim, op->a.width);
+    REQUIRE_OP(same_view(&op->out, &op->a, c->rows), "%s", "it works in place: out must be the same view as a");
+    return check_inputs(c, op->rotary_dim * (int64_t)sizeof(float));
+}
+
+/*
+ * Of a layer that keeps some places only: all that the rows of a sequence store, or see, must be there at the same
+ * time, for which it is enough that the first and the last of these places are less than all apart.
+ */
+static int32_t check_places(const checked* c, int32_t sequence) {
+    const lm_op* op = c->op;
+    const lm_step* step = c->step;
+    int32_t kept = step->kv[sequence]->layers[op->layer].places;
+    int32_t low = INT32_MAX;
+    int32_t high = 0;
+    for (int32_t i = 0; i < c->rows; i++) {
+        int32_t row = lm_step_row(step, op->row_set, i);
+        if (step->sequence[row] != sequence) {
+            continue;
+        }
+        int32_t position = step->positions[row];
+        int32_t first = op->code == LM_OP_ATTENTION ? lm_first_visible(op, position) : position;
+        int32_t p = position;
+        for (; p >= first && position - p < step->branch_width; p--) {
+            int32_t place = step->branch[(int64_t)row * step->branch_width + position - p];
+            low = place < low ? place : low;
+            high = place > high ? place : high;
+        }
+        if (p >= first) { /* at the places of their numbers */
+            low = first < low ? first : low;
+            high = p > high ? p : high;
+        }
+    }
+    REQUIRE_OP(high < low || high - low < kept,
+               "rows of sequence %d need the places %d to %d of layer %d, which has %d", sequence, low, high, op->layer,
+               kept);
+    return LM_OK;
+}
+
+static int32_t check_all_places(const checked* c, const lm_kv_layer* shape) {
+    for (int32_t s = 0; shape->places > 0 && s < c->step->sequences; s++) {
+        if (shape->places < c->step->kv[s]->capacity) {
+            TRY(check_places(c, s));
+        }
+    }
+    return LM_OK;
+}
+
+static int32_t check_kv_store(const checked* c) {
+    lm_kv_layer shape;
+    TRY(check_kv(c, &shape));
+    TRY(check_all_places(c, &shape));
+    TRY(check_view(c, "a", &c->op->a, c->rows, (int64_t)shape.kv_heads * shape.head_dim));
+    if (shape.kind == LM_KV_LATENT) {
+        REQUIRE_OP(c->op->b.width == 0, "b is %d wide, layer %d has no values of their own", c->op->b.width,
+                   c->op->layer);
+        return LM_OK;
+    }
+    return check_view(c, "b", &c->op->b, c->rows, (int64_t)shape.kv_heads * shape.head_dim_v);
+}
+
+static int32_t check_attention(const checked* c) {
+    const lm_op* op = c->op;
+    lm_kv_layer shape;
+    TRY(check_kv(c, &shape));
+    REQUIRE_OP(op->heads > 0 && op->heads % shape.kv_heads == 0, "%d heads cannot be shared by %d KV heads", op->heads,
+               shape.kv_heads);
+    REQUIRE_OP(op->head_dim == shape.head_dim, "head_dim is %d, the KV cache has %d", op->head_dim, shape.head_dim);
+    REQUIRE_OP(op->window >= 0, "window is %d, it must not be negative", op->window);
+    REQUIRE_OP(op->chunk >= 0, "chunk is %d, it must not be negative", op->chunk);
+    REQUIRE_OP(op->softcap >= 0, "softcap is %g, it must not be negative", (double)op->softcap);
+    REQUIRE_OP(op->kind >= LM_ATTENTION_PLAIN && op->kind <= LM_ATTENTION_SINKS, "unknown kind %d", op->kind);
+    if (op->kind != LM_ATTENTION_PLAIN) {
+        TRY(check_vector(c, op->heads));
+    }
+    TRY(check_all_places(c, &shape));
+    TRY(check_view(c, "a", &op->a, c->rows, (int64_t)op->heads * shape.head_dim));
+    TRY(check_view(c, "out", &op->out, c->rows, (int64_t)op->heads * shape.head_dim_v));
+    return check_apart(c, "a", &op->a, c->rows, 0);
+}
+
+static int32_t check_activation(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->kind >= LM_ACTIVATION_SILU && op->kind <= LM_ACTIVATION_CLAMPED_SWIGLU, "unknown kind %d", op->kind);
+    if (op->kind == LM_ACTIVATION_SOFT_CAP || op->kind == LM_ACTIVATION_CLAMPED_SWIGLU) {
+        REQUIRE_OP(op->scale > 0, "kind %d with a scale of %g, it must be above 0", op->kind, (double)op->scale);
+    }
+    if (op->kind == LM_ACTIVATION_CLAMPED_SWIGLU) {
+        REQUIRE_OP(op->b.width == 0, "b is %d wide, kind %d has none", op->b.width, op->kind);
+        REQUIRE_OP(op->a.width == 2 * (int64_t)op->out.width, "out is %d wide, a %d: it must be twice that",
+                   op->out.width, op->a.width);
+        return check_apart(c, "a", &op->a, c->rows, 0);
+    }
+    if (op->b.width == 0) {
+        REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+        return check_apart(c, "a", &op->a, c->rows, 1);
+    }
+    REQUIRE_OP(op->out.width % op->a.width == 0, "out is %d wide, a %d: no whole factor", op->out.width, op->a.width);
+    TRY(check_apart(c, "a", &op->a, c->rows, 1));
+    TRY(check_view(c, "b", &op->b, c->rows, op->out.width));
+    return check_apart(c, "b", &op->b, c->rows, 1);
+}
+
+static int32_t check_add(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+    TRY(check_apart(c, "a", &op->a, c->rows, 1));
+    if (op->b.width == 0) {
+        return check_vector(c, op->a.width);
+    }
+    TRY(check_view(c, "b", &op->b, c->rows, op->a.width));
+    return check_apart(c, "b", &op->b, c->rows, 1);
+}
+
+static int32_t check_scale(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+    TRY(check_apart(c, "a", &op->a, c->rows, 1));
+    return op->vector == NULL ? LM_OK : check_vector(c, op->a.width);
+}
+
+/* Whether rows of the list are taken times their weights. */
+static int32_t check_list_kind(const checked* c) {
+    REQUIRE_OP(c->op->kind == LM_ROWS_PLAIN || c->op->kind == LM_ROWS_WEIGHTED, "unknown kind %d", c->op->kind);
+    REQUIRE_OP(c->op->kind == LM_ROWS_PLAIN || c->step->list_weights != NULL || c->rows == 0, "%s",
+               "step.list_weights is null");
+    return LM_OK;
+}
+
+static int32_t check_gather_rows(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->row_set != LM_ROWS_ALL, "row_set is %d, it must be LM_ROWS_OUTPUT or LM_ROWS_LIST", op->row_set);
+    REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+    if (op->row_set == LM_ROWS_LIST) {
+        TRY(check_list_kind(c));
+    }
+    return check_apart(c, "a", &op->a, c->step->rows, 0);
+}
+
+static int32_t check_scatter_add(const checked* c) {
+    const lm_op* op = c->op;
+    REQUIRE_OP(op->row_set == LM_ROWS_LIST, "row_set is %d, it must be LM_ROWS_LIST", op->row_set);
+    REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+    TRY(check_list_kind(c));
+    TRY(check_view(c, "out", &op->out, c->step->rows, op->out.width));
+    REQUIRE_OP(!views_overlap(&op->out, c->step->rows, &op->a, c->rows), "%s", "out overlaps a");
+    return LM_OK;
+}
+
+/* Rows of the list have neither inputs nor a place in a sequence. */
+static int serves_list(int32_t code) {
+    return code == LM_OP_GATHER_ROWS || code == LM_OP_SCATTER_ADD || code == LM_OP_LINEAR
+           || code == LM_OP_LINEAR_TRANSPOSED || code == LM_OP_WEIGHT_NORM || code == LM_OP_ACTIVATION
+           || code == LM_OP_ADD || code == LM_OP_SCALE || code == LM_OP_RMS_NORM || code == LM_OP_LAYER_NORM;
+}
+
 static int32_t check_op(const checked* c) {
     const lm_op* op = c->op;
-    int32_t rows = c->rows;
+    REQUIRE_OP(op->row_set >= LM_ROWS_ALL && op->row_set <= LM_ROWS_LIST, "unknown row_set %d", op->row_set);
+    REQUIRE_OP(op->row_set != LM_ROWS_LIST || serves_list(op->code), "%s", "it takes no rows of the list");
     if (op->code != LM_OP_KV_STORE) { /* it writes to the cache alone */
-        TRY(check_view(c, "out", &op->out, rows, op->out.width));
+        TRY(check_view(c, "out", &op->out, c->rows, op->out.width));
     }
     if (op->code == LM_OP_EMBED) {
         REQUIRE_OP(lm_dtype_bytes(op->dtype) != 0, "unknown dtype %d", op->dtype);
         return check_inputs(c, op->out.width * lm_dtype_bytes(op->dtype));
     }
-    int32_t a_rows = op->code == LM_OP_GATHER_ROWS ? c->step->rows : rows;
-    TRY(check_view(c, "a", &op->a, a_rows, op->a.width));
+    TRY(check_view(c, "a", &op->a, op->code == LM_OP_GATHER_ROWS ? c->step->rows : c->rows, op->a.width));
     switch (op->code) {
     case LM_OP_RMS_NORM:
-        REQUIRE_OP(op->heads > 0 && op->a.width % op->heads == 0, "a row of %d floats cannot be cut into %d groups",
-                   op->a.width, op->heads);
-        REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
-        TRY(check_apart(c, "a", &op->a, rows, 1));
-        return check_vector(c, op->a.width / op->heads);
+    case LM_OP_LAYER_NORM:
+        return check_norm(c);
     case LM_OP_LINEAR:
-        TRY(check_weight(c));
-        REQUIRE_OP(op->out.width == op->weight_rows, "out is %d wide, weight_rows is %d", op->out.width,
-                   op->weight_rows);
-        TRY(check_apart(c, "a", &op->a, rows, 0));
-        return op->vector == NULL ? LM_OK : check_vector(c, op->weight_rows);
+        return check_linear(c);
+    case LM_OP_LINEAR_TRANSPOSED:
+        return check_linear_transposed(c);
+    case LM_OP_WEIGHT_NORM:
+        return check_weight_norm(c);
     case LM_OP_ROPE:
-        REQUIRE_OP(op->kind == LM_ROPE_HALF || op->kind == LM_ROPE_INTERLEAVED, "unknown kind %d", op->kind);
-        REQUIRE_OP(op->heads > 0 && op->head_dim > 0 && (int64_t)op->heads * op->head_dim == op->a.width,
-                   "%d heads of %d floats do not make rows of %d", op->heads, op->head_dim, op->a.width);
-        REQUIRE_OP(op->rotary_dim > 0 && op->rotary_dim % 2 == 0 && op->rotary_dim <= op->head_dim,
-                   "rotary_dim is %d, it must be even, above 0 and at most head_dim %d", op->rotary_dim, op->head_dim);
-        REQUIRE_OP(same_view(&op->out, &op->a, rows), "%s", "it works in place: out must be the same view as a");
-        return check_inputs(c, op->rotary_dim * (int64_t)sizeof(float));
-    case LM_OP_KV_STORE: {
-        lm_kv_layer shape;
-        TRY(check_kv(c, &shape));
-        TRY(check_view(c, "a", &op->a, rows, (int64_t)shape.kv_heads * shape.head_dim));
-        return check_view(c, "b", &op->b, rows, (int64_t)shape.kv_heads * shape.head_dim_v);
-    }
-    case LM_OP_ATTENTION: {
-        lm_kv_layer shape;
-        TRY(check_kv(c, &shape));
-        REQUIRE_OP(op->heads > 0 && op->heads % shape.kv_heads == 0, "%d heads cannot be shared by %d KV heads",
-                   op->heads, shape.kv_heads);
-        REQUIRE_OP(op->head_dim == shape.head_dim, "head_dim is %d, the KV cache has %d", op->head_dim, shape.head_dim);
-        REQUIRE_OP(op->window >= 0, "window is %d, it must not be negative", op->window);
-        TRY(check_view(c, "a", &op->a, rows, (int64_t)op->heads * shape.head_dim));
-        TRY(check_view(c, "out", &op->out, rows, (int64_t)op->heads * shape.head_dim_v));
-        return check_apart(c, "a", &op->a, rows, 0);
-    }
+        return check_rope(c);
+    case LM_OP_KV_STORE:
+        return check_kv_store(c);
+    case LM_OP_ATTENTION:
+        return check_attention(c);
     case LM_OP_ACTIVATION:
-    case LM_OP_ADD: {
-        int activation = op->code == LM_OP_ACTIVATION;
-        REQUIRE_OP(!activation || (op->kind >= LM_ACTIVATION_SILU && op->kind <= LM_ACTIVATION_RELU), "unknown kind %d",
-                   op->kind);
-        REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
-        TRY(check_apart(c, "a", &op->a, rows, 1));
-        if (activation && op->b.width == 0) {
-            return LM_OK;
-        }
-        TRY(check_view(c, "b", &op->b, rows, op->a.width));
-        return check_apart(c, "b", &op->b, rows, 1);
-    }
+        return check_activation(c);
+    case LM_OP_ADD:
+        return check_add(c);
+    case LM_OP_SCALE:
+        return check_scale(c);
+    case LM_OP_SCATTER_ADD:
+        return check_scatter_add(c);
     default: /* LM_OP_GATHER_ROWS: check_submission knows no other code */
-        REQUIRE_OP(op->row_set == LM_ROWS_OUTPUT, "row_set is %d, it must be LM_ROWS_OUTPUT", op->row_set);
-        REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
-        return check_apart(c, "a", &op->a, a_rows, 0);
+        return check_gather_rows(c);
     }
+}
+
+/* The rows of the list that this submission is about. */
+static int32_t check_list(const lm_step* step) {
+    REQUIRE(step->list_length >= 0 && step->list_first >= 0 && step->list_rows >= 0
+                && step->list_rows <= step->list_length - step->list_first && step->list_rows <= step->rows,
+            "lm_submit: %d rows from number %d on of step.list, which has %d, for step.rows %d", step->list_rows,
+            step->list_first, step->list_length, step->rows);
+    REQUIRE(step->list != NULL || step->list_rows == 0, "lm_submit: step.list is null");
+    for (int32_t i = step->list_first; i < step->list_first + step->list_rows; i++) {
+        REQUIRE(step->list[i] >= 0 && step->list[i] < step->rows, "lm_submit: step.list[%d] is %d, step.rows is %d", i,
+                step->list[i], step->rows);
+    }
+    return LM_OK;
 }
 
 static int32_t check_submission(lm_device* device, const lm_op* ops, int32_t count, const lm_step* step) {
@@ -636,6 +882,7 @@ static int32_t check_submission(lm_device* device, const lm_op* ops, int32_t cou
         REQUIRE(step->output_index[i] >= 0 && step->output_index[i] < step->rows,
                 "lm_submit: step.output_index[%d] is %d, step.rows is %d", i, step->output_index[i], step->rows);
     }
+    TRY(check_list(step));
     REQUIRE(step->activations != NULL, "lm_submit: step.activations is null");
     REQUIRE((uintptr_t)step->activations % 64 == 0, "lm_submit: step.activations at %p is not aligned to 64 bytes",
             step->activations);
@@ -653,8 +900,6 @@ static int32_t check_submission(lm_device* device, const lm_op* ops, int32_t cou
     for (int32_t i = 0; i < count; i++) {
         const char* name = op_name(ops[i].code);
         REQUIRE(name != NULL, "lm_submit: op %d has the unknown code %d", i, ops[i].code);
-        REQUIRE(ops[i].row_set == LM_ROWS_ALL || ops[i].row_set == LM_ROWS_OUTPUT,
-                "lm_submit: op %d (%s): unknown row_set %d", i, name, ops[i].row_set);
         checked c = {&ops[i], step, device, i, name, lm_row_count(step, ops[i].row_set)};
         TRY(check_op(&c));
     }

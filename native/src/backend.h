@@ -28,7 +28,7 @@ typedef struct lm_allocation {
 struct lm_device {
     const lm_backend* backend;
     lm_device_info info;
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock;       /* guards what follows */
     lm_allocation* allocations; // (allocation_count), by address; there is room for allocation_room
     int32_t allocation_count;
     int32_t allocation_room;
@@ -45,8 +45,9 @@ struct lm_queue {
 typedef struct lm_kv_slot {
     lm_kv_layer shape;
     void* memory;   /* of the device or of the host */
-    int64_t keys;   /* of (kv_heads, capacity, head_dim), from memory on */
-    int64_t values; /* of (kv_heads, capacity, head_dim_v) */
+    int64_t keys;   /* of (kv_heads, places, head_dim), from memory on; LM_KV_STATE: half 0, always in f32 */
+    int64_t values; /* of (kv_heads, places, head_dim_v); LM_KV_STATE: half 1; LM_KV_LATENT: keys */
+    int32_t places; /* that the layer has, at most the capacity; 0 for a state */
 } lm_kv_slot;
 
 struct lm_kv {
@@ -68,9 +69,9 @@ struct lm_device_file {
 };
 
 /* What memory is for: it may decide alignment, page-locking and pages. */
-#define LM_MEMORY_HOST 0   /* panels; touched by the reader first */
-#define LM_MEMORY_DEVICE 1 /* zeroed */
-#define LM_MEMORY_KV 2     /* zeroed; filled position by position */
+#define LM_MEMORY_HOST 0    /* panels; touched by the reader first */
+#define LM_MEMORY_DEVICE 1  /* zeroed */
+#define LM_MEMORY_KV 2      /* zeroed; filled position by position */
 #define LM_MEMORY_HOST_KV 3 /* the same in host memory, where the device has its own */
 
 /* The functions of a backend. Each returns a status and has set the message when it is not LM_OK. */
@@ -82,8 +83,8 @@ struct lm_backend {
     int32_t (*alloc)(lm_device* device, int32_t use, int64_t bytes, void** out);
     void (*free)(lm_device* device, int32_t use, void* memory, int64_t bytes);
     int32_t (*queue_create)(lm_device* device, lm_queue** out); /* zeroed but for the backend's own part */
-    void (*queue_destroy)(lm_queue* queue);                      /* all of its work is done */
-    void (*queue_trim)(lm_queue* queue);                         /* the same */
+    void (*queue_destroy)(lm_queue* queue);                     /* all of its work is done */
+    void (*queue_trim)(lm_queue* queue);                        /* the same */
     int32_t (*submit)(lm_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket);
     int32_t (*copy)(lm_queue* queue, int32_t to_device, void* to, const void* from, int64_t bytes, int64_t ticket);
     int32_t (*after)(lm_queue* queue, lm_queue* other, int64_t ticket);
@@ -124,23 +125,43 @@ typedef const lm_backend* (*lm_backend_entry)(const lm_host* host);
 int32_t lm_memory_alloc(int64_t bytes, void** out);
 void lm_memory_free(void* memory, int64_t bytes);
 
-/* Bytes of one element; 0 for an unknown dtype. */
+/* Bytes of one element; 0 for an unknown dtype and for those with scales. */
 static inline int64_t lm_dtype_bytes(int32_t dtype) {
     return dtype == LM_DTYPE_F32 ? 4 : dtype == LM_DTYPE_F16 || dtype == LM_DTYPE_BF16 ? 2 : 0;
 }
 
+/* Elements of a weight row that share a scale; 0: elements of this dtype have none. */
+static inline int32_t lm_scale_block(int32_t dtype) {
+    return dtype == LM_DTYPE_F8_E4M3 ? 128 : dtype == LM_DTYPE_MXFP4 ? 32 : 0;
+}
+
+/* Bytes of so many elements of a weight row, whole scale blocks of MXFP4, without scales; 0 for an unknown dtype. */
+static inline int64_t lm_weight_bytes(int32_t dtype, int64_t elements) {
+    return dtype == LM_DTYPE_F8_E4M3 ? elements : dtype == LM_DTYPE_MXFP4 ? elements / 2 : elements * lm_dtype_bytes(dtype);
+}
+
 /* Rows of a row set, and the step's row behind its row i. */
 static inline int32_t lm_row_count(const lm_step* step, int32_t row_set) {
-    return row_set == LM_ROWS_ALL ? step->rows : step->output_rows;
+    return row_set == LM_ROWS_ALL ? step->rows : row_set == LM_ROWS_OUTPUT ? step->output_rows : step->list_rows;
 }
 
 static inline int32_t lm_step_row(const lm_step* step, int32_t row_set, int32_t i) {
-    return row_set == LM_ROWS_ALL ? i : step->output_index[i];
+    return row_set == LM_ROWS_ALL      ? i
+           : row_set == LM_ROWS_OUTPUT ? step->output_index[i]
+                                       : step->list[step->list_first + i];
 }
 
-/* The place in its cache at which a row of the step is stored. */
-static inline int32_t lm_row_place(const lm_step* step, int32_t row) {
-    return step->branch_width == 0 ? step->positions[row] : step->branch[(int64_t)row * step->branch_width];
+/* The place, of so many that its layer has, at which a row of the step is stored. */
+static inline int32_t lm_row_place(const lm_step* step, int32_t row, int32_t places) {
+    int32_t number = step->branch_width == 0 ? step->positions[row] : step->branch[(int64_t)row * step->branch_width];
+    return number % places;
+}
+
+/* The first position that a row at this position sees. */
+static inline int32_t lm_first_visible(const lm_op* op, int32_t position) {
+    int32_t in_window = op->window > 0 && position >= op->window ? position - op->window + 1 : 0;
+    int32_t in_chunk = op->chunk > 0 ? position - position % op->chunk : 0;
+    return in_window > in_chunk ? in_window : in_chunk;
 }
 
 #ifdef __cplusplus

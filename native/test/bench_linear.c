@@ -1,10 +1,10 @@
 /*
- * bench_linear.c: LM_OP_LINEAR against what memory gives in the same run. Not a test.
+ * bench_linear.c: LM_OP_LINEAR and LM_OP_LINEAR_TRANSPOSED against what memory gives in the same run. Not a test.
  *
  *     bench_linear [threads] [plain|avx2|avx512|neon]
  *
- * Per dtype and number of rows: GB/s of weights read and GFLOP/s, best and median of many short passes over panels of a
- * weight that is larger than the caches; beside them a read-only pass (sum of 64-bit words, one thread) and memcpy.
+ * Per op, dtype and number of rows: GB/s of weights read and GFLOP/s, best and median of many short passes over panels
+ * of a weight that is larger than the caches; beside them a read-only pass (sum of 64-bit words, one thread) and memcpy.
  */
 #define _GNU_SOURCE
 #include "test.h"
@@ -68,6 +68,41 @@ static void bench_memory(const uint8_t* from, uint8_t* to) {
     report("memcpy", times, PASSES, PANEL, 0);
 }
 
+static void bench_rows(lm_device* device, lm_queue* queue, const uint8_t* weights, int32_t transposed, int32_t dtype,
+                       int32_t rows) {
+    static const char* const names[] = {"f32", "f16", "bf16"};
+    int32_t element = dtype == LM_DTYPE_F32 ? 4 : 2;
+    int64_t panel = rows >= 64 ? PANEL / 16 : PANEL; /* short passes: other processes disturb fewer of them */
+    int32_t n = (int32_t)(panel / K / element);
+    int64_t bytes = (int64_t)rows * (K + n) * 4;
+    void* activations;
+    MUST(lm_device_alloc(device, bytes, &activations));
+    lm_view wide = {0, K, K};
+    lm_view narrow = {(int64_t)rows * K, n, n};
+    lm_op op = {.code = transposed ? LM_OP_LINEAR_TRANSPOSED : LM_OP_LINEAR,
+                .out = transposed ? wide : narrow,
+                .a = transposed ? narrow : wide,
+                .weight_stride = (int64_t)K * element,
+                .weight_rows = n,
+                .dtype = dtype};
+    double times[PASSES];
+    int passes = 0;
+    for (double begin = seconds(); passes < PASSES && (passes < 3 || seconds() - begin < SECONDS); passes++) {
+        double start = seconds();
+        lm_step step = {.rows = rows,
+                        .activations = activations,
+                        .activations_bytes = bytes,
+                        .panel = weights + passes * panel % WEIGHT_BYTES,
+                        .panel_bytes = panel};
+        MUST(lm_submit(queue, &op, 1, &step, NULL));
+        times[passes] = seconds() - start;
+    }
+    char name[32];
+    snprintf(name, sizeof name, "%s x %d", names[dtype], rows);
+    report(name, times, passes, (double)panel, 2.0 * (double)n * K * rows);
+    MUST(lm_device_free(device, activations, bytes));
+}
+
 int main(int argc, char** argv) {
     lm_device* device;
     lm_queue* queue;
@@ -89,38 +124,12 @@ int main(int argc, char** argv) {
     memset(copy, 0, (size_t)WEIGHT_BYTES);
     bench_memory(weights, copy);
     static const int32_t rows[] = {1, 2, 3, 4, 8, 16, 64, 128, 512};
-    static const char* const names[] = {"f32", "f16", "bf16"};
-    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
-        for (int i = 0; i < (int)(sizeof rows / sizeof rows[0]); i++) {
-            int32_t element = dtype == LM_DTYPE_F32 ? 4 : 2;
-            int64_t panel =
-                rows[i] >= 64 ? PANEL / 16 : PANEL; /* short passes: other processes disturb fewer of them */
-            int32_t n = (int32_t)(panel / K / element);
-            int64_t bytes = (int64_t)rows[i] * (K + n) * 4;
-            void* activations;
-            MUST(lm_device_alloc(device, bytes, &activations));
-            lm_op op = {.code = LM_OP_LINEAR,
-                        .out = {(int64_t)rows[i] * K, n, n},
-                        .a = {0, K, K},
-                        .weight_stride = (int64_t)K * element,
-                        .weight_rows = n,
-                        .dtype = dtype};
-            double times[PASSES];
-            int passes = 0;
-            for (double begin = seconds(); passes < PASSES && (passes < 3 || seconds() - begin < SECONDS); passes++) {
-                double start = seconds();
-                lm_step step = {.rows = rows[i],
-                                .activations = activations,
-                                .activations_bytes = bytes,
-                                .panel = weights + passes * panel % WEIGHT_BYTES,
-                                .panel_bytes = panel};
-                MUST(lm_submit(queue, &op, 1, &step, NULL));
-                times[passes] = seconds() - start;
+    for (int32_t transposed = 0; transposed < 2; transposed++) {
+        printf(transposed ? "linear_transposed\n" : "linear\n");
+        for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
+            for (int i = 0; i < (int)(sizeof rows / sizeof rows[0]); i++) {
+                bench_rows(device, queue, weights, transposed, dtype, rows[i]);
             }
-            char name[32];
-            snprintf(name, sizeof name, "%s x %d", names[dtype], rows[i]);
-            report(name, times, passes, (double)panel, 2.0 * (double)n * K * rows[i]);
-            MUST(lm_device_free(device, activations, bytes));
         }
     }
     MUST(lm_host_free(device, copy, WEIGHT_BYTES));

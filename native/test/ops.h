@@ -55,7 +55,35 @@ typedef struct attention {
     int32_t dtype;
     int32_t sequences;
     int32_t lengths[3]; /* tokens of each sequence */
+    int32_t kind;       /* LM_ATTENTION_* */
+    float softcap;
+    int32_t chunk;
+    int32_t latent;      /* values are the first floats of keys */
+    int32_t places;      /* of the layer; 0: all */
+    const float* vector; // (heads) of its kind
 } attention;
+
+static inline lm_kv_layer attention_layer(const attention* t, int32_t places) {
+    return (lm_kv_layer){.kv_heads = t->kv_heads,
+                         .head_dim = t->head_dim,
+                         .head_dim_v = t->head_dim_v,
+                         .kind = t->latent ? LM_KV_LATENT : LM_KV_HEADS,
+                         .places = places};
+}
+
+/* vector: t->vector on the device. */
+static inline lm_op attention_op(const attention* t, const float* vector) {
+    return (lm_op){.code = LM_OP_ATTENTION,
+                   .vector = vector,
+                   .vector_length = t->heads,
+                   .kind = t->kind,
+                   .heads = t->heads,
+                   .head_dim = t->head_dim,
+                   .window = t->window,
+                   .chunk = t->chunk,
+                   .scale = 0.25f,
+                   .softcap = t->softcap};
+}
 
 /*
  * The tokens of all sequences, of which a chunk of each at a time is stored and attended to; gives out of each. The
@@ -63,7 +91,8 @@ typedef struct attention {
  */
 static inline void attend(const machine* m, const attention* t, int32_t chunk, int32_t host_layers, const float* q,
                           const float* k, const float* v, float* out) {
-    const lm_kv_layer layers[2] = {{1, 3, 5, 0}, {t->kv_heads, t->head_dim, t->head_dim_v, 0}};
+    const lm_kv_layer layers[2] = {{.kv_heads = 1, .head_dim = 3, .head_dim_v = 5}, attention_layer(t, t->places)};
+    float* vector = on_device(m, t->vector, t->kind == LM_ATTENTION_PLAIN ? 0 : t->heads * INT64_C(4));
     lm_kv* kv[3];
     int32_t base[3];
     int32_t total = 0;
@@ -103,17 +132,13 @@ static inline void attend(const machine* m, const attention* t, int32_t chunk, i
                             {q_width, stride, k_width},
                             {q_width + k_width, stride, v_width},
                             {q_width + k_width + v_width, stride, out_width}};
-        lm_op ops[2] = {
-            {.code = LM_OP_KV_STORE, .a = views[1], .b = views[2], .layer = 1},
-            {.code = LM_OP_ATTENTION,
-             .out = views[3],
-             .a = views[0],
-             .layer = 1,
-             .heads = t->heads,
-             .head_dim = t->head_dim,
-             .window = t->window,
-             .scale = 0.25f},
-        };
+        lm_op ops[2] = {{.code = LM_OP_KV_STORE, .a = views[1], .layer = 1}, attention_op(t, vector)};
+        if (!t->latent) {
+            ops[0].b = views[2];
+        }
+        ops[1].out = views[3];
+        ops[1].a = views[0];
+        ops[1].layer = 1;
         lm_step step = {.rows = rows,
                         .sequences = t->sequences,
                         .generation = ++generation,
@@ -131,6 +156,7 @@ static inline void attend(const machine* m, const attention* t, int32_t chunk, i
         }
     }
     MUST(lm_device_free(m->device, memory, most * row_floats * 4));
+    MUST(lm_device_free(m->device, vector, t->heads * INT64_C(4)));
     for (int32_t s = 0; s < t->sequences; s++) {
         MUST(lm_kv_destroy(kv[s]));
     }
@@ -213,9 +239,9 @@ static inline void free_forest(forest f) {
     free(f.v);
 }
 
-static inline lm_kv* make_forest_kv(const machine* m, const forest* f, int32_t capacity) {
+static inline lm_kv* make_forest_kv(const machine* m, const forest* f, int32_t capacity, int32_t places) {
     lm_kv* kv;
-    const lm_kv_layer layer = {f->shape.kv_heads, f->shape.head_dim, f->shape.head_dim_v, 0};
+    const lm_kv_layer layer = attention_layer(&f->shape, places);
     MUST(lm_kv_create(m->device, &layer, 1, capacity, f->shape.dtype, 0, &kv));
     return kv;
 }
@@ -243,17 +269,14 @@ static inline void submit_tokens(const machine* m, const forest* f, lm_step step
                    (size_t)widths[n] * 4);
         }
     }
-    lm_op ops[2] = {
-        {.code = LM_OP_KV_STORE, .row_set = row_set, .a = views[1], .b = views[2]},
-        {.code = LM_OP_ATTENTION,
-         .row_set = row_set,
-         .out = views[3],
-         .a = views[0],
-         .heads = f->shape.heads,
-         .head_dim = f->shape.head_dim,
-         .window = f->shape.window,
-         .scale = 0.25f},
-    };
+    float* vector = on_device(m, f->shape.vector, f->shape.kind == LM_ATTENTION_PLAIN ? 0 : f->shape.heads * 4);
+    lm_op ops[2] = {{.code = LM_OP_KV_STORE, .row_set = row_set, .a = views[1]}, attention_op(&f->shape, vector)};
+    if (!f->shape.latent) {
+        ops[0].b = views[2];
+    }
+    ops[1].row_set = row_set;
+    ops[1].out = views[3];
+    ops[1].a = views[0];
     step.generation = ++generation;
     step.activations = on_device(m, image, floats * 4);
     step.activations_bytes = floats * 4;
@@ -263,6 +286,7 @@ static inline void submit_tokens(const machine* m, const forest* f, lm_step step
         memcpy(out, image + views[3].offset, (size_t)((int64_t)rows * widths[3]) * 4);
     }
     MUST(lm_device_free(m->device, step.activations, floats * 4));
+    MUST(lm_device_free(m->device, vector, f->shape.heads * 4));
     free(image);
 }
 
@@ -286,7 +310,7 @@ static inline float* attend_paths(const machine* m, const forest* f) {
             positions[p] = p;
             known += !f->tokens[i].node || done[i];
         }
-        lm_kv* kv = make_forest_kv(m, f, length);
+        lm_kv* kv = make_forest_kv(m, f, length, 0);
         lm_step step = {.sequences = 1, .positions = positions, .sequence = sequence, .kv = &kv};
         if (known > 0) {
             step.rows = known;
@@ -337,18 +361,22 @@ static inline int32_t depth(const forest* f, int32_t node) {
     return n;
 }
 
-/* Writes a row's position, sequence and branch (width); what is not read of that is out of range. */
+/*
+ * Writes a row's position, sequence and branch (width); what is not read of that is out of range. A row that is
+ * overwritten may be anywhere, but with few places not so far away.
+ */
 static inline void put_row(const forest* f, int32_t row, int32_t* position, int32_t* sequence, int32_t* branch,
                            int32_t width, uint64_t* seed) {
     int32_t i = row < 0 ? -1 - row : row;
+    int anywhere = row < 0 && f->shape.places == 0;
     int32_t last_place = f->capacities[f->tokens[i].sequence] - 1;
     *sequence = f->tokens[i].sequence;
-    *position = row < 0 ? random_int(seed, 0, last_place) : f->tokens[i].position;
+    *position = anywhere ? random_int(seed, 0, last_place) : f->tokens[i].position;
     branch[0] = f->tokens[i].place;
     for (int32_t j = 1; j < width; j++) {
         if (j > *position) {
             branch[j] = INT32_MIN;
-        } else if (row < 0) {
+        } else if (anywhere) {
             branch[j] = random_int(seed, 0, last_place);
         } else {
             i = f->tokens[i].parent;
@@ -404,13 +432,12 @@ static inline void check_nodes(const machine* m, const forest* f, lm_kv* const* 
     float* out = malloc((size_t)((int64_t)op_rows * out_width) * 4);
     submit_tokens(m, f, step, packed ? LM_ROWS_OUTPUT : LM_ROWS_ALL, tokens, out);
     for (int32_t i = 0; i < op_rows; i++) {
-        CHECK(rows[i] < 0
-                  || memcmp(out + (int64_t)i * out_width, expected + (int64_t)rows[i] * out_width,
-                            (size_t)out_width * 4)
-                         == 0,
-              "simd %d, %d threads: sequence %d, position %d at place %d of a tree has other bits than in a sequence",
-              m->simd, m->threads, f->tokens[rows[i]].sequence, f->tokens[rows[i]].position,
-              f->tokens[rows[i]].place);
+        CHECK(
+            rows[i] < 0
+                || memcmp(out + (int64_t)i * out_width, expected + (int64_t)rows[i] * out_width, (size_t)out_width * 4)
+                       == 0,
+            "simd %d, %d threads: sequence %d, position %d at place %d of a tree has other bits than in a sequence",
+            m->simd, m->threads, f->tokens[rows[i]].sequence, f->tokens[rows[i]].position, f->tokens[rows[i]].place);
     }
     free(out);
     free(rows);
@@ -444,14 +471,20 @@ static inline void check_forest(const machine* m, const forest* f, int32_t most,
         end[s] = i + 1;
     }
     for (int32_t s = 0; s < f->shape.sequences; s++) {
-        kv[s] = make_forest_kv(m, f, f->capacities[s]);
+        kv[s] = make_forest_kv(m, f, f->capacities[s], f->shape.places);
         if (f->shape.lengths[s] == 0) {
             next[s] = s == 0 ? 0 : end[s - 1];
         }
     }
-    lm_step step = {
-        .rows = prefixes, .sequences = f->shape.sequences, .positions = positions, .sequence = sequence, .kv = kv};
-    submit_tokens(m, f, step, LM_ROWS_ALL, nodes, NULL);
+    int32_t at_once = f->shape.places > 0 ? f->shape.places : prefixes;
+    for (int32_t i = 0; i < prefixes; i += at_once) {
+        lm_step step = {.rows = prefixes - i < at_once ? prefixes - i : at_once,
+                        .sequences = f->shape.sequences,
+                        .positions = positions + i,
+                        .sequence = sequence + i,
+                        .kv = kv};
+        submit_tokens(m, f, step, LM_ROWS_ALL, nodes + i, NULL);
+    }
     while (left > 0) {
         int32_t count = random_int(&seed, 1, most < left ? most : left);
         for (int32_t i = 0; i < count; i++, left--) {

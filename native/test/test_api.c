@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "test.h"
 
+#include <math.h>
+
 static lm_device* device;
 static lm_queue* queue;
 
@@ -101,7 +103,7 @@ static void test_lifetimes(void) {
     lm_queue* q;
     lm_kv* kv;
     void* p;
-    lm_kv_layer layer = {1, 1, 1, 0};
+    lm_kv_layer layer = {.kv_heads = 1, .head_dim = 1, .head_dim_v = 1};
     MUST(lm_device_open(&(lm_device_options){.threads = 2}, &d));
     MUST(lm_queue_create(d, &q));
     INVALID(lm_device_close(d), "1 queues, KV caches or files and 0 allocations");
@@ -121,11 +123,44 @@ static void test_lifetimes(void) {
 static void test_kv(void) {
     int64_t bytes;
     lm_kv* kv;
-    lm_kv_layer layers[2] = {{2, 64, 32, 0}, {1, 16, 16, 0}};
+    lm_kv_layer layers[2] = {{.kv_heads = 2, .head_dim = 64, .head_dim_v = 32},
+                             {.kv_heads = 1, .head_dim = 16, .head_dim_v = 16}};
     MUST(lm_kv_bytes(layers, 2, 10, LM_DTYPE_F32, &bytes));
     CHECK(bytes == (2 * 10 * 64 + 2 * 10 * 32 + 2 * 10 * 16) * 4, "%lld bytes", (long long)bytes);
     MUST(lm_kv_bytes(layers, 2, 10, LM_DTYPE_F16, &bytes));
     CHECK(bytes == (2 * 10 * 64 + 2 * 10 * 32 + 2 * 10 * 16) * 2, "%lld bytes", (long long)bytes);
+    static const struct {
+        lm_kv_layer layer;
+        int64_t floats; /* of 10 positions */
+    } further[] = {
+        {{.kv_heads = 2, .head_dim = 64, .head_dim_v = 32, .places = 4}, 2 * 4 * (64 + 32)},
+        {{.kv_heads = 2, .head_dim = 64, .head_dim_v = 32, .places = 11}, 2 * 10 * (64 + 32)},
+        {{.kv_heads = 2, .head_dim = 64, .head_dim_v = 32, .kind = LM_KV_LATENT}, 2 * 10 * 64},
+        {{.kv_heads = 2, .head_dim = 64, .head_dim_v = 64, .kind = LM_KV_LATENT, .places = 3}, 2 * 3 * 64},
+        {{.kv_heads = 2, .head_dim = 3, .head_dim_v = 64, .kind = LM_KV_STATE}, 2 * 2 * 3 * 64},
+    };
+    for (int i = 0; i < 5; i++) {
+        MUST(lm_kv_bytes(&further[i].layer, 1, 10, LM_DTYPE_F32, &bytes));
+        CHECK(bytes == further[i].floats * 4, "%d: %lld bytes", i, (long long)bytes);
+        MUST(lm_kv_bytes(&further[i].layer, 1, 10, LM_DTYPE_F16, &bytes));
+        CHECK(bytes == further[i].floats * (further[i].layer.kind == LM_KV_STATE ? 4 : 2), "%d: %lld bytes", i,
+              (long long)bytes);
+        lm_kv_layer bad = further[i].layer;
+        bad.places = -1;
+        INVALID(lm_kv_bytes(&bad, 1, 10, LM_DTYPE_F32, &bytes), "layer 0 has -1 places");
+        bad.places = 0;
+        bad.kind = i < 2 ? -1 : 3;
+        INVALID(lm_kv_bytes(&bad, 1, 10, LM_DTYPE_F32, &bytes), "unknown kind");
+    }
+    lm_kv_layer state = further[4].layer;
+    state.places = 1;
+    INVALID(lm_kv_bytes(&state, 1, 10, LM_DTYPE_F32, &bytes), "a state has none");
+    lm_kv_layer latent = further[2].layer;
+    latent.head_dim_v = 65;
+    INVALID(lm_kv_bytes(&latent, 1, 10, LM_DTYPE_F32, &bytes), "head_dim_v 65 above head_dim 64");
+    lm_kv_layer large = {.kv_heads = 65536, .head_dim = 65536, .head_dim_v = 65536, .kind = LM_KV_STATE};
+    MUST(lm_kv_bytes(&large, 1, 1, LM_DTYPE_F16, &bytes));
+    CHECK(bytes == INT64_C(1) << 51, "%lld bytes", (long long)bytes);
     INVALID(lm_kv_bytes(NULL, 2, 10, LM_DTYPE_F32, &bytes), "layers is null");
     INVALID(lm_kv_bytes(layers, 0, 10, LM_DTYPE_F32, &bytes), "layer_count is 0");
     INVALID(lm_kv_bytes(layers, 2, 0, LM_DTYPE_F32, &bytes), "capacity is 0");
@@ -144,7 +179,7 @@ static void test_kv(void) {
     }
     INVALID(lm_kv_create(device, layers, 2, 10, LM_DTYPE_F32, -1, &kv), "host_layers is -1");
     INVALID(lm_kv_create(device, layers, 2, 10, LM_DTYPE_F32, 3, &kv), "host_layers is 3");
-    lm_kv_layer huge = {65536, 65536, 65536, 0};
+    lm_kv_layer huge = {.kv_heads = 65536, .head_dim = 65536, .head_dim_v = 65536};
     INVALID(lm_kv_bytes(&huge, 1, INT32_MAX, LM_DTYPE_F32, &bytes), "64 bits");
     REFUSES(lm_kv_create(device, &huge, 1, 100000, LM_DTYPE_F32, 0, &kv), LM_ERROR_OUT_OF_MEMORY, "could not be had");
 }
@@ -180,9 +215,18 @@ static float vector[64];
 static const int32_t positions[ROWS] = {0, 1, 2, 7};
 static const int32_t sequence[ROWS] = {0, 0, 1, 1};
 static const int32_t output_index[2] = {3, 1};
+static const int32_t list[4] = {-1, 3, 1, 99};
 static lm_kv* caches[2];
 static lm_kv* other_shape;
 static lm_kv* other_device;
+
+static const int32_t codes[] = {
+    LM_OP_EMBED,      LM_OP_RMS_NORM, LM_OP_LINEAR,      LM_OP_ROPE,       LM_OP_KV_STORE, LM_OP_ATTENTION,
+    LM_OP_ACTIVATION, LM_OP_ADD,      LM_OP_GATHER_ROWS, LM_OP_LAYER_NORM, LM_OP_SCALE,    LM_OP_LINEAR_TRANSPOSED,
+    LM_OP_WEIGHT_NORM, LM_OP_SCATTER_ADD,
+};
+
+enum { CODES = sizeof codes / sizeof codes[0] };
 
 static lm_step good_step(void) {
     return (lm_step){.rows = ROWS,
@@ -191,6 +235,11 @@ static lm_step good_step(void) {
                      .positions = positions,
                      .sequence = sequence,
                      .output_index = output_index,
+                     .list_length = 4,
+                     .list_first = 1,
+                     .list_rows = 2,
+                     .list = list,
+                     .list_weights = vector,
                      .kv = caches,
                      .activations = activations,
                      .activations_bytes = sizeof activations,
@@ -214,7 +263,11 @@ static lm_op good_op(int32_t code) {
                 .epsilon = 1e-5f};
     switch (code) {
     case LM_OP_RMS_NORM:
+    case LM_OP_LAYER_NORM:
         op.vector_length = 8;
+        break;
+    case LM_OP_SCALE:
+        op.vector_length = 32;
         break;
     case LM_OP_LINEAR:
         op.out.width = 4;
@@ -222,6 +275,19 @@ static lm_op good_op(int32_t code) {
         op.weight_stride = 128;
         op.weight_offset = 512;
         op.vector_length = 4;
+        break;
+    case LM_OP_LINEAR_TRANSPOSED:
+        op.weight_rows = 4;
+        op.weight_stride = 128;
+        op.weight_offset = 512;
+        op.a.width = 4;
+        op.vector_length = 32;
+        break;
+    case LM_OP_WEIGHT_NORM:
+        op.out.width = op.a.width = op.weight_rows = 4;
+        op.columns = 32;
+        op.weight_stride = 128;
+        op.weight_offset = 512;
         break;
     case LM_OP_ROPE:
         op.a = op.out;
@@ -231,6 +297,9 @@ static lm_op good_op(int32_t code) {
         break;
     case LM_OP_GATHER_ROWS:
         op.row_set = LM_ROWS_OUTPUT;
+        break;
+    case LM_OP_SCATTER_ADD:
+        op.row_set = LM_ROWS_LIST;
         break;
     }
     return op;
@@ -260,14 +329,25 @@ static const int32_t good_branch[ROWS * 3] = {7, -1, -1, 0, 7, -1, 3, 2, 1, 0, 6
     } while (0)
 
 static void test_good_ops(void) {
-    for (int32_t code = LM_OP_EMBED; code <= LM_OP_GATHER_ROWS; code++) {
-        lm_op op = good_op(code);
+    for (int i = 0; i < CODES; i++) {
+        lm_op op = good_op(codes[i]);
         lm_step step = good_step();
         int64_t ticket;
         MUST(lm_submit(queue, &op, 1, &step, &ticket));
         MUST(lm_wait(queue, ticket));
     }
+    static const int32_t of_list[] = {LM_OP_GATHER_ROWS, LM_OP_LINEAR,   LM_OP_ACTIVATION, LM_OP_ADD,
+                                      LM_OP_SCALE,       LM_OP_RMS_NORM, LM_OP_LAYER_NORM};
     lm_step step = good_step();
+    for (int i = 0; i < 7; i++) {
+        lm_op op = good_op(of_list[i]);
+        op.row_set = LM_ROWS_LIST;
+        step.list_weights = NULL;
+        MUST(lm_submit(queue, &op, 1, &step, NULL));
+        step.list_rows = 0;
+        MUST(lm_submit(queue, &op, 1, &step, NULL));
+        step = good_step();
+    }
     MUST(lm_submit(queue, NULL, 0, &step, NULL));
     lm_op op = good_op(LM_OP_LINEAR); /* rows of two views that alternate in memory do not overlap */
     op.out = (lm_view){0, 64, 4};
@@ -278,6 +358,29 @@ static void test_good_ops(void) {
     op.a = (lm_view){64, 32, 32};
     MUST(lm_submit(queue, &op, 1, &step, NULL));
     step.output_rows = 0;
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+    for (int i = 0; i < 3; i++) { /* a vector may be absent, and for norms as wide as a row */
+        op = good_op(((const int32_t[]){LM_OP_RMS_NORM, LM_OP_LAYER_NORM, LM_OP_SCALE})[i]);
+        op.vector_length = 32;
+        MUST(lm_submit(queue, &op, 1, &step, NULL));
+        op.vector = NULL;
+        MUST(lm_submit(queue, &op, 1, &step, NULL));
+    }
+    op = good_op(LM_OP_ADD);
+    op.b.width = 0;
+    op.vector_length = 32;
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+    op = good_op(LM_OP_ROPE); /* the last 4 floats of each head, and the first 4 of the next */
+    op.out.width = op.a.width = 28;
+    op.rotary_dim = 4;
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+    op = good_op(LM_OP_ACTIVATION);
+    op.a.width = 4;
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+    op = good_op(LM_OP_ACTIVATION);
+    op.kind = LM_ACTIVATION_CLAMPED_SWIGLU;
+    op.a.width = 64;
+    op.b.width = 0;
     MUST(lm_submit(queue, &op, 1, &step, NULL));
     for (int32_t code = LM_OP_KV_STORE; code <= LM_OP_ATTENTION; code++) { /* rows that no op uses may be wrong */
         int32_t branch[ROWS * 3];
@@ -315,7 +418,18 @@ static void test_steps(void) {
     WRONG(LM_OP_ADD, step.inputs_bytes = -1, "-1 inputs_bytes");
     WRONG(LM_OP_ADD, op.code = 0, "unknown code 0");
     WRONG(LM_OP_ADD, op.code = 99, "unknown code 99");
-    WRONG(LM_OP_ADD, op.row_set = 2, "unknown row_set 2");
+    WRONG(LM_OP_ADD, op.row_set = 3, "unknown row_set 3");
+    WRONG(LM_OP_ADD, op.row_set = -1, "unknown row_set -1");
+    WRONG(LM_OP_ADD, step.list_length = -1, "step.list, which has -1");
+    WRONG(LM_OP_ADD, step.list_length = 2, "2 rows from number 1 on of step.list, which has 2");
+    WRONG(LM_OP_ADD, step.list_first = -1, "from number -1");
+    WRONG(LM_OP_ADD, step.list_first = 0, "step.list[0] is -1");
+    WRONG(LM_OP_ADD, step.list_first = 2, "step.list[3] is 99");
+    WRONG(LM_OP_ADD, step.list_first = INT32_MAX, "from number 2147483647");
+    WRONG(LM_OP_ADD, step.list_rows = -1, "-1 rows");
+    WRONG(LM_OP_ADD, step.list_rows = INT32_MAX, "2147483647 rows");
+    WRONG(LM_OP_ADD, (step.list_rows = 2, step.rows = 1, step.output_rows = 0), "for step.rows 1");
+    WRONG(LM_OP_ADD, step.list = NULL, "step.list is null");
     lm_op ops[3] = {good_op(LM_OP_ADD), good_op(LM_OP_ADD), good_op(LM_OP_ADD)};
     ops[2].b.offset = -1;
     activations[0] = 42;
@@ -324,7 +438,8 @@ static void test_steps(void) {
 }
 
 static void test_views(void) {
-    for (int32_t code = LM_OP_EMBED; code <= LM_OP_GATHER_ROWS; code++) {
+    for (int i = 0; i < CODES; i++) {
+        int32_t code = codes[i];
         if (code != LM_OP_KV_STORE) { /* it has no out */
             WRONG(code, op.out.width = 0, "out is 0 wide");
             WRONG(code, op.out.offset = -1, "out");
@@ -344,7 +459,8 @@ static void test_views(void) {
     }
     WRONG(LM_OP_ADD, op.a.width = 31, "wide");
     WRONG(LM_OP_ADD, op.b.width = 31, "b is 31 wide");
-    WRONG(LM_OP_ADD, op.b.width = 0, "b is 0 wide");
+    WRONG(LM_OP_ADD, op.b.width = 0, "vector has 0 floats, it must have 32");
+    WRONG(LM_OP_ADD, (op.b.width = 0, op.vector = NULL), "vector is null");
     WRONG(LM_OP_ADD, op.b.offset = FLOATS, "b at float");
     WRONG(LM_OP_ADD, op.a.offset = 1, "overlaps a");
     WRONG(LM_OP_ADD, op.b.offset = 31, "overlaps b");
@@ -352,50 +468,146 @@ static void test_views(void) {
     WRONG(LM_OP_ADD, op.a.offset = 170, "overlaps a");
     WRONG(LM_OP_ADD, (op.a.offset = 0, op.a.stride = 101), "overlaps a");
     WRONG(LM_OP_LINEAR, op.a.offset = 0, "overlaps a");
-    WRONG(LM_OP_RMS_NORM, op.a.offset = 31, "overlaps a");
-    WRONG(LM_OP_RMS_NORM, op.a.width = 28, "a 28");
+    for (int i = 0; i < 2; i++) {
+        int32_t code = i == 0 ? LM_OP_RMS_NORM : LM_OP_LAYER_NORM;
+        WRONG(code, op.a.offset = 31, "overlaps a");
+        WRONG(code, op.a.width = 28, "a 28");
+        WRONG(code, op.heads = 0, "0 groups");
+        WRONG(code, op.heads = 5, "5 groups");
+        WRONG(code, op.vector_length = 9, "vector has 9 floats, it must have 8");
+        WRONG(code, op.vector_length = 31, "vector has 31 floats, it must have 8");
+        WRONG(code, op.vector = (const float*)((const char*)vector + 2), "aligned");
+    }
+    WRONG(LM_OP_SCALE, op.a.offset = 31, "overlaps a");
+    WRONG(LM_OP_SCALE, op.a.width = 31, "a 31");
+    WRONG(LM_OP_SCALE, op.vector_length = 8, "vector has 8 floats, it must have 32");
     WRONG(LM_OP_ACTIVATION, op.b.offset = 31, "overlaps b");
-    WRONG(LM_OP_ACTIVATION, op.a.width = 31, "wide");
+    WRONG(LM_OP_ACTIVATION, op.a.width = 31, "no whole factor");
+    WRONG(LM_OP_ACTIVATION, op.a.width = 64, "no whole factor");
+    WRONG(LM_OP_ACTIVATION, (op.a.width = 16, op.b.width = 0), "out is 32 wide, a 16");
+    WRONG(LM_OP_ACTIVATION, (op.a = op.out, op.a.width = 16), "overlaps a");
+    WRONG(LM_OP_ACTIVATION, op.b.width = 16, "b is 16 wide");
+    WRONG(LM_OP_ACTIVATION, (op.kind = LM_ACTIVATION_CLAMPED_SWIGLU, op.a.width = 64), "b is 32 wide");
+    WRONG(LM_OP_ACTIVATION, (op.kind = LM_ACTIVATION_CLAMPED_SWIGLU, op.b.width = 0), "it must be twice that");
+    WRONG(LM_OP_ACTIVATION, (op.kind = LM_ACTIVATION_CLAMPED_SWIGLU, op.b.width = 0, op.a.width = 64, op.a.offset = 0),
+          "overlaps a");
     WRONG(LM_OP_ATTENTION, op.a.offset = 0, "overlaps a");
     WRONG(LM_OP_GATHER_ROWS, op.a.offset = 100, "overlaps a");
+    WRONG(LM_OP_SCATTER_ADD, op.a.offset = 0, "overlaps a");
+    WRONG(LM_OP_SCATTER_ADD, op.a.offset = 300, "overlaps a"); /* with a row that this list does not name */
+    WRONG(LM_OP_SCATTER_ADD, op.out.offset = FLOATS - 332 + 1, "out at float 3765, 4 rows");
+    WRONG(LM_OP_SCATTER_ADD, op.a.width = 31, "a 31");
+}
+
+/* Weights with scales: of 4 rows of 32 elements, in the four ops that have them. */
+static void test_scales(void) {
+    static float scales[4];
+    for (int i = 0; i < 3; i++) {
+        int32_t code = (const int32_t[]){LM_OP_LINEAR, LM_OP_LINEAR_TRANSPOSED, LM_OP_WEIGHT_NORM}[i];
+        lm_op good = good_op(code);
+        lm_step good_one = good_step();
+        good.dtype = LM_DTYPE_F8_E4M3;
+        good.scales = scales;
+        good.scales_length = 4;
+        good.scale_stride = 3;
+        good.scale_row = 125; /* two blocks of rows, three floats apart */
+        MUST(lm_submit(queue, &good, 1, &good_one, NULL));
+        WRONG(code, (op = good, op.scales = NULL), "scales is null");
+        WRONG(code, (op = good, op.scales = (const float*)((const char*)scales + 2)), "aligned");
+        WRONG(code, (op = good, op.scale_row = 128), "scale_row is 128");
+        WRONG(code, (op = good, op.scale_row = -1), "scale_row is -1");
+        WRONG(code, (op = good, op.scale_stride = 0), "scale_stride of 0 floats");
+        WRONG(code, (op = good, op.scale_stride = INT64_MIN), "scale_stride of");
+        WRONG(code, (op = good, op.scale_stride = INT64_MAX), "end beyond the 4 floats");
+        WRONG(code, (op = good, op.scales_length = 3), "2 rows of scales, 3 floats apart, end beyond the 3 floats");
+        WRONG(code, (op = good, op.scales_length = INT64_MIN), "end beyond");
+        WRONG(code, (op = good, op.scale_stride = INT64_MAX - 1, op.scales_length = INT64_MAX), "end beyond");
+        WRONG(code, (op = good, op.weight_stride = 31), "weight_stride of 31 bytes is below a row of 32");
+        WRONG(code, (op = good, op.weight_offset = 1024 - 3 * 128 - 31), "weight of 4 rows, 128 bytes apart, at byte 609");
+        good.scale_row = 124; /* one block */
+        good.scales_length = 1;
+        MUST(lm_submit(queue, &good, 1, &good_one, NULL));
+        good.dtype = LM_DTYPE_MXFP4;
+        good.scales = NULL;
+        good.scale_offset = 1024 - 10;
+        if (code == LM_OP_LINEAR_TRANSPOSED) {
+            WRONG(code, op = good, "unknown weight dtype 4");
+            continue;
+        }
+        MUST(lm_submit(queue, &good, 1, &good_one, NULL));
+        WRONG(code, (op = good, op.scale_offset = 1024 - 9), "scale of 4 rows, 3 bytes apart, at byte 1015 ends beyond");
+        WRONG(code, (op = good, op.scale_offset = -1), "at byte -1");
+        WRONG(code, (op = good, op.scale_offset = INT64_MAX), "beyond");
+        WRONG(code, (op = good, op.scale_stride = 0), "scale_stride of 0 bytes is below a row of 1");
+        WRONG(code, (op = good, op.scale_stride = INT64_MAX), "beyond");
+        WRONG(code, (op = good, op.weight_stride = 15), "weight_stride of 15 bytes is below a row of 16");
+        WRONG(code, (op = good, op.a.width = op.columns = 31, op.out.width = op.weight_rows = 31), "31");
+    }
+    WRONG(LM_OP_EMBED, op.dtype = LM_DTYPE_F8_E4M3, "unknown dtype 3");
+    WRONG(LM_OP_EMBED, op.dtype = LM_DTYPE_MXFP4, "unknown dtype 4");
 }
 
 static void test_ops(void) {
-    WRONG(LM_OP_EMBED, op.dtype = 3, "unknown dtype 3");
+    WRONG(LM_OP_EMBED, op.dtype = 5, "unknown dtype 5");
     WRONG(LM_OP_EMBED, step.inputs = NULL, "inputs is null");
     WRONG(LM_OP_EMBED, op.input_offset = 513, "reads 4 rows of 128 bytes at byte 513");
     WRONG(LM_OP_EMBED, op.input_offset = -1, "at byte -1");
     WRONG(LM_OP_EMBED, op.input_offset = INT64_MAX, "at byte");
     WRONG(LM_OP_EMBED, step.inputs_bytes = 511, "511");
-    WRONG(LM_OP_RMS_NORM, op.heads = 0, "0 groups");
-    WRONG(LM_OP_RMS_NORM, op.heads = 5, "5 groups");
-    WRONG(LM_OP_RMS_NORM, op.vector = NULL, "vector is null");
-    WRONG(LM_OP_RMS_NORM, op.vector_length = 9, "vector has 9 floats, it must have 8");
-    WRONG(LM_OP_RMS_NORM, op.vector = (const float*)((const char*)vector + 2), "aligned");
-    WRONG(LM_OP_LINEAR, op.dtype = -1, "unknown weight dtype -1");
-    WRONG(LM_OP_LINEAR, op.weight_rows = 0, "weight_rows is 0");
-    WRONG(LM_OP_LINEAR, op.weight_rows = 3, "weight_rows is 3");
-    WRONG(LM_OP_LINEAR, step.panel = NULL, "panel is null");
-    WRONG(LM_OP_LINEAR, op.weight_stride = 127, "weight_stride of 127");
-    WRONG(LM_OP_LINEAR, op.weight_stride = INT64_MAX, "beyond");
-    WRONG(LM_OP_LINEAR, op.weight_stride = INT64_MAX / 3, "beyond");
-    WRONG(LM_OP_LINEAR, op.weight_offset = 513, "beyond the 1024 bytes");
-    WRONG(LM_OP_LINEAR, op.weight_offset = -1, "at byte -1");
-    WRONG(LM_OP_LINEAR, op.weight_offset = INT64_MAX, "beyond");
-    WRONG(LM_OP_LINEAR, step.panel_bytes = 1023, "beyond the 1023 bytes");
+    for (int i = 0; i < 3; i++) {
+        int32_t code = (const int32_t[]){LM_OP_LINEAR, LM_OP_LINEAR_TRANSPOSED, LM_OP_WEIGHT_NORM}[i];
+        WRONG(code, op.dtype = -1, "unknown weight dtype -1");
+        WRONG(code, op.weight_rows = 0, "weight_rows is 0");
+        WRONG(code, op.weight_rows = 3, "weight_rows is 3");
+        WRONG(code, step.panel = NULL, "panel is null");
+        WRONG(code, op.weight_stride = 127, "weight_stride of 127");
+        WRONG(code, op.weight_stride = INT64_MAX, "beyond");
+        WRONG(code, op.weight_stride = INT64_MAX / 3, "beyond");
+        WRONG(code, op.weight_offset = 513, "beyond the 1024 bytes");
+        WRONG(code, op.weight_offset = -1, "at byte -1");
+        WRONG(code, op.weight_offset = INT64_MAX, "beyond");
+        WRONG(code, step.panel_bytes = 1023, "beyond the 1023 bytes");
+    }
     WRONG(LM_OP_LINEAR, op.vector_length = 5, "vector has 5 floats");
+    WRONG(LM_OP_LINEAR_TRANSPOSED, op.vector_length = 31, "vector has 31 floats");
+    WRONG(LM_OP_LINEAR_TRANSPOSED, op.accumulate = 2, "accumulate is 2");
+    WRONG(LM_OP_LINEAR_TRANSPOSED, op.accumulate = -1, "accumulate is -1");
+    WRONG(LM_OP_LINEAR_TRANSPOSED, op.a.offset = 31, "overlaps a");
+    WRONG(LM_OP_LINEAR_TRANSPOSED, op.out.width = 33, "weight_stride of 128 bytes is below a row of 132");
+    WRONG(LM_OP_WEIGHT_NORM, op.columns = 0, "columns is 0");
+    WRONG(LM_OP_WEIGHT_NORM, op.columns = 33, "weight_stride of 128 bytes is below a row of 132");
+    WRONG(LM_OP_WEIGHT_NORM, op.columns = INT32_MIN, "columns is -2147483648");
+    WRONG(LM_OP_WEIGHT_NORM, op.out.width = 3, "out is 3 wide, a 4");
+    WRONG(LM_OP_WEIGHT_NORM, op.a.offset = 3, "overlaps a");
     WRONG(LM_OP_ROPE, op.kind = 2, "unknown kind 2");
     WRONG(LM_OP_ROPE, op.heads = 3, "do not make rows");
     WRONG(LM_OP_ROPE, op.heads = 0, "do not make rows");
+    WRONG(LM_OP_ROPE, op.heads = -1, "do not make rows");
+    WRONG(LM_OP_ROPE, (op.out.width = op.a.width = 31), "do not make rows");
+    WRONG(LM_OP_ROPE, (op.out.width = op.a.width = 27, op.rotary_dim = 4), "do not make rows of 27");
+    WRONG(LM_OP_ROPE, (op.out.width = op.a.width = 33, op.rotary_dim = 4), "do not make rows of 33");
     WRONG(LM_OP_ROPE, (op.heads = INT32_MAX, op.head_dim = INT32_MAX), "do not make rows");
     WRONG(LM_OP_ROPE, op.rotary_dim = 7, "rotary_dim is 7");
     WRONG(LM_OP_ROPE, op.rotary_dim = 10, "rotary_dim is 10");
     WRONG(LM_OP_ROPE, op.rotary_dim = 0, "rotary_dim is 0");
     WRONG(LM_OP_ROPE, op.a.offset = 400, "in place");
     WRONG(LM_OP_ROPE, op.input_offset = 1020, "reads 4 rows");
-    WRONG(LM_OP_ACTIVATION, op.kind = 4, "unknown kind 4");
+    WRONG(LM_OP_ACTIVATION, op.kind = 10, "unknown kind 10");
+    WRONG(LM_OP_ACTIVATION, (op.kind = LM_ACTIVATION_SOFT_CAP, op.scale = 0), "scale of 0");
+    WRONG(LM_OP_ACTIVATION, (op.kind = LM_ACTIVATION_CLAMPED_SWIGLU, op.scale = -1), "scale of -1");
     WRONG(LM_OP_ACTIVATION, op.kind = -1, "unknown kind -1");
     WRONG(LM_OP_GATHER_ROWS, op.row_set = LM_ROWS_ALL, "row_set is 0");
+    WRONG(LM_OP_SCATTER_ADD, op.row_set = LM_ROWS_OUTPUT, "row_set is 1");
+    for (int i = 0; i < 2; i++) {
+        int32_t code = i == 0 ? LM_OP_GATHER_ROWS : LM_OP_SCATTER_ADD;
+        WRONG(code, (op.row_set = LM_ROWS_LIST, op.kind = 2), "unknown kind 2");
+        WRONG(code, (op.row_set = LM_ROWS_LIST, op.kind = LM_ROWS_WEIGHTED, step.list_weights = NULL),
+              "list_weights is null");
+    }
+    static const int32_t without_list[] = {LM_OP_EMBED, LM_OP_ROPE, LM_OP_KV_STORE, LM_OP_ATTENTION};
+    for (int i = 0; i < 4; i++) {
+        WRONG(without_list[i], op.row_set = LM_ROWS_LIST, "takes no rows of the list");
+    }
     for (int32_t code = LM_OP_KV_STORE; code <= LM_OP_ATTENTION; code++) {
         WRONG(code, step.positions = NULL, "positions is null");
         WRONG(code, step.sequence = NULL, "sequence is null");
@@ -426,6 +638,79 @@ static void test_ops(void) {
     WRONG(LM_OP_ATTENTION, op.heads = 0, "0 heads");
     WRONG(LM_OP_ATTENTION, op.head_dim = 4, "head_dim is 4");
     WRONG(LM_OP_ATTENTION, op.window = -1, "window is -1");
+    WRONG(LM_OP_ATTENTION, op.chunk = -1, "chunk is -1");
+    WRONG(LM_OP_ATTENTION, op.softcap = -1, "softcap is -1");
+    WRONG(LM_OP_ATTENTION, op.softcap = NAN, "softcap is nan");
+    WRONG(LM_OP_ATTENTION, op.kind = 3, "unknown kind 3");
+    WRONG(LM_OP_ATTENTION, op.kind = -1, "unknown kind -1");
+    WRONG(LM_OP_ATTENTION, op.kind = LM_ATTENTION_ALIBI, "vector has 0 floats, it must have 4");
+    WRONG(LM_OP_ATTENTION, (op.kind = LM_ATTENTION_SINKS, op.vector = NULL), "vector is null");
+}
+
+/* Layers of other kinds, and with few places. */
+static void test_layers(void) {
+    const lm_kv_layer layers[] = {
+        {.kv_heads = 2, .head_dim = 8, .head_dim_v = 8, .kind = LM_KV_STATE},
+        {.kv_heads = 2, .head_dim = 8, .head_dim_v = 8, .kind = LM_KV_LATENT},
+        {.kv_heads = 2, .head_dim = 8, .head_dim_v = 8, .places = 4},
+        {.kv_heads = 2, .head_dim = 8, .head_dim_v = 8},
+    };
+    lm_kv* kv[3];
+    MUST(lm_kv_create(device, layers, 4, 8, LM_DTYPE_F32, 1, &kv[0]));
+    MUST(lm_kv_create(device, layers, 4, 8, LM_DTYPE_F16, 2, &kv[1]));
+    MUST(lm_kv_create(device, layers + 1, 3, 8, LM_DTYPE_F32, 0, &kv[2]));
+    const int32_t near[ROWS] = {1, 4, 5, 7};
+    const int32_t far[ROWS] = {1, 5, 5, 7};
+#define OF_LAYERS(number) step.kv = kv, op.layer = (number), step.positions = near
+    for (int32_t code = LM_OP_KV_STORE; code <= LM_OP_ATTENTION; code++) {
+        int store = code == LM_OP_KV_STORE;
+        WRONG(code, OF_LAYERS(0), "layer 0 of step.kv[0] is a state");
+        WRONG(code, (OF_LAYERS(1), op.b.width = 0, step.kv = ((lm_kv* const[]){kv[0], kv[2]})), "another shape");
+        WRONG(code, (OF_LAYERS(2), step.kv = ((lm_kv* const[]){kv[0], kv[2]})), "another shape");
+        WRONG(code, (OF_LAYERS(2), step.positions = far),
+              store ? "rows of sequence 0 need the places 1 to 5 of layer 2, which has 4" : "the places 0 to 5");
+        for (int32_t layer = 1; layer < 3; layer++) {
+            lm_op op = good_op(code);
+            lm_step step = good_step();
+            OF_LAYERS(layer);
+            op.window = 1;
+            op.b.width = layer == 1 ? 0 : 16;
+            MUST(lm_submit(queue, &op, 1, &step, NULL));
+        }
+        int32_t branch[ROWS * 2] = {3, 0, 2, 3, 4, 3, 6, 5};
+        lm_op op = good_op(code);
+        lm_step step = good_step();
+        OF_LAYERS(2);
+        step.branch_width = 2;
+        step.branch = branch;
+        op.window = 2;
+        MUST(lm_submit(queue, &op, 1, &step, NULL));
+        branch[4] = 2; /* the own place of row 2, 2 to 6 with that of row 3 */
+        INVALID(lm_submit(queue, &op, 1, &step, NULL), "rows of sequence 1 need the places 2 to 6");
+        branch[4] = 4;
+        branch[7] = 1; /* of the position before that of row 3 */
+        if (store) {
+            MUST(lm_submit(queue, &op, 1, &step, NULL));
+        } else {
+            INVALID(lm_submit(queue, &op, 1, &step, NULL), "rows of sequence 1 need the places 1 to 6");
+        }
+        op.row_set = LM_ROWS_OUTPUT; /* rows 3 and 1 */
+        branch[7] = 3;
+        branch[4] = branch[5] = 7;
+        MUST(lm_submit(queue, &op, 1, &step, NULL));
+    }
+    WRONG(LM_OP_KV_STORE, OF_LAYERS(1), "b is 16 wide, layer 1 has no values of their own");
+    WRONG(LM_OP_ATTENTION, OF_LAYERS(2), "rows of sequence 0 need the places 0 to 4 of layer 2, which has 4");
+    WRONG(LM_OP_ATTENTION, (OF_LAYERS(2), op.window = 2), "rows of sequence 0 need the places 0 to 4");
+    WRONG(LM_OP_ATTENTION, (OF_LAYERS(2), op.chunk = 6), "rows of sequence 0 need the places 0 to 4");
+    lm_op op = good_op(LM_OP_ATTENTION);
+    lm_step step = good_step();
+    OF_LAYERS(2);
+    op.chunk = 1;
+    MUST(lm_submit(queue, &op, 1, &step, NULL));
+    for (int i = 0; i < 3; i++) {
+        MUST(lm_kv_destroy(kv[i]));
+    }
 }
 
 int main(void) {
@@ -433,8 +718,8 @@ int main(void) {
     MUST(lm_device_open(&(lm_device_options){.threads = 2}, &device));
     MUST(lm_device_open(&(lm_device_options){.threads = 1}, &second));
     MUST(lm_queue_create(device, &queue));
-    lm_kv_layer layer = {2, 8, 8, 0};
-    lm_kv_layer wider = {2, 16, 8, 0};
+    lm_kv_layer layer = {.kv_heads = 2, .head_dim = 8, .head_dim_v = 8};
+    lm_kv_layer wider = {.kv_heads = 2, .head_dim = 16, .head_dim_v = 8};
     MUST(lm_kv_create(device, &layer, 1, 8, LM_DTYPE_F32, 0, &caches[0]));
     MUST(lm_kv_create(device, &layer, 1, 8, LM_DTYPE_F16, 0, &caches[1]));
     MUST(lm_kv_create(device, &wider, 1, 8, LM_DTYPE_F32, 0, &other_shape));
@@ -449,6 +734,8 @@ int main(void) {
     test_steps();
     test_views();
     test_ops();
+    test_layers();
+    test_scales();
     MUST(lm_kv_destroy(other_device));
     MUST(lm_kv_destroy(other_shape));
     MUST(lm_kv_destroy(caches[0]));

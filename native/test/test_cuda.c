@@ -3,7 +3,8 @@
  * bit for bit against themselves: rows alone or together, cuts into panels, addresses. Products on tensor cores against
  * a sum in double precision, and bit for bit too. Then queues, memory, messages.
  *
- * The same on a GPU: test_cuda [few] <path of liblamina_cuda.so>. few: with a part of the shapes, for compute-sanitizer.
+ * The same on a GPU: test_cuda [few] <path of liblamina_cuda.so>. few: with a part of the shapes, for
+ * compute-sanitizer.
  */
 #define _GNU_SOURCE
 #include "backend.h"
@@ -34,8 +35,22 @@ static void close_machine(machine* m) {
     MUST(lm_device_close(m->device));
 }
 
+/* Bytes of a row of a weight. */
+static int64_t row_bytes(int32_t dtype, int64_t elements) {
+    return dtype == LM_DTYPE_MXFP4     ? elements / 2
+           : dtype == LM_DTYPE_F8_E4M3 ? elements
+                                       : elements * element_bytes(dtype);
+}
+
 /* Random elements, without infinities and NaNs. */
 static void put_random(uint8_t* to, int64_t count, int32_t dtype, uint64_t* seed) {
+    if (dtype == LM_DTYPE_F8_E4M3 || dtype == LM_DTYPE_MXFP4) {
+        for (int64_t i = 0; i < row_bytes(dtype, count); i++) {
+            uint8_t byte = (uint8_t)random_bits(seed);
+            to[i] = dtype == LM_DTYPE_F8_E4M3 && (byte & 0x7f) == 0x7f ? 0 : byte;
+        }
+        return;
+    }
     for (int64_t i = 0; i < count; i++) {
         float x = random_float(seed);
         uint16_t h = (uint16_t)random_bits(seed);
@@ -72,11 +87,13 @@ static void run(const machine* m, const problem* p, float* result) {
     step.activations_bytes = p->floats * 4;
     step.panel = on_device(m, p->step.panel, p->step.panel_bytes);
     op.vector = on_device(m, p->op.vector, p->op.vector_length * 4);
+    op.scales = on_device(m, p->op.scales, p->op.scales_length * 4);
     MUST(lm_submit(m->queue, &op, 1, &step, NULL));
     to_host(m, result, step.activations, p->floats * 4);
     MUST(lm_device_free(m->device, step.activations, p->floats * 4));
     MUST(lm_device_free(m->device, (void*)step.panel, p->step.panel_bytes));
     MUST(lm_device_free(m->device, (void*)op.vector, p->op.vector_length * 4));
+    MUST(lm_device_free(m->device, (void*)op.scales, p->op.scales_length * 4));
 }
 
 /* The GPU's out is that of the CPU within tolerance * (1 + |x|), and it writes nothing else; result gets its memory. */
@@ -149,91 +166,146 @@ static void check_rows_apart(const machine* m, const problem* p, const float* wh
     free(part);
 }
 
-/* -- linear -------------------------------------------------------------------------------------------------------- */
+/* -- ops with weights ---------------------------------------------------------------------------------------------- */
 
-/* The weight's rows cut into panels, each at another address. */
-static void check_panels(const machine* m, const problem* p, const float* whole, uint64_t* seed) {
+/* The same op with the weight's rows first .. first + some - 1, in a panel of their own at another address. */
+static problem cut_rows(const problem* p, int32_t first, int32_t some, uint64_t* seed) {
     const lm_op* op = &p->op;
-    float* part = malloc((size_t)p->floats * 4);
-    for (int32_t first = 0; first < op->weight_rows;) {
-        int32_t some = random_int(seed, 1, op->weight_rows - first);
-        int64_t offset = random_int(seed, 0, 40);
-        int64_t bytes = (some - 1) * op->weight_stride + op->a.width * element_bytes(op->dtype);
-        uint8_t* panel = calloc(1, (size_t)(offset + bytes));
-        memcpy(panel + offset, (const uint8_t*)p->step.panel + op->weight_offset + first * op->weight_stride,
-               (size_t)bytes);
-        problem q = *p;
-        q.step.panel = panel;
-        q.step.panel_bytes = offset + bytes;
-        q.op.weight_offset = offset;
-        q.op.weight_rows = some;
+    problem q = *p;
+    int32_t columns = op->code == LM_OP_LINEAR        ? op->a.width
+                      : op->code == LM_OP_WEIGHT_NORM ? op->columns
+                                                      : op->out.width;
+    int64_t bytes = (some - 1) * op->weight_stride + row_bytes(op->dtype, columns);
+    int64_t scale_bytes = op->dtype == LM_DTYPE_MXFP4 ? (some - 1) * op->scale_stride + columns / 32 : 0;
+    const uint8_t* from = p->step.panel;
+    q.op.scale_offset = random_int(seed, 0, 40);
+    q.op.weight_offset = q.op.scale_offset + scale_bytes + random_int(seed, 0, 40);
+    q.op.weight_rows = some;
+    q.step.panel_bytes = q.op.weight_offset + bytes;
+    uint8_t* panel = calloc(1, (size_t)q.step.panel_bytes);
+    memcpy(panel + q.op.weight_offset, from + op->weight_offset + first * op->weight_stride, (size_t)bytes);
+    memcpy(panel + q.op.scale_offset, from + op->scale_offset + first * op->scale_stride, (size_t)scale_bytes);
+    q.step.panel = panel;
+    if (op->dtype == LM_DTYPE_F8_E4M3) {
+        int64_t skipped = (op->scale_row + first) / 128 * op->scale_stride;
+        q.op.scales += skipped;
+        q.op.scales_length -= skipped;
+        q.op.scale_row = (op->scale_row + first) % 128;
+    }
+    if (op->code != LM_OP_LINEAR) {
+        q.op.a.offset += first;
+        q.op.a.width = some;
+    }
+    if (op->code != LM_OP_LINEAR_TRANSPOSED) {
         q.op.out.offset += first;
         q.op.out.width = some;
-        if (op->vector != NULL) {
-            q.op.vector += first;
-            q.op.vector_length = some;
+    }
+    if (op->code == LM_OP_LINEAR && op->vector != NULL) {
+        q.op.vector += first;
+        q.op.vector_length = some;
+    }
+    return q;
+}
+
+/* The weight's rows cut into panels. Those of a transposed weight go on with what the last one left. */
+static void check_panels(const machine* m, const problem* p, const float* whole, uint64_t* seed) {
+    const lm_op* op = &p->op;
+    int transposed = op->code == LM_OP_LINEAR_TRANSPOSED;
+    float* part = malloc((size_t)p->floats * 4);
+    float* before = malloc((size_t)p->floats * 4);
+    memcpy(part, p->image, (size_t)p->floats * 4);
+    for (int32_t first = 0; first < op->weight_rows;) {
+        int32_t some = random_int(seed, 1, op->weight_rows - first);
+        problem q = cut_rows(p, first, some, seed);
+        if (transposed) {
+            memcpy(before, part, (size_t)p->floats * 4);
+            q.image = before;
+            q.op.accumulate = first > 0;
         }
         run(m, &q, part);
-        for (int32_t r = 0; r < p->step.rows; r++) {
+        for (int32_t r = 0; r < p->step.rows && (!transposed || first + some == op->weight_rows); r++) {
             lm_view same = op->out;
-            same.offset += first;
-            check_same_row(p->name, part, &q.op.out, r, whole, &same, r, some, "in another panel");
+            same.offset = q.op.out.offset;
+            check_same_row(p->name, part, &q.op.out, r, whole, &same, r, q.op.out.width, "in another panel");
         }
-        free(panel);
+        free((void*)q.step.panel);
         first += some;
     }
+    free(before);
     free(part);
 }
 
-/* A product with random operands, to be freed with free_linear. */
-static problem make_linear(uint64_t* seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias, int aligned) {
-    int64_t element = element_bytes(dtype);
-    int64_t stride = aligned ? (k * element + 15) / 16 * 16 : k * element + random_int(seed, 0, 1) * 7;
+/*
+ * An op with a weight, which makes rows of n floats of rows of k, and random operands, to be freed with free_product.
+ * LM_OP_WEIGHT_NORM: k is the weight's alone.
+ */
+static problem make_product(uint64_t* seed, int32_t code, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias,
+                            int aligned) {
+    int transposed = code == LM_OP_LINEAR_TRANSPOSED;
+    int32_t weight_rows = transposed ? k : n;
+    int32_t columns = transposed ? n : k;
+    int64_t bytes = row_bytes(dtype, columns);
+    int64_t stride = aligned ? (bytes + 15) / 16 * 16 : bytes + random_int(seed, 0, 1) * 7;
     int64_t offset = aligned ? 0 : random_int(seed, 0, 17);
-    int64_t panel_bytes = offset + (n - 1) * stride + k * element;
-    uint8_t* panel = calloc(1, (size_t)panel_bytes);
-    for (int64_t i = 0; i < n; i++) {
-        put_random(panel + offset + i * stride, k, dtype, seed);
-    }
-    float* vector = malloc((size_t)n * 4);
-    put_random((uint8_t*)vector, n, LM_DTYPE_F32, seed);
-    problem p = {.name = "linear"};
-    int64_t end = 0;
-    lm_view a = place(&end, rows, k, aligned, seed);
-    lm_view out = place(&end, rows, n, 0, seed);
-    make_image(&p, end, seed);
-    p.step = (lm_step){.rows = rows, .panel = panel, .panel_bytes = panel_bytes};
-    p.op = (lm_op){.code = LM_OP_LINEAR,
-                   .out = out,
-                   .a = a,
-                   .vector = vector,
-                   .vector_length = n,
+    int64_t panel_bytes = offset + (weight_rows - 1) * stride + bytes;
+    problem p = {.name = transposed ? "linear_transposed" : code == LM_OP_LINEAR ? "linear" : "weight_norm"};
+    p.op = (lm_op){.code = code,
                    .weight_offset = offset,
                    .weight_stride = stride,
-                   .weight_rows = n,
-                   .dtype = dtype};
-    if (!bias) {
-        free(vector);
-        p.op.vector = NULL;
-        p.op.vector_length = 0;
+                   .weight_rows = weight_rows,
+                   .columns = code == LM_OP_WEIGHT_NORM ? k : 0,
+                   .dtype = dtype,
+                   .epsilon = 1e-12f};
+    if (dtype == LM_DTYPE_MXFP4) {
+        p.op.scale_offset = panel_bytes + random_int(seed, 0, 5);
+        p.op.scale_stride = columns / 32 + random_int(seed, 0, 2);
+        panel_bytes = p.op.scale_offset + (weight_rows - 1) * p.op.scale_stride + columns / 32;
     }
+    uint8_t* panel = calloc(1, (size_t)panel_bytes);
+    for (int64_t i = 0; i < weight_rows; i++) {
+        put_random(panel + offset + i * stride, columns, dtype, seed);
+    }
+    for (int64_t i = 0; dtype == LM_DTYPE_MXFP4 && i < panel_bytes - p.op.scale_offset; i++) {
+        panel[p.op.scale_offset + i] = (uint8_t)random_int(seed, 127 - 10, 127 - 3);
+    }
+    if (dtype == LM_DTYPE_F8_E4M3) {
+        p.op.scale_row = random_int(seed, 0, 127);
+        p.op.scale_stride = (columns - 1) / 128 + 1 + random_int(seed, 0, 2);
+        p.op.scales_length = (p.op.scale_row + weight_rows - 1) / 128 * p.op.scale_stride + (columns - 1) / 128 + 1;
+        p.op.scales = random_floats(p.op.scales_length, 0x1p-8f, seed);
+    }
+    if (bias) {
+        p.op.vector = random_floats(n, 1, seed);
+        p.op.vector_length = n;
+    }
+    int64_t end = 0;
+    p.op.a = place(&end, rows, code == LM_OP_WEIGHT_NORM ? n : k, aligned, seed);
+    p.op.out = place(&end, rows, n, 0, seed);
+    make_image(&p, end, seed);
+    p.step = (lm_step){.rows = rows, .panel = panel, .panel_bytes = panel_bytes};
     return p;
 }
 
-static void free_linear(problem* p) {
+static void free_product(problem* p) {
     free(p->image);
     free((void*)p->op.vector);
+    free((void*)p->op.scales);
     free((void*)p->step.panel);
 }
 
-static void test_linear(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias, int aligned) {
-    problem p = make_linear(&seed, rows, k, n, dtype, bias, aligned);
+static void test_product(uint64_t seed, int32_t code, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias,
+                         int aligned) {
+    problem p = make_product(&seed, code, rows, k, n, dtype, bias, aligned);
     float* whole = malloc((size_t)p.floats * 4);
-    check_problem(&p, 2e-6 * sqrt(k), whole);
+    check_problem(&p, code == LM_OP_WEIGHT_NORM ? 8e-7 : 2e-6 * sqrt(k), whole);
     check_rows_apart(&gpu, &p, whole, 0, 9, &seed);
     check_panels(&gpu, &p, whole, &seed);
     free(whole);
-    free_linear(&p);
+    free_product(&p);
+}
+
+static void test_linear(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias, int aligned) {
+    test_product(seed, LM_OP_LINEAR, rows, k, n, dtype, bias, aligned);
 }
 
 static void test_linears(void) {
@@ -251,6 +323,24 @@ static void test_linears(void) {
         test_linear(seed += 10, 67, 256, 9, dtype, 0, 1);
         test_linear(seed += 10, 6, 17500, 3, dtype, 1, 1); /* more segments than warps */
         test_linear(seed += 10, 3, 99000, 2, dtype, 0, 0); /* and more than fit into shared memory for 3 rows */
+    }
+}
+
+/* Weights whose rows are those of a; what a weight row is divided by. */
+static void test_other_products(void) {
+    uint64_t seed = 5000000;
+    uint64_t shapes = 12;
+    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
+        for (int32_t rows = 1; rows <= 12; rows += step_of_shapes) {
+            int32_t k = random_int(&shapes, 1, 90);
+            int32_t n = random_int(&shapes, 1, rows % 4 == 0 ? 300 : 40);
+            test_product(seed += 10, LM_OP_LINEAR_TRANSPOSED, rows, k, n, dtype, rows & 1, rows % 3 == 0);
+            test_product(seed += 10, LM_OP_WEIGHT_NORM, rows, n, k, dtype, 0, rows % 3 == 0);
+        }
+        test_product(seed += 10, LM_OP_LINEAR_TRANSPOSED, 1, 1, 1, dtype, 0, 0);
+        test_product(seed += 10, LM_OP_LINEAR_TRANSPOSED, 5, 700, 33, dtype, 1, 1);
+        test_product(seed += 10, LM_OP_WEIGHT_NORM, 1, 1, 1, dtype, 0, 0);
+        test_product(seed += 10, LM_OP_WEIGHT_NORM, 40, 700, 70, dtype, 0, 1);
     }
 }
 
@@ -319,20 +409,20 @@ static void check_fast(const problem* p, float* result) {
 }
 
 static void test_fast_linear(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias, int aligned) {
-    problem p = make_linear(&seed, rows, k, n, dtype, bias, aligned);
+    problem p = make_product(&seed, LM_OP_LINEAR, rows, k, n, dtype, bias, aligned);
     p.name = "fast linear";
     float* whole = malloc((size_t)p.floats * 4);
     check_fast(&p, whole);
     check_rows_apart(&fast, &p, whole, 0, rows < 30 ? 9 : rows, &seed);
     check_panels(&fast, &p, whole, &seed);
     free(whole);
-    free_linear(&p);
+    free_product(&p);
 }
 
 /* Whether two machines give a product the same bits. */
 static int same_product(const machine* x, const machine* y, int32_t rows, int32_t dtype) {
     uint64_t seed = 5;
-    problem p = make_linear(&seed, rows, 700, 40, dtype, 1, 1);
+    problem p = make_product(&seed, LM_OP_LINEAR, rows, 700, 40, dtype, 1, 1);
     float* of_x = malloc((size_t)p.floats * 4);
     float* of_y = malloc((size_t)p.floats * 4);
     run(x, &p, of_x);
@@ -340,14 +430,14 @@ static int same_product(const machine* x, const machine* y, int32_t rows, int32_
     int same = memcmp(of_x, of_y, (size_t)p.floats * 4) == 0;
     free(of_y);
     free(of_x);
-    free_linear(&p);
+    free_product(&p);
     return same;
 }
 
 /* What no f16 can hold, and what is none, in some rows; the others do not feel it. */
 static void test_fast_limits(int32_t rows, int32_t dtype) {
     uint64_t seed = 6;
-    problem p = make_linear(&seed, rows, 70, 20, dtype, 0, 1);
+    problem p = make_product(&seed, LM_OP_LINEAR, rows, 70, 20, dtype, 0, 1);
     float* a = p.image + p.op.a.offset;
     a[3] = 1e6f;
     a[p.op.a.stride + 11] = -65519;
@@ -358,7 +448,7 @@ static void test_fast_limits(int32_t rows, int32_t dtype) {
     float* result = malloc((size_t)p.floats * 4);
     check_fast(&p, result);
     free(result);
-    free_linear(&p);
+    free_product(&p);
 }
 
 static void test_fast_linears(void) {
@@ -432,13 +522,13 @@ static void test_embed(uint64_t seed, int32_t rows, int32_t width, int32_t dtype
     free(inputs);
 }
 
-static void test_rms_norm(uint64_t seed, int32_t rows, int32_t groups, int32_t width, int in_place) {
-    float* vector = malloc((size_t)width * 4);
-    put_random((uint8_t*)vector, width, LM_DTYPE_F32, &seed);
-    problem p = {.name = "rms_norm"};
+/* of: the vector is absent (0), of a group (1), or of a row (2). */
+static void test_norm(uint64_t seed, int32_t code, int32_t rows, int32_t groups, int32_t width, int of, int in_place) {
+    int32_t length = of == 0 ? 0 : of == 1 ? width : groups * width;
+    float* vector = of == 0 ? NULL : random_floats(length, 1, &seed);
+    problem p = {.name = code == LM_OP_RMS_NORM ? "rms_norm" : "layer_norm"};
     int64_t end = 0;
-    p.op = (lm_op){
-        .code = LM_OP_RMS_NORM, .vector = vector, .vector_length = width, .heads = groups, .epsilon = 1e-5f};
+    p.op = (lm_op){.code = code, .vector = vector, .vector_length = length, .heads = groups, .epsilon = 1e-5f};
     p.op.a = place(&end, rows, groups * width, 0, &seed);
     p.op.out = in_place ? p.op.a : place(&end, rows, groups * width, 0, &seed);
     p.step = (lm_step){.rows = rows};
@@ -460,7 +550,8 @@ static void test_rope(uint64_t seed, int32_t rows, int32_t heads, int32_t head_d
                    .heads = heads,
                    .head_dim = head_dim,
                    .rotary_dim = rotary_dim};
-    p.op.a = place(&end, rows, heads * head_dim, 0, &seed);
+    int32_t missing = random_int(&seed, 0, head_dim - rotary_dim);
+    p.op.a = place(&end, rows, heads * head_dim - missing, 0, &seed);
     p.op.out = p.op.a;
     p.step = (lm_step){.rows = rows, .inputs = inputs, .inputs_bytes = offset + rows * row_bytes};
     make_image(&p, end, &seed);
@@ -468,21 +559,31 @@ static void test_rope(uint64_t seed, int32_t rows, int32_t heads, int32_t head_d
     free(inputs);
 }
 
-/* where: 0 out is a view of its own, 1 it is a, 2 it is b. */
-static void test_pointwise(uint64_t seed, int32_t code, int32_t rows, int32_t width, int32_t kind, int has_b,
-                           int where) {
-    problem p = {.name = code == LM_OP_ADD ? "add" : "activation"};
+/*
+ * a is `width` wide, or twice that for pairs; out is, or `share` times that. has: b is absent (0), a view (1), a
+ * vector (2). where: out is a view of its own (0), or is a (1), or b (2).
+ */
+static void test_pointwise(uint64_t seed, int32_t code, int32_t rows, int32_t width, int32_t kind, int has, int where,
+                           int32_t share) {
+    int pairs = code == LM_OP_ACTIVATION && kind == LM_ACTIVATION_CLAMPED_SWIGLU;
+    problem p = {.name = code == LM_OP_ADD ? "add" : code == LM_OP_SCALE ? "scale" : "activation"};
     int64_t end = 0;
-    p.op = (lm_op){.code = code, .kind = kind};
-    p.op.a = place(&end, rows, width, 0, &seed);
-    p.op.b = has_b ? place(&end, rows, width, 0, &seed) : (lm_view){0};
+    p.op = (lm_op){.code = code, .kind = kind, .scale = (float)random_int(&seed, 1, 70) * 0.3f};
+    p.op.a = place(&end, rows, pairs ? 2 * width : width, 0, &seed);
+    width *= share;
+    p.op.b = has == 1 ? place(&end, rows, width, 0, &seed) : (lm_view){.offset = INT64_MAX};
     p.op.out = where == 0 ? place(&end, rows, width, 0, &seed) : where == 1 ? p.op.a : p.op.b;
+    if (has == 2) {
+        p.op.vector = random_floats(width, 1, &seed);
+        p.op.vector_length = width;
+    }
     p.step = (lm_step){.rows = rows};
     make_image(&p, end, &seed);
     for (int64_t i = 0; i < p.floats; i++) {
         p.image[i] *= (float)random_int(&seed, 1, 30);
     }
-    finish_rows(&p, code == LM_OP_ADD ? 0 : 8e-6, 0, &seed);
+    finish_rows(&p, code == LM_OP_ACTIVATION ? 8e-6 : 0, 0, &seed);
+    free((void*)p.op.vector);
 }
 
 static void test_gather_rows(uint64_t seed, int32_t rows, int32_t output_rows, int32_t width) {
@@ -512,15 +613,22 @@ static void test_row_ops(void) {
         int32_t head_dim = rotary_dim + random_int(&shapes, 0, 20);
         int32_t output_rows = random_int(&shapes, 1, rows);
         test_embed(seed += 10, rows, width, i % 3);
-        test_rms_norm(seed += 10, rows, 1, width, i & 1);
-        test_rms_norm(seed += 10, rows, groups, head_dim, i & 1);
+        for (int32_t n = 0; n < 2; n++) {
+            int32_t code = n == 0 ? LM_OP_RMS_NORM : LM_OP_LAYER_NORM;
+            test_norm(seed += 10, code, rows, 1, width, i % 2, i & 1);
+            test_norm(seed += 10, code, rows, groups, head_dim, i % 3, i & 1);
+        }
         test_rope(seed += 10, rows, groups, head_dim, rotary_dim, i & 1);
-        test_pointwise(seed += 10, LM_OP_ACTIVATION, rows, width, i % 4, 0, i & 1);
-        test_pointwise(seed += 10, LM_OP_ACTIVATION, rows, width, i / 2 % 4, 1, i % 3);
-        test_pointwise(seed += 10, LM_OP_ADD, rows, width, 0, 1, i % 3);
+        test_pointwise(seed += 10, LM_OP_ACTIVATION, rows, width, i % 10, 0, i % 10 == 9 ? 0 : i & 1, 1);
+        test_pointwise(seed += 10, LM_OP_ACTIVATION, rows, width, i % 9, 1, i % 3, 1);
+        test_pointwise(seed += 10, LM_OP_ACTIVATION, rows, groups, i % 9, 1, i & 2, head_dim);
+        test_pointwise(seed += 10, LM_OP_ADD, rows, width, 0, 1, i % 3, 1);
+        test_pointwise(seed += 10, LM_OP_ADD, rows, width, 0, 2, i & 1, 1);
+        test_pointwise(seed += 10, LM_OP_SCALE, rows, width, 0, i & 2, i & 1, 1);
         test_gather_rows(seed += 10, rows, output_rows, width);
     }
-    test_rms_norm(seed += 10, 3, 1, 5003, 1);
+    test_norm(seed += 10, LM_OP_RMS_NORM, 3, 1, 5003, 1, 1);
+    test_norm(seed += 10, LM_OP_LAYER_NORM, 3, 1, 5003, 1, 1);
     test_gather_rows(seed += 10, 3, 0, 16);
 }
 
@@ -583,7 +691,7 @@ static void test_overwritten(int32_t dtype, int apart) {
         const machine* m = i == 0 ? &cpu : &gpu;
         lm_kv* kv[2];
         for (int s = 0; s < 2; s++) {
-            MUST(lm_kv_create(m->device, &(lm_kv_layer){HEADS, DIM, DIM, 0}, 1, CAPACITY, dtype, 0, &kv[s]));
+            MUST(lm_kv_create(m->device, &(lm_kv_layer){.kv_heads = HEADS, .head_dim = DIM, .head_dim_v = DIM}, 1, CAPACITY, dtype, 0, &kv[s]));
         }
         int64_t bytes = ROWS * HEADS * DIM * 4 * 4;
         void* memory = on_device(m, image, bytes);
@@ -636,21 +744,21 @@ static void test_attentions(void) {
     const int32_t many[] = {300};
     int32_t first = step_of_shapes == 1 ? LM_DTYPE_F32 : LM_DTYPE_F16;
     for (int32_t dtype = first; dtype <= LM_DTYPE_F16; dtype++) {
-        test_attention(seed += 10, (attention){2, 2, 16, 16, 0, dtype, 1, {9}}, few, 2);
-        test_attention(seed += 10, (attention){4, 2, 17, 13, 0, dtype, 2, {40, 21}}, few, 3);
-        test_attention(seed += 10, (attention){3, 1, 8, 40, 5, dtype, 3, {3, 30, 17}}, few, 3);
-        test_attention(seed += 10, (attention){6, 3, 1, 1, 1, dtype, 1, {20}}, few, 2);
-        test_attention(seed += 10, (attention){2, 1, 24, 8, 130, dtype, 1, {290}}, few + 2, 1);
-        test_attention(seed += 10, (attention){2, 1, 300, 270, 0, dtype, 1, {10}}, few, 2);
-        test_attention(seed += 10, (attention){1, 1, 9001, 3, 0, dtype, 1, {3}}, few, 1);
+        test_attention(seed += 10, (attention){2, 2, 16, 16, 0, dtype, 1, .lengths = {9}}, few, 2);
+        test_attention(seed += 10, (attention){4, 2, 17, 13, 0, dtype, 2, .lengths = {40, 21}}, few, 3);
+        test_attention(seed += 10, (attention){3, 1, 8, 40, 5, dtype, 3, .lengths = {3, 30, 17}}, few, 3);
+        test_attention(seed += 10, (attention){6, 3, 1, 1, 1, dtype, 1, .lengths = {20}}, few, 2);
+        test_attention(seed += 10, (attention){2, 1, 24, 8, 130, dtype, 1, .lengths = {290}}, few + 2, 1);
+        test_attention(seed += 10, (attention){2, 1, 300, 270, 0, dtype, 1, .lengths = {10}}, few, 2);
+        test_attention(seed += 10, (attention){1, 1, 9001, 3, 0, dtype, 1, .lengths = {3}}, few, 1);
         test_overwritten(dtype, 0);
         test_overwritten(dtype, 1);
     }
     /* Segments: together in one block of threads, then spread over blocks. */
     if (step_of_shapes == 1) {
-        test_attention(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, {1100}}, many, 1);
+        test_attention(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, .lengths = {1100}}, many, 1);
     }
-    test_attention(seed += 10, (attention){2, 1, 4, 6, 120, LM_DTYPE_F32, 1, {1200}}, many, 1);
+    test_attention(seed += 10, (attention){2, 1, 4, 6, 120, LM_DTYPE_F32, 1, .lengths = {1200}}, many, 1);
 }
 
 static void test_branches(uint64_t seed, attention shape, const int32_t* nodes, int32_t chain, int32_t spare,
@@ -666,14 +774,14 @@ static void test_all_branches(void) {
     uint64_t seed = 8000000;
     const int32_t few[] = {9, 20, 12};
     const int32_t more[] = {150, 10};
-    test_branches(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, {1}}, few, 40, 0, 3);
-    test_branches(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 3, {0, 20, 125}}, few, 60, 40, 15);
-    test_branches(seed += 10, (attention){6, 3, 9, 40, 5, LM_DTYPE_F16, 2, {3, 126}}, few, 60, 2000, 20);
-    test_branches(seed += 10, (attention){2, 1, 8, 300, 0, LM_DTYPE_F16, 2, {100, 3}}, more, 96, 0, 100);
-    test_branches(seed += 10, (attention){1, 1, 9001, 3, 0, LM_DTYPE_F32, 1, {2}}, few, 60, 1, 5);
+    test_branches(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, .lengths = {1}}, few, 40, 0, 3);
+    test_branches(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 3, .lengths = {0, 20, 125}}, few, 60, 40, 15);
+    test_branches(seed += 10, (attention){6, 3, 9, 40, 5, LM_DTYPE_F16, 2, .lengths = {3, 126}}, few, 60, 2000, 20);
+    test_branches(seed += 10, (attention){2, 1, 8, 300, 0, LM_DTYPE_F16, 2, .lengths = {100, 3}}, more, 96, 0, 100);
+    test_branches(seed += 10, (attention){1, 1, 9001, 3, 0, LM_DTYPE_F32, 1, .lengths = {2}}, few, 60, 1, 5);
     /* Segments: spread over blocks of threads, then together in one. */
-    test_branches(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, {1018}}, few, 70, 100, 9);
-    test_branches(seed += 10, (attention){300, 1, 4, 2, 130, LM_DTYPE_F32, 1, {1020}}, few, 90, 100, 9);
+    test_branches(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, .lengths = {1018}}, few, 70, 100, 9);
+    test_branches(seed += 10, (attention){300, 1, 4, 2, 130, LM_DTYPE_F32, 1, .lengths = {1020}}, few, 90, 100, 9);
 }
 
 /* -- more of all, and larger --------------------------------------------------------------------------------------- */
@@ -689,12 +797,13 @@ static void test_round(uint64_t seed, uint64_t* shapes) {
     test_linear(seed, rows, random_int(shapes, 1, 1500), random_int(shapes, 1, 70), dtype, random_int(shapes, 0, 1),
                 random_int(shapes, 0, 1));
     test_embed(seed + 1, rows, width, dtype);
-    test_rms_norm(seed + 2, rows, 1, width, random_int(shapes, 0, 1));
-    test_rms_norm(seed + 3, rows, groups, head_dim, random_int(shapes, 0, 1));
+    test_norm(seed + 2, LM_OP_RMS_NORM, rows, 1, width, random_int(shapes, 0, 1), random_int(shapes, 0, 1));
+    test_norm(seed + 3, LM_OP_LAYER_NORM, rows, groups, head_dim, random_int(shapes, 0, 2), random_int(shapes, 0, 1));
     test_rope(seed + 4, rows, groups, head_dim, rotary_dim, random_int(shapes, LM_ROPE_HALF, LM_ROPE_INTERLEAVED));
-    int32_t kind = random_int(shapes, LM_ACTIVATION_SILU, LM_ACTIVATION_RELU);
-    test_pointwise(seed + 5, LM_OP_ACTIVATION, rows, width, kind, random_int(shapes, 0, 1), random_int(shapes, 0, 1));
-    test_pointwise(seed + 6, LM_OP_ADD, rows, width, 0, 1, random_int(shapes, 0, 2));
+    int32_t kind = random_int(shapes, LM_ACTIVATION_SILU, LM_ACTIVATION_SOFT_CAP);
+    test_pointwise(seed + 5, LM_OP_ACTIVATION, rows, width, kind, random_int(shapes, 0, 1), random_int(shapes, 0, 1),
+                   1);
+    test_pointwise(seed + 6, LM_OP_ADD, rows, width, 0, 1, random_int(shapes, 0, 2), 1);
     test_gather_rows(seed + 7, rows, random_int(shapes, 1, rows), width);
     attention t = {.kv_heads = random_int(shapes, 1, 4),
                    .head_dim = random_int(shapes, 1, 200),
@@ -809,7 +918,7 @@ static void test_two_devices(void) {
     }
     MUST(lm_copy_to_device(gpu.queue, here, host, bytes, NULL));
     lm_view view = {0, FLOATS, FLOATS};
-    lm_op twice = {.code = LM_OP_ADD, .out = view, .a = view, .b = view};
+    lm_op twice = {.code = LM_OP_ADD, .out = view, .a = view, .b = view, .scale = 1};
     for (int i = 0; i < TURNS; i++) { /* there and back, doubled each time */
         int64_t ticket;
         lm_step step = {.rows = 1, .generation = i + 1, .activations = here, .activations_bytes = bytes};
@@ -943,7 +1052,7 @@ static void test_parts_of_inputs(void) {
 /* Who says that nothing changed where something did gets what he asked for all the same, or a refusal. */
 static void test_broken_promises(void) {
     enum { DIM = 4, FLOATS = 4 * DIM };
-    const lm_kv_layer layer = {1, DIM, DIM, 0};
+    const lm_kv_layer layer = {.kv_heads = 1, .head_dim = DIM, .head_dim_v = DIM};
     lm_kv* caches[2];
     for (int i = 0; i < 2; i++) {
         MUST(lm_kv_create(gpu.device, &layer, 1, 8, LM_DTYPE_F32, 0, &caches[i]));
@@ -975,7 +1084,7 @@ static void test_broken_promises(void) {
     to_host(&gpu, image, memory, sizeof image);
     CHECK(memcmp(image + 3 * DIM, image + DIM, DIM * 4) == 0, "of position 0 alone, attention gives %g", image[3 * DIM]);
 
-    lm_op add = {.code = LM_OP_ADD, .out = {0, DIM, DIM}, .a = {0, DIM, DIM}, .b = {DIM, DIM, DIM}};
+    lm_op add = {.code = LM_OP_ADD, .out = {0, DIM, DIM}, .a = {0, DIM, DIM}, .b = {DIM, DIM, DIM}, .scale = 1};
     step.kv = NULL; /* which this op does not need */
     MUST(lm_submit(gpu.queue, &add, 1, &step, NULL));
     step.kv = used;
@@ -1072,7 +1181,7 @@ static void test_sides(void) {
     MUST(lm_copy_to_device(gpu.queue, memory, mine, 0, NULL));
     step = good;
     step.panel = mine; /* which no op reads */
-    lm_op add = {.code = LM_OP_ADD, .out = op.a, .a = op.a, .b = op.a};
+    lm_op add = {.code = LM_OP_ADD, .out = op.a, .a = op.a, .b = op.a, .scale = 1};
     MUST(lm_submit(gpu.queue, &add, 1, &step, NULL));
     step = good;
     step.panel = other + 32; /* and just so it fits */
@@ -1145,6 +1254,7 @@ int main(int argc, char** argv) {
     test_broken_promises();
     test_row_ops();
     test_linears();
+    test_other_products();
     test_fast_linears();
     test_attentions();
     test_all_branches();

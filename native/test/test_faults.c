@@ -9,7 +9,8 @@
 enum { CUDA = LM_BACKEND_CUDA_EMULATED, ROWS = 4, WIDTH = 48, CAPACITY = 1028, FLOATS = 4096 };
 
 static const int64_t BYTES = FLOATS * (int64_t)sizeof(float);
-static const lm_kv_layer LAYERS[2] = {{1, 4, 4, 0}, {1, 4, 4, 0}};
+static const lm_kv_layer LAYERS[2] = {{.kv_heads = 1, .head_dim = 4, .head_dim_v = 4},
+                                       {.kv_heads = 1, .head_dim = 4, .head_dim_v = 4}};
 
 /* All that a device can have. */
 typedef struct session {
@@ -69,7 +70,7 @@ static int32_t compute(session* s, float seed) {
                     .inputs = inputs};
     lm_op ops[] = {
         {.code = LM_OP_EMBED, .out = view, .dtype = LM_DTYPE_F32},
-        {.code = LM_OP_ADD, .out = result, .a = view, .b = view},
+        {.code = LM_OP_ADD, .out = result, .a = view, .b = view, .scale = 1},
         {.code = LM_OP_KV_STORE, .a = heads, .b = heads, .layer = 1},
         {.code = LM_OP_ATTENTION, .out = attended, .a = heads, .layer = 1, .heads = 1, .head_dim = 4, .scale = 1},
     };
@@ -142,7 +143,7 @@ static void check_lost(session* s, const char* message) {
     if (s->place != NULL) {
         int64_t ticket;
         lm_view view = {0, 4, 4};
-        lm_op op = {.code = LM_OP_ADD, .out = view, .a = view, .b = view};
+        lm_op op = {.code = LM_OP_ADD, .out = view, .a = view, .b = view, .scale = 1};
         lm_step step = {
             .rows = 1, .generation = ++generation, .activations = s->activations, .activations_bytes = BYTES};
         float floats[4];

@@ -235,7 +235,7 @@ static void test_copies() {
 struct scaled {
     enum { block = 8, block_bytes = 16 };
     typedef f16 operand;
-    static __device__ void octet(float* out, const uint8_t* of_block, int) {
+    static __device__ void octet(float* out, const uint8_t* of_block, int, float) {
         for (int i = 0; i < OCTET; i++) {
             out[i] = (float)(int8_t)of_block[i] * f16::decode(*(const uint16_t*)(of_block + 8));
         }
@@ -246,7 +246,7 @@ template <class T>
 __global__ void operand_kernel(uint32_t* out, const uint8_t* from, int blocks) {
     int i = (int)threadIdx.x;
     if (i < blocks) {
-        load_operand<T>(out + i * 4, from + i * T::block_bytes, 0);
+        load_operand<T>(out + i * 4, from + i * T::block_bytes, 0, 1.0f);
     }
 }
 

@@ -3,19 +3,25 @@
  * and bit for bit against each other: instruction sets, thread counts, rows alone or together, cuts into panels,
  * addresses.
  *
- * One digest over all results must be the same on every platform: see DIGEST.
+ * Digests of results must be the same on every platform: see DIGEST and those beside it.
  */
 #define _GNU_SOURCE
 #include "ops.h"
 
 #include <math.h>
 
-/* FNV-1a over the bits of all results below. A change means that results changed for every user of every platform. */
+/* FNV-1a over the bits of results below. A change means that results changed for every user of every platform. */
 #define DIGEST UINT64_C(0xc8ab73a2dc392ff)
+#define FURTHER_ROW_OPS_DIGEST UINT64_C(0x142cc5120af5057a)
+#define WEIGHT_DIGEST UINT64_C(0x103ecb933fa32c48)
+#define LISTS_DIGEST UINT64_C(0xb9d081b13addadb6)
+#define FURTHER_ATTENTIONS_DIGEST UINT64_C(0xe4cf1762d08875fa)
 
 #define MAX_OPS 2
 
-static uint64_t digest = UINT64_C(0xcbf29ce484222325);
+#define NO_RESULTS UINT64_C(0xcbf29ce484222325)
+
+static uint64_t digest = NO_RESULTS;
 
 static void digest_floats(const float* x, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
@@ -25,6 +31,12 @@ static void digest_floats(const float* x, int64_t count) {
             digest = (digest ^ (bits >> (8 * b) & 0xff)) * UINT64_C(0x100000001b3);
         }
     }
+}
+
+/* Compares the digest with what it must be, and begins the next one. */
+static void check_digest(uint64_t expected, const char* what) {
+    CHECK(digest == expected, "the digest of the %s is 0x%llx", what, (unsigned long long)digest);
+    digest = NO_RESULTS;
 }
 
 /* -- machines under test ------------------------------------------------------------------------------------------ */
@@ -142,7 +154,9 @@ static void run(const machine* m, const problem* p, float* result) {
  */
 static void check_problem(const problem* p, const double* expected, double tolerance, float* result) {
     const lm_op* op = &p->ops[p->count - 1];
-    int32_t rows = op->row_set == LM_ROWS_ALL ? p->step.rows : p->step.output_rows;
+    int32_t rows = op->row_set == LM_ROWS_ALL || op->code == LM_OP_SCATTER_ADD ? p->step.rows
+                   : op->row_set == LM_ROWS_OUTPUT                             ? p->step.output_rows
+                                                                               : p->step.list_rows;
     run(&machines[0], p, result);
     for (int32_t r = 0; r < rows; r++) {
         const float* out = result + op->out.offset + (int64_t)r * op->out.stride;
@@ -369,6 +383,318 @@ static void test_linear_after_nans(const machine* m) {
     free(nans);
 }
 
+/* -- transposed and normalised weights ----------------------------------------------------------------------------- */
+
+/* A weight as a panel has it, apart from its scales. */
+typedef struct weights {
+    int32_t rows;
+    int32_t columns;
+    int32_t dtype;
+    int64_t row_bytes;
+    int64_t stride;
+    uint8_t* data;       // (rows, stride)
+    float* values;       // (rows, columns): elements times their scales
+    float* scales;       // LM_DTYPE_F8_E4M3: (blocks of rows, scale_stride)
+    int64_t scales_length;
+    uint8_t* codes;      // LM_DTYPE_MXFP4: (rows, scale_stride)
+    int64_t scale_stride;
+    int32_t scale_row;
+} weights;
+
+static const float e2m1[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+
+static float e4m3_value(uint8_t code) {
+    int exponent = code >> 3 & 15;
+    float magnitude = exponent == 0 ? ldexpf((float)(code & 7), -9) : ldexpf((float)(8 + (code & 7)), exponent - 10);
+    return code & 0x80 ? -magnitude : magnitude;
+}
+
+static void put_scales(weights* w, uint64_t* seed) {
+    if (w->dtype == LM_DTYPE_F8_E4M3) {
+        w->scale_row = random_int(seed, 0, 127);
+        w->scale_stride = (w->columns + 127) / 128 + random_int(seed, 0, 2);
+        w->scales_length = (w->scale_row + w->rows + 127) / 128 * w->scale_stride;
+        w->scales = random_floats(w->scales_length, 1.0f / 128, seed);
+    } else if (w->dtype == LM_DTYPE_MXFP4) {
+        w->scale_stride = w->columns / 32 + random_int(seed, 0, 5);
+        w->codes = malloc((size_t)(w->rows * w->scale_stride));
+        for (int64_t i = 0; i < w->rows * w->scale_stride; i++) {
+            w->codes[i] = (uint8_t)random_int(seed, 115, 127);
+        }
+    }
+}
+
+static weights make_weights(int32_t rows, int32_t columns, int32_t dtype, uint64_t* seed) {
+    weights w = {.rows = rows, .columns = columns, .dtype = dtype};
+    w.row_bytes = dtype == LM_DTYPE_F8_E4M3 ? columns
+                  : dtype == LM_DTYPE_MXFP4 ? columns / 2
+                                            : columns * element_bytes(dtype);
+    w.stride = w.row_bytes + (random_int(seed, 0, 2) == 0 ? random_int(seed, 1, 40) : 0);
+    w.data = calloc((size_t)rows, (size_t)w.stride);
+    w.values = malloc((size_t)rows * (size_t)columns * 4);
+    put_scales(&w, seed);
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < columns; j++) {
+            uint8_t* row = w.data + i * w.stride;
+            float* value = &w.values[i * columns + j];
+            if (dtype == LM_DTYPE_F8_E4M3) {
+                row[j] = (uint8_t)random_bits(seed);
+                row[j] ^= (row[j] & 0x7f) == 0x7f; /* not NaN */
+                *value = e4m3_value(row[j]) * w.scales[(w.scale_row + i) / 128 * w.scale_stride + j / 128];
+            } else if (dtype == LM_DTYPE_MXFP4) {
+                int32_t code = random_int(seed, 0, 15);
+                row[j / 2] |= (uint8_t)(code << j % 2 * 4);
+                *value = ldexpf(code & 8 ? -e2m1[code & 7] : e2m1[code],
+                                w.codes[i * w.scale_stride + j / 32] - 127);
+            } else {
+                *value = (float)put_random(row + j * element_bytes(dtype), dtype, seed);
+            }
+        }
+    }
+    return w;
+}
+
+static void free_weights(weights w) {
+    free(w.data);
+    free(w.values);
+    free(w.scales);
+    free(w.codes);
+}
+
+/* Makes `some` weight rows from `first` on, at the end or start of memory of their own, the panel of p. */
+static guarded put_weights(problem* p, const weights* w, int32_t first, int32_t some, uint64_t* seed) {
+    lm_op* op = &p->ops[0];
+    int64_t span = (some - 1) * w->stride + w->row_bytes;
+    int64_t scale_span = w->codes == NULL ? 0 : (some - 1) * w->scale_stride + w->columns / 32;
+    int scales_first = random_int(seed, 0, 1);
+    guarded panel = guarded_alloc((size_t)(span + scale_span), random_int(seed, 0, 1));
+    op->weight_offset = scales_first ? scale_span : 0;
+    op->weight_stride = w->stride;
+    op->weight_rows = some;
+    op->dtype = w->dtype;
+    op->scale_stride = w->scale_stride;
+    memcpy(panel.data + op->weight_offset, w->data + first * w->stride, (size_t)span);
+    if (w->codes != NULL) {
+        op->scale_offset = scales_first ? 0 : span;
+        memcpy(panel.data + op->scale_offset, w->codes + first * w->scale_stride, (size_t)scale_span);
+    }
+    if (w->scales != NULL) {
+        int64_t skipped = (w->scale_row + first) / 128 * w->scale_stride;
+        op->scales = w->scales + skipped;
+        op->scales_length = w->scales_length - skipped;
+        op->scale_row = (w->scale_row + first) % 128;
+    }
+    p->step.panel = panel.data;
+    p->step.panel_bytes = span + scale_span;
+    return panel;
+}
+
+/* The canonical sum of products, written down naively. */
+static float canonical_sum(const float* x, const float* y, int32_t k) {
+    float lanes[16] = {0};
+    for (int32_t i = 0; i < k; i++) {
+        lanes[i % 16] = fmaf(x[i], y[i], lanes[i % 16]);
+    }
+    for (int half = 8; half > 0; half /= 2) {
+        for (int i = 0; i < half; i++) {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    return lanes[0];
+}
+
+/* Products with weights of every kind are known to the last bit; so is what cuts of the weight give. */
+static void test_linear_exactly(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int bias) {
+    weights w = make_weights(n, k, dtype, &seed);
+    float* vector = random_floats(n, 1, &seed);
+    problem p = {.name = "linear with scales", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, k, &seed);
+    lm_view out = place(&end, rows, n, &seed);
+    make_image(&p, end, &seed);
+    p.step.rows = rows;
+    p.ops[0] = (lm_op){.code = LM_OP_LINEAR, .out = out, .a = a};
+    double* expected = malloc((size_t)rows * n * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < n; i++) {
+            float sum = canonical_sum(p.image + a.offset + (int64_t)r * a.stride, w.values + (int64_t)i * k, k);
+            expected[(int64_t)r * n + i] = bias ? sum + vector[i] : sum;
+        }
+    }
+    float* whole = malloc((size_t)p.floats * 4);
+    for (int32_t first = 0; first < n;) {
+        int32_t some = first == 0 ? n : random_int(&seed, 1, n - first); /* first of all, all of them */
+        guarded panel = put_weights(&p, &w, first, some, &seed);
+        double* part = malloc((size_t)rows * some * sizeof(double));
+        for (int32_t r = 0; r < rows; r++) {
+            memcpy(part + (int64_t)r * some, expected + (int64_t)r * n + first, (size_t)some * sizeof(double));
+        }
+        p.ops[0].out.offset = out.offset + first;
+        p.ops[0].out.width = some;
+        if (bias) {
+            p.ops[0].vector = vector + first;
+            p.ops[0].vector_length = some;
+        }
+        check_problem(&p, part, 0, whole);
+        free(part);
+        guarded_free(panel);
+        first = some < n ? first + some : random_int(&seed, 1, n);
+    }
+    free(whole);
+    free(expected);
+    free(p.image);
+    free(vector);
+    free_weights(w);
+}
+
+/* The sums are chains in order of k: they are known to the last bit. */
+static void test_linear_transposed(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32_t dtype, int start) {
+    weights w = make_weights(k, n, dtype, &seed);
+    float* vector = random_floats(n, 1, &seed);
+    problem p = {.name = "linear_transposed", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, k, &seed);
+    lm_view out = place(&end, rows, n, &seed);
+    make_image(&p, end, &seed);
+    p.step.rows = rows;
+    p.ops[0] = (lm_op){.code = LM_OP_LINEAR_TRANSPOSED,
+                       .out = out,
+                       .a = a,
+                       .vector = start == 1 ? vector : NULL,
+                       .vector_length = start == 1 ? n : 0,
+                       .accumulate = start == 2};
+    guarded panel = put_weights(&p, &w, 0, k, &seed);
+    double* expected = malloc((size_t)rows * n * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < n; i++) {
+            float sum = start == 2 ? at(&p, &out, r, i) : start == 1 ? vector[i] : 0;
+            for (int32_t j = 0; j < k; j++) {
+                sum = fmaf(at(&p, &a, r, j), w.values[(int64_t)j * n + i], sum);
+            }
+            expected[(int64_t)r * n + i] = sum;
+        }
+    }
+    float* whole = malloc((size_t)p.floats * 4);
+    float* part = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 0, whole);
+
+    const machine* last = &machines[machine_count - 1];
+    for (int32_t r = 0; r < rows; r += random_int(&seed, 1, 4)) { /* some rows: alone and by two, three ... */
+        int32_t some = random_int(&seed, 1, rows - r < 9 ? rows - r : 9);
+        problem q = p;
+        q.step.rows = some;
+        q.ops[0].a.offset += (int64_t)r * a.stride;
+        q.ops[0].out.offset += (int64_t)r * out.stride;
+        run(last, &q, part);
+        for (int32_t i = 0; i < some; i++) {
+            check_same_rows(&p, part, &q.ops[0].out, i, whole, &out, r + i, "beside other rows");
+        }
+    }
+    problem q = p;
+    q.image = malloc((size_t)p.floats * 4);
+    memcpy(q.image, p.image, (size_t)p.floats * 4);
+    for (int32_t first = 0; first < k;) { /* cut into panels along k, each at an address of its own */
+        int32_t some = random_int(&seed, 1, k - first < 100 ? k - first : 100);
+        guarded cut = put_weights(&q, &w, first, some, &seed);
+        q.ops[0].a.offset = a.offset + first;
+        q.ops[0].a.width = some;
+        q.ops[0].accumulate = first > 0 || start == 2;
+        run(last, &q, part);
+        memcpy(q.image, part, (size_t)p.floats * 4);
+        guarded_free(cut);
+        first += some;
+    }
+    for (int32_t r = 0; r < rows; r++) {
+        check_same_rows(&p, part, &out, r, whole, &out, r, "in several panels");
+    }
+    free(q.image);
+    free(part);
+    free(whole);
+    free(expected);
+    free(p.image);
+    free(vector);
+    free_weights(w);
+    guarded_free(panel);
+}
+
+static void test_weight_norm(uint64_t seed, int32_t rows, int32_t columns, int32_t n, int32_t dtype, int in_place) {
+    weights w = make_weights(n, columns, dtype, &seed);
+    problem p = {.name = "weight_norm", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, n, &seed);
+    lm_view out = in_place ? a : place(&end, rows, n, &seed);
+    make_image(&p, end, &seed);
+    p.step.rows = rows;
+    p.ops[0] = (lm_op){.code = LM_OP_WEIGHT_NORM,
+                       .out = out,
+                       .a = a,
+                       .columns = columns};
+    guarded panel = put_weights(&p, &w, 0, n, &seed);
+    float* norms = malloc((size_t)n * 4);
+    for (int32_t i = 0; i < n; i++) {
+        const float* row = w.values + (int64_t)i * columns;
+        norms[i] = sqrtf(canonical_sum(row, row, columns));
+    }
+    p.ops[0].epsilon = norms[n / 2]; /* some are below it */
+    double* expected = malloc((size_t)rows * n * sizeof(double));
+    for (int64_t i = 0; i < (int64_t)rows * n; i++) {
+        expected[i] = at(&p, &a, i / n, i % n) / fmaxf(norms[i % n], p.ops[0].epsilon);
+    }
+    free(norms);
+    float* whole = malloc((size_t)p.floats * 4);
+    float* part = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 0, whole);
+    for (int32_t first = 0; first < n;) { /* cut into panels, for the first rows alone */
+        int32_t some = random_int(&seed, 1, n - first);
+        problem q = p;
+        guarded cut = put_weights(&q, &w, first, some, &seed);
+        q.step.rows = random_int(&seed, 1, rows);
+        q.ops[0].a.offset += first;
+        q.ops[0].out.offset += first;
+        q.ops[0].a.width = q.ops[0].out.width = some;
+        run(&machines[machine_count - 1], &q, part);
+        for (int32_t r = 0; r < q.step.rows; r++) {
+            lm_view same = out;
+            same.offset += first;
+            check_same_rows(&p, part, &q.ops[0].out, r, whole, &same, r, "in another panel");
+        }
+        guarded_free(cut);
+        first += some;
+    }
+    free(part);
+    free(whole);
+    free(expected);
+    free(p.image);
+    free_weights(w);
+    guarded_free(panel);
+}
+
+static void test_weight_ops(void) {
+    uint64_t seed = 9000000;
+    uint64_t shapes = 4;
+    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_MXFP4; dtype++) {
+        int32_t whole = dtype == LM_DTYPE_MXFP4 ? 32 : 1; /* the columns are a multiple of it */
+        for (int32_t rows = 1; rows <= 14; rows++) {
+            int32_t k = random_int(&shapes, 1, 300);
+            int32_t n = random_int(&shapes, 1, 330);
+            test_linear_exactly(seed += 10, rows, k * whole, n, dtype, rows & 1);
+            test_weight_norm(seed += 10, rows, k * whole, n, dtype, rows & 1);
+            if (dtype != LM_DTYPE_MXFP4) {
+                test_linear_transposed(seed += 10, rows, k, n, dtype, rows % 3);
+            }
+        }
+        test_linear_exactly(seed += 10, 1, whole, 1, dtype, 0);
+        test_linear_exactly(seed += 10, 41, 2100 / whole * whole, 70, dtype, 0); /* several blocks, with tails */
+        test_weight_norm(seed += 10, 2, 2100 / whole * whole, 400, dtype, 0);
+        if (dtype != LM_DTYPE_MXFP4) {
+            test_linear_transposed(seed += 10, 1, 1, 1, dtype, 0);
+            test_linear_transposed(seed += 10, 1, 300, 2050, dtype, 1);
+            test_linear_transposed(seed += 10, 131, 70, 83, dtype, 2); /* rows of more than one block */
+            test_linear_transposed(seed += 10, 17, 200, 600, dtype, 0);
+        }
+    }
+}
+
 /* -- ops over rows ----------------------------------------------------------------------------------------------- */
 
 static void test_embed(uint64_t seed, int32_t rows, int32_t width, int32_t dtype) {
@@ -393,49 +719,62 @@ static void test_embed(uint64_t seed, int32_t rows, int32_t width, int32_t dtype
     guarded_free(inputs);
 }
 
-static void test_rms_norm(uint64_t seed, int32_t rows, int32_t groups, int32_t width, int in_place) {
-    problem p = {.name = "rms_norm", .count = 1};
+/* What vector a norm has. */
+enum { OF_GROUP, OF_ROW, ABSENT };
+
+static void test_norm(uint64_t seed, int32_t code, int32_t rows, int32_t groups, int32_t width, int in_place,
+                      int weight) {
+    problem p = {.name = code == LM_OP_RMS_NORM ? "rms_norm" : "layer_norm", .count = 1};
     int64_t end = 0;
     lm_view a = place(&end, rows, groups * width, &seed);
     lm_view out = in_place ? a : place(&end, rows, groups * width, &seed);
     make_image(&p, end, &seed);
-    float* vector = malloc((size_t)width * 4);
-    for (int32_t i = 0; i < width; i++) {
-        vector[i] = random_float(&seed);
-    }
+    int32_t length = weight == OF_GROUP ? width : groups * width;
+    float* vector = random_floats(length, 1, &seed);
     p.step = (lm_step){.rows = rows};
-    p.ops[0] = (lm_op){.code = LM_OP_RMS_NORM,
+    p.ops[0] = (lm_op){.code = code,
                        .out = out,
                        .a = a,
-                       .vector = vector,
-                       .vector_length = width,
+                       .vector = weight == ABSENT ? NULL : vector,
+                       .vector_length = weight == ABSENT ? 0 : length,
                        .heads = groups,
                        .epsilon = 1e-5f};
     double* expected = malloc((size_t)rows * groups * width * sizeof(double));
     for (int32_t r = 0; r < rows; r++) {
         for (int32_t g = 0; g < groups; g++) {
+            double mean = 0;
             double squares = 0;
-            for (int32_t i = 0; i < width; i++) {
-                squares += pow(at(&p, &a, r, (int64_t)g * width + i), 2);
+            for (int32_t i = 0; code == LM_OP_LAYER_NORM && i < width; i++) {
+                mean += at(&p, &a, r, (int64_t)g * width + i) / (double)width;
             }
             for (int32_t i = 0; i < width; i++) {
+                squares += pow(at(&p, &a, r, (int64_t)g * width + i) - mean, 2);
+            }
+            for (int32_t i = 0; i < width; i++) {
+                double factor = weight == ABSENT ? 1 : vector[weight == OF_ROW ? g * width + i : i];
                 expected[((int64_t)r * groups + g) * width + i] =
-                    at(&p, &a, r, (int64_t)g * width + i) / sqrt(squares / width + 1e-5) * vector[i];
+                    (at(&p, &a, r, (int64_t)g * width + i) - mean) / sqrt(squares / width + 1e-5) * factor;
             }
         }
     }
     float* result = malloc((size_t)p.floats * 4);
-    check_problem(&p, expected, 2e-6, result);
+    check_problem(&p, expected, code == LM_OP_RMS_NORM ? 2e-6 : 4e-6, result);
     free(result);
     free(expected);
     free(vector);
     free(p.image);
 }
 
-static void test_rope(uint64_t seed, int32_t rows, int32_t heads, int32_t head_dim, int32_t rotary_dim, int32_t kind) {
+/* ends: the last dims of each head are rotated, by a view that begins with those of the first. */
+static void test_rope(uint64_t seed, int32_t rows, int32_t heads, int32_t head_dim, int32_t rotary_dim, int32_t kind,
+                      int ends) {
     problem p = {.name = "rope", .count = 1};
     int64_t end = 0;
     lm_view a = place(&end, rows, heads * head_dim, &seed);
+    if (ends) {
+        a.offset += head_dim - rotary_dim;
+        a.width -= head_dim - rotary_dim;
+    }
     make_image(&p, end, &seed);
     int64_t offset = random_int(&seed, 0, 3) * 4;
     int64_t bytes = offset + (int64_t)rows * rotary_dim * 4;
@@ -480,6 +819,8 @@ static void test_rope(uint64_t seed, int32_t rows, int32_t heads, int32_t head_d
     free(p.image);
 }
 
+#define KIND_SCALE 7.25f /* of the kinds that have one */
+
 static double activation(double x, int32_t kind) {
     switch (kind) {
     case LM_ACTIVATION_SILU:
@@ -488,16 +829,32 @@ static double activation(double x, int32_t kind) {
         return x * (1 + erf(x / sqrt(2))) / 2;
     case LM_ACTIVATION_GELU_TANH:
         return x / 2 * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
-    default:
+    case LM_ACTIVATION_RELU:
         return x > 0 ? x : 0;
+    case LM_ACTIVATION_SIGMOID:
+        return 1 / (1 + exp(-x));
+    case LM_ACTIVATION_IDENTITY:
+        return x;
+    case LM_ACTIVATION_RELU_SQUARED:
+        return x > 0 ? x * x : 0;
+    case LM_ACTIVATION_QUICK_GELU:
+        return x / (1 + exp(-1.702 * x));
+    default: /* LM_ACTIVATION_SOFT_CAP */
+        return KIND_SCALE * tanh(x / KIND_SCALE);
     }
 }
 
-/* where: 0 out is a view of its own, 1 it is a, 2 it is b. */
-static void test_activation(uint64_t seed, int32_t rows, int32_t width, int32_t kind, int gated, int where) {
+static double clamped_swiglu(double x, double y) {
+    return activation(fmin(x, KIND_SCALE), LM_ACTIVATION_QUICK_GELU) * (fmax(fmin(y, KIND_SCALE), -KIND_SCALE) + 1);
+}
+
+/* where: 0 out is a view of its own, 1 it is a, 2 it is b. Each element of a serves so many neighbours of b. */
+static void test_activation(uint64_t seed, int32_t rows, int32_t width, int32_t neighbours, int32_t kind, int gated,
+                            int where) {
+    int pairs = kind == LM_ACTIVATION_CLAMPED_SWIGLU;
     problem p = {.name = "activation", .count = 1};
     int64_t end = 0;
-    lm_view a = place(&end, rows, width, &seed);
+    lm_view a = place(&end, rows, pairs ? 2 * width : width / neighbours, &seed);
     lm_view b = gated ? place(&end, rows, width, &seed) : (lm_view){0};
     lm_view out = where == 0 ? place(&end, rows, width, &seed) : where == 1 ? a : b;
     make_image(&p, end, &seed);
@@ -505,11 +862,13 @@ static void test_activation(uint64_t seed, int32_t rows, int32_t width, int32_t 
         p.image[i] *= (float)random_int(&seed, 1, 30);
     }
     p.step = (lm_step){.rows = rows};
-    p.ops[0] = (lm_op){.code = LM_OP_ACTIVATION, .out = out, .a = a, .b = b, .kind = kind};
+    p.ops[0] = (lm_op){.code = LM_OP_ACTIVATION, .out = out, .a = a, .b = b, .kind = kind, .scale = KIND_SCALE};
     double* expected = malloc((size_t)rows * width * sizeof(double));
     for (int32_t r = 0; r < rows; r++) {
         for (int32_t i = 0; i < width; i++) {
-            expected[(int64_t)r * width + i] = activation(at(&p, &a, r, i), kind) * (gated ? at(&p, &b, r, i) : 1);
+            expected[(int64_t)r * width + i] =
+                pairs ? clamped_swiglu(at(&p, &a, r, 2 * i), at(&p, &a, r, 2 * i + 1))
+                      : activation(at(&p, &a, r, i / neighbours), kind) * (gated ? at(&p, &b, r, i) : 1);
         }
     }
     float* result = malloc((size_t)p.floats * 4);
@@ -520,25 +879,85 @@ static void test_activation(uint64_t seed, int32_t rows, int32_t width, int32_t 
     free(p.image);
 }
 
-static void test_add(uint64_t seed, int32_t rows, int32_t width, int where) {
+/* A NaN stays one, whatever is compared with it; nothing else does. */
+static void test_activation_of_nans(const machine* m) {
+    for (int32_t kind = LM_ACTIVATION_SILU; kind <= LM_ACTIVATION_CLAMPED_SWIGLU; kind++) {
+        int pairs = kind == LM_ACTIVATION_CLAMPED_SWIGLU;
+        float image[64];
+        float result[64];
+        for (int i = 0; i < 64; i++) {
+            image[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -100.0f;
+        }
+        problem p = {.name = "activation of NaNs", .count = 1, .image = image, .floats = 64, .step = {.rows = 1}};
+        p.ops[0] = (lm_op){.code = LM_OP_ACTIVATION,
+                           .out = {40, 20, 20},
+                           .a = {0, 40, pairs ? 40 : 20},
+                           .kind = kind,
+                           .scale = KIND_SCALE};
+        run(m, &p, result);
+        for (int i = 0; i < 20; i++) {
+            int expected = pairs ? 2 * i % 3 == 0 || (2 * i + 1) % 3 == 0 : i % 3 == 0;
+            CHECK((isnan(result[40 + i]) != 0) == expected, "kind %d, simd %d: element %d is %g", kind, m->simd, i,
+                  result[40 + i]);
+        }
+    }
+}
+
+/* Without b a vector is added. */
+static void test_add(uint64_t seed, int32_t rows, int32_t width, int where, float scale, int has_b) {
     problem p = {.name = "add", .count = 1};
     int64_t end = 0;
     lm_view a = place(&end, rows, width, &seed);
-    lm_view b = place(&end, rows, width, &seed);
+    lm_view b = has_b ? place(&end, rows, width, &seed) : (lm_view){0};
     lm_view out = where == 0 ? place(&end, rows, width, &seed) : where == 1 ? a : b;
     make_image(&p, end, &seed);
+    float* vector = random_floats(width, 1, &seed);
     p.step = (lm_step){.rows = rows};
-    p.ops[0] = (lm_op){.code = LM_OP_ADD, .out = out, .a = a, .b = b};
+    p.ops[0] = (lm_op){.code = LM_OP_ADD, .out = out, .a = a, .b = b, .scale = scale};
+    if (!has_b) {
+        p.ops[0].vector = vector;
+        p.ops[0].vector_length = width;
+    }
     double* expected = malloc((size_t)rows * width * sizeof(double));
     for (int32_t r = 0; r < rows; r++) {
         for (int32_t i = 0; i < width; i++) {
-            expected[(int64_t)r * width + i] = (double)at(&p, &a, r, i) + at(&p, &b, r, i);
+            expected[(int64_t)r * width + i] =
+                at(&p, &a, r, i) + (has_b ? (double)scale * at(&p, &b, r, i) : vector[i]);
         }
     }
     float* result = malloc((size_t)p.floats * 4);
     check_problem(&p, expected, 6e-8, result);
     free(result);
     free(expected);
+    free(vector);
+    free(p.image);
+}
+
+static void test_scale(uint64_t seed, int32_t rows, int32_t width, int in_place, int has_vector) {
+    problem p = {.name = "scale", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, width, &seed);
+    lm_view out = in_place ? a : place(&end, rows, width, &seed);
+    make_image(&p, end, &seed);
+    float* vector = random_floats(width, 1, &seed);
+    float scale = 45.25f * random_float(&seed);
+    p.step = (lm_step){.rows = rows};
+    p.ops[0] = (lm_op){.code = LM_OP_SCALE, .out = out, .a = a, .scale = scale};
+    if (has_vector) {
+        p.ops[0].vector = vector;
+        p.ops[0].vector_length = width;
+    }
+    double* expected = malloc((size_t)rows * width * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < width; i++) {
+            expected[(int64_t)r * width + i] = (double)at(&p, &a, r, i) * scale * (has_vector ? vector[i] : 1);
+        }
+    }
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 1.3e-7, result);
+    free(result);
+    free(expected);
+    free(vector);
     free(p.image);
 }
 
@@ -577,16 +996,207 @@ static void test_row_ops(void) {
         int32_t head_dim = rotary_dim + random_int(&shapes, 0, 20);
         int32_t output_rows = random_int(&shapes, 1, rows);
         test_embed(seed += 10, rows, width, i % 3);
-        test_rms_norm(seed += 10, rows, 1, width, i & 1);
-        test_rms_norm(seed += 10, rows, groups, head_dim, i & 1);
-        test_rope(seed += 10, rows, groups, head_dim, rotary_dim, i & 1);
-        test_activation(seed += 10, rows, width, i % 4, 0, i & 1);
-        test_activation(seed += 10, rows, width, i % 4, 1, i % 3);
-        test_add(seed += 10, rows, width, i % 3);
+        test_norm(seed += 10, LM_OP_RMS_NORM, rows, 1, width, i & 1, OF_GROUP);
+        test_norm(seed += 10, LM_OP_RMS_NORM, rows, groups, head_dim, i & 1, OF_GROUP);
+        test_rope(seed += 10, rows, groups, head_dim, rotary_dim, i & 1, 0);
+        test_activation(seed += 10, rows, width, 1, i % 4, 0, i & 1);
+        test_activation(seed += 10, rows, width, 1, i % 4, 1, i % 3);
+        test_add(seed += 10, rows, width, i % 3, 1, 1);
         test_gather_rows(seed += 10, rows, output_rows, width);
     }
     test_gather_rows(seed += 10, 3, 0, 16);
     test_embed(seed += 10, 1, 16, LM_DTYPE_BF16);
+}
+
+/* The rows of a list of a step, `before` of it before those of the submission and as many behind them. */
+static lm_step list_step(int32_t rows, int32_t before, int32_t list_rows, int32_t** list, float** weights,
+                         uint64_t* seed) {
+    int32_t length = list_rows + 2 * before;
+    *list = malloc((size_t)(rows + length) * 4);
+    *weights = random_floats(length + 1, 1, seed);
+    for (int32_t i = 0; i < rows; i++) {
+        (*list)[before + i] = i;
+    }
+    for (int32_t i = 0; i < list_rows; i++) { /* they differ */
+        int32_t other = before + random_int(seed, i, rows - 1);
+        int32_t row = (*list)[other];
+        (*list)[other] = (*list)[before + i];
+        (*list)[before + i] = row;
+    }
+    for (int32_t i = 0; i < before; i++) { /* of other submissions */
+        (*list)[i] = (*list)[before + list_rows + i] = INT32_MAX;
+    }
+    return (lm_step){.rows = rows,
+                     .list_length = length,
+                     .list_first = before,
+                     .list_rows = list_rows,
+                     .list = *list,
+                     .list_weights = *weights};
+}
+
+static void test_gather_list(uint64_t seed, int32_t rows, int32_t list_rows, int32_t width, int32_t kind) {
+    problem p = {.name = "gather_rows of a list", .count = 1};
+    int64_t end = 0;
+    lm_view out = place(&end, list_rows, width, &seed);
+    lm_view a = place(&end, rows, width, &seed);
+    make_image(&p, end, &seed);
+    int32_t* list;
+    float* weights;
+    int32_t before = random_int(&seed, 0, 5);
+    p.step = list_step(rows, before, list_rows, &list, &weights, &seed);
+    p.ops[0] = (lm_op){.code = LM_OP_GATHER_ROWS, .row_set = LM_ROWS_LIST, .kind = kind, .out = out, .a = a};
+    double* expected = malloc((size_t)(list_rows + 1) * width * sizeof(double));
+    for (int32_t r = 0; r < list_rows; r++) {
+        for (int32_t i = 0; i < width; i++) {
+            float x = at(&p, &a, list[before + r], i);
+            expected[(int64_t)r * width + i] = kind == LM_ROWS_WEIGHTED ? x * weights[before + r] : x;
+        }
+    }
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 0, result);
+    free(result);
+    free(expected);
+    free(list);
+    free(weights);
+    free(p.image);
+}
+
+/* What a row gets has the bits of one fused multiply-add, whatever rows are beside it. */
+static void test_scatter_add(uint64_t seed, int32_t rows, int32_t list_rows, int32_t width, int32_t kind) {
+    problem p = {.name = "scatter_add", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, list_rows, width, &seed);
+    lm_view out = place(&end, rows, width, &seed);
+    make_image(&p, end, &seed);
+    int32_t* list;
+    float* weights;
+    int32_t before = random_int(&seed, 0, 5);
+    p.step = list_step(rows, before, list_rows, &list, &weights, &seed);
+    p.ops[0] = (lm_op){.code = LM_OP_SCATTER_ADD, .row_set = LM_ROWS_LIST, .kind = kind, .out = out, .a = a};
+    double* expected = malloc((size_t)rows * width * sizeof(double));
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < width; i++) {
+            expected[(int64_t)r * width + i] = at(&p, &out, r, i);
+        }
+    }
+    for (int32_t r = 0; r < list_rows; r++) {
+        for (int32_t i = 0; i < width; i++) {
+            float weight = kind == LM_ROWS_WEIGHTED ? weights[before + r] : 1;
+            double* to = &expected[(int64_t)list[before + r] * width + i];
+            *to = fmaf(at(&p, &a, r, i), weight, (float)*to);
+        }
+    }
+    float* result = malloc((size_t)p.floats * 4);
+    check_problem(&p, expected, 0, result);
+    if (list_rows > 1) { /* against the rules: nothing but that row may suffer */
+        list[before + 1] = list[before];
+        for (int i = 0; i < machine_count; i++) {
+            run(&machines[i], &p, result);
+            for (int64_t f = 0; f < p.floats; f++) {
+                CHECK(in_view(&out, rows, f) || memcmp(&result[f], &p.image[f], 4) == 0,
+                      "scatter_add: float %lld is overwritten", (long long)f);
+            }
+        }
+    }
+    free(result);
+    free(expected);
+    free(list);
+    free(weights);
+    free(p.image);
+}
+
+/* Rows of a list have the bits of as many rows of a step. */
+static void test_list_rows(uint64_t seed, int32_t rows, int32_t width) {
+    static const int32_t some[] = {LM_OP_LINEAR, LM_OP_ACTIVATION, LM_OP_ADD,
+                                   LM_OP_SCALE,  LM_OP_RMS_NORM,   LM_OP_LAYER_NORM};
+    float* weight = random_floats((int64_t)width * width, 1, &seed);
+    for (int n = 0; n < 6; n++) {
+        problem p = {.name = "rows of a list", .count = 1};
+        int64_t end = 0;
+        p.ops[0] = (lm_op){.code = some[n],
+                           .weight_stride = width * INT64_C(4),
+                           .weight_rows = width,
+                           .heads = 1,
+                           .scale = 0.3f,
+                           .epsilon = 1e-5f};
+        p.ops[0].a = place(&end, rows, width, &seed);
+        p.ops[0].b = place(&end, rows, width, &seed);
+        p.ops[0].out = place(&end, rows, width, &seed);
+        make_image(&p, end, &seed);
+        p.step = (lm_step){.rows = rows, .panel = weight, .panel_bytes = width * INT64_C(4) * width};
+        float* expected = malloc((size_t)p.floats * 4);
+        float* result = malloc((size_t)p.floats * 4);
+        run(&machines[0], &p, expected);
+        int32_t* list;
+        float* weights;
+        p.ops[0].row_set = LM_ROWS_LIST;
+        lm_step step = list_step(2 * rows, 3, rows, &list, &weights, &seed);
+        step.panel = p.step.panel;
+        step.panel_bytes = p.step.panel_bytes;
+        step.list_weights = NULL;
+        p.step = step;
+        for (int i = 0; i < machine_count; i++) {
+            run(&machines[i], &p, result);
+            CHECK(memcmp(result, expected, (size_t)p.floats * 4) == 0,
+                  "op %d, simd %d, %d threads: rows of a list have other bits", some[n], machines[i].simd,
+                  machines[i].threads);
+        }
+        free(list);
+        free(weights);
+        free(expected);
+        free(result);
+        free(p.image);
+    }
+    free(weight);
+}
+
+static void test_lists(void) {
+    uint64_t seed = 12000000;
+    uint64_t shapes = 12;
+    for (int i = 0; i < 12; i++) {
+        int32_t rows = i < 4 ? i + 1 : random_int(&shapes, 1, 150);
+        int32_t list_rows = random_int(&shapes, i == 3 ? 2 : 1, rows);
+        int32_t width = i == 5 ? 2000 : random_int(&shapes, 1, 300);
+        test_gather_list(seed += 10, rows, list_rows, width, i & 1);
+        test_scatter_add(seed += 10, rows, list_rows, width, i & 1);
+    }
+    test_gather_list(seed += 10, 3, 0, 16, LM_ROWS_WEIGHTED);
+    test_scatter_add(seed += 10, 3, 0, 16, LM_ROWS_WEIGHTED);
+    test_list_rows(seed += 10, 1, 40);
+    test_list_rows(seed += 10, 5, 33);
+    test_list_rows(seed += 10, 70, 90);
+}
+
+/* Row ops of further families, with a digest of their own. */
+static void test_further_row_ops(void) {
+    uint64_t seed = 9000000;
+    uint64_t shapes = 9;
+    for (int i = 0; i < 12; i++) {
+        int32_t rows = i < 4 ? i + 1 : random_int(&shapes, 1, 150);
+        int32_t width = random_int(&shapes, 1, 300);
+        int32_t groups = random_int(&shapes, 2, 5);
+        int32_t neighbours = random_int(&shapes, 2, 70);
+        int32_t rotary_dim = 2 * random_int(&shapes, 1, 40);
+        int32_t head_dim = rotary_dim + random_int(&shapes, 1, 20);
+        test_add(seed += 10, rows, width, i % 3, -0.3f, 1);
+        test_add(seed += 10, rows, width, i % 2, 0, 0);
+        test_scale(seed += 10, rows, width, i & 1, i % 3 > 0);
+        test_norm(seed += 10, LM_OP_RMS_NORM, rows, groups, head_dim, i & 1, i & 1 ? OF_ROW : ABSENT);
+        test_norm(seed += 10, LM_OP_LAYER_NORM, rows, 1, width + 1, i & 1, i % 3 ? OF_ROW : ABSENT);
+        test_norm(seed += 10, LM_OP_LAYER_NORM, rows, groups, head_dim, i & 1, i % 3);
+        test_rope(seed += 10, rows, groups, head_dim, rotary_dim, i & 1, 1);
+        for (int32_t kind = LM_ACTIVATION_SIGMOID; kind <= LM_ACTIVATION_SOFT_CAP; kind++) {
+            test_activation(seed += 10, rows, width, 1, kind, 0, i & 1);
+            test_activation(seed += 10, rows, width, 1, kind, 1, i % 3);
+        }
+        test_activation(seed += 10, rows, width, 1, LM_ACTIVATION_CLAMPED_SWIGLU, 0, 0);
+        test_activation(seed += 10, rows, groups * neighbours, neighbours, i % 9, 1, i & 1 ? 2 : 0);
+        test_activation(seed += 10, rows, 20 * groups, groups, LM_ACTIVATION_SIGMOID, 1, i & 1 ? 2 : 0);
+        test_activation(seed += 10, rows, width, width, LM_ACTIVATION_SIGMOID, 1, i & 1 ? 2 : 0);
+    }
+    for (int i = 0; i < machine_count; i++) {
+        test_activation_of_nans(&machines[i]);
+    }
 }
 
 /* -- KV cache and attention ---------------------------------------------------------------------------------------- */
@@ -605,8 +1215,9 @@ static void check_attention(const attention* t, const float* q, const float* k, 
         for (int32_t i = 0; i < t->lengths[s];
              i += i + every < t->lengths[s] ? every : t->lengths[s] - i - 1 + (i + 1 == t->lengths[s])) {
             int32_t first = t->window > 0 && i + 1 > t->window ? i + 1 - t->window : 0;
+            first = t->chunk > 0 && i / t->chunk * t->chunk > first ? i / t->chunk * t->chunk : first;
             for (int32_t h = 0; h < t->heads; h++) {
-                double max = -INFINITY;
+                double max = t->kind == LM_ATTENTION_SINKS ? t->vector[h] : -INFINITY;
                 for (int32_t p = first; p <= i; p++) {
                     double score = 0;
                     for (int32_t d = 0; d < t->head_dim; d++) {
@@ -615,9 +1226,15 @@ static void check_attention(const attention* t, const float* q, const float* k, 
                             * cached(k[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim + d], t->dtype);
                     }
                     weights[p] = score * 0.25;
+                    if (t->softcap > 0) {
+                        weights[p] = t->softcap * tanh(weights[p] / t->softcap);
+                    }
+                    if (t->kind == LM_ATTENTION_ALIBI) {
+                        weights[p] += (double)t->vector[h] * (p - i);
+                    }
                     max = fmax(max, weights[p]);
                 }
-                double sum = 0;
+                double sum = t->kind == LM_ATTENTION_SINKS ? exp(t->vector[h] - max) : 0;
                 memset(values, 0, (size_t)t->head_dim_v * sizeof(double));
                 for (int32_t p = first; p <= i; p++) {
                     double weight = exp(weights[p] - max);
@@ -642,7 +1259,18 @@ static void check_attention(const attention* t, const float* q, const float* k, 
     }
 }
 
+/* Slopes of heads, or scores of their sinks. */
+static float* make_vector(const attention* t, uint64_t* seed) {
+    float* vector = random_floats(t->heads, 1, seed);
+    for (int32_t h = 0; h < t->heads; h++) {
+        vector[h] = t->kind == LM_ATTENTION_ALIBI ? 0.01f + 0.5f * fabsf(vector[h]) : 5 * vector[h];
+    }
+    return vector;
+}
+
 static void test_attention(uint64_t seed, attention t, int thorough) {
+    attention limited = t;
+    t.places = 0; /* till the end */
     int32_t total = 0;
     int32_t longest = 0;
     for (int32_t s = 0; s < t.sequences; s++) {
@@ -665,8 +1293,10 @@ static void test_attention(uint64_t seed, attention t, int thorough) {
         k[i] = random_float(&seed);
     }
     for (int64_t i = 0; i < v_floats; i++) {
-        v[i] = random_float(&seed);
+        v[i] = t.latent ? k[i / t.head_dim_v * t.head_dim + i % t.head_dim_v] : random_float(&seed);
     }
+    float* vector = t.kind == LM_ATTENTION_PLAIN ? NULL : make_vector(&t, &seed);
+    t.vector = limited.vector = vector;
     attend(&machines[0], &t, longest, 0, q, k, v, out);
     check_attention(&t, q, k, v, out);
     digest_floats(out, out_floats);
@@ -696,9 +1326,20 @@ static void test_attention(uint64_t seed, attention t, int thorough) {
               "attention: sequence %d alone gives other bits", s);
         base += t.lengths[s];
     }
+    for (int i = 0; limited.places > 0 && i < machine_count; i++) {
+        int32_t most = limited.places - (limited.window > 0 ? limited.window : limited.chunk) + 1;
+        for (int32_t chunk = most; chunk > 0; chunk = chunk == most ? most / 3 : 0) {
+            memset(other, 0, (size_t)out_floats * 4);
+            attend(&machines[i], &limited, chunk, 0, q, k, v, other);
+            CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0,
+                  "attention: simd %d, %d threads: %d places give other bits to chunks of %d rows", machines[i].simd,
+                  machines[i].threads, limited.places, chunk);
+        }
+    }
     free(q);
     free(k);
     free(v);
+    free(vector);
     free(out);
     free(other);
 }
@@ -710,7 +1351,7 @@ static void test_attention_of_output_rows(const machine* m) {
     const int32_t positions[ROWS] = {0, 1, 2, 0, 1, 2};
     const int32_t sequence[ROWS] = {0, 0, 0, 1, 1, 1};
     const int32_t index[ROWS] = {4, 1, 5, 0, 3, 2};
-    const lm_kv_layer layer = {2, 16, 16, 0};
+    const lm_kv_layer layer = {.kv_heads = 2, .head_dim = 16, .head_dim_v = 16};
     lm_kv* kv[2];
     MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, 0, &kv[0]));
     MUST(lm_kv_create(m->device, &layer, 1, 3, LM_DTYPE_F32, 0, &kv[1]));
@@ -765,26 +1406,67 @@ static void test_attentions(void) {
         test_attention_of_output_rows(&machines[i]);
     }
     uint64_t seed = 2000000;
-    test_attention(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, {1}}, 1);
-    test_attention(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 2, {70, 130}}, 1);
-    test_attention(seed += 10, (attention){8, 1, 24, 40, 0, LM_DTYPE_F16, 3, {5, 64, 65}}, 1);
-    test_attention(seed += 10, (attention){6, 6, 33, 17, 50, LM_DTYPE_F32, 2, {200, 3}}, 1);
-    test_attention(seed += 10, (attention){10, 2, 64, 64, 1, LM_DTYPE_F16, 1, {90}}, 1);
-    test_attention(seed += 10, (attention){5, 1, 128, 144, 0, LM_DTYPE_F32, 1, {150}}, 1);
-    test_attention(seed += 10, (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, {2200, 1030}}, 0);
-    test_attention(seed += 10, (attention){2, 2, 16, 16, 1000, LM_DTYPE_F16, 1, {2300}}, 0);
+    test_attention(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, .lengths = {1}}, 1);
+    test_attention(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 2, .lengths = {70, 130}}, 1);
+    test_attention(seed += 10, (attention){8, 1, 24, 40, 0, LM_DTYPE_F16, 3, .lengths = {5, 64, 65}}, 1);
+    test_attention(seed += 10, (attention){6, 6, 33, 17, 50, LM_DTYPE_F32, 2, .lengths = {200, 3}}, 1);
+    test_attention(seed += 10, (attention){10, 2, 64, 64, 1, LM_DTYPE_F16, 1, .lengths = {90}}, 1);
+    test_attention(seed += 10, (attention){5, 1, 128, 144, 0, LM_DTYPE_F32, 1, .lengths = {150}}, 1);
+    test_attention(seed += 10, (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, .lengths = {2200, 1030}}, 0);
+    test_attention(seed += 10, (attention){2, 2, 16, 16, 1000, LM_DTYPE_F16, 1, .lengths = {2300}}, 0);
 }
 
 /* Groups of query heads that the digest leaves out. */
 static void test_attention_groups(void) {
     uint64_t seed = 6000000;
-    test_attention(seed += 10, (attention){3, 1, 128, 128, 0, LM_DTYPE_F16, 1, {140}}, 1);
-    test_attention(seed += 10, (attention){14, 2, 64, 80, 0, LM_DTYPE_F32, 1, {75}}, 1);
-    test_attention(seed += 10, (attention){12, 2, 40, 72, 30, LM_DTYPE_F16, 2, {66, 9}}, 1);
+    test_attention(seed += 10, (attention){3, 1, 128, 128, 0, LM_DTYPE_F16, 1, .lengths = {140}}, 1);
+    test_attention(seed += 10, (attention){14, 2, 64, 80, 0, LM_DTYPE_F32, 1, .lengths = {75}}, 1);
+    test_attention(seed += 10, (attention){12, 2, 40, 72, 30, LM_DTYPE_F16, 2, .lengths = {66, 9}}, 1);
+}
+
+/* Caps, biases, sinks, chunks, and values that are parts of keys, with a digest of their own. */
+static void test_further_attentions(void) {
+    uint64_t seed = 10000000;
+    test_attention(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 2, .lengths = {70, 130}, .softcap = 1.5f}, 1);
+    test_attention(seed += 10, (attention){3, 1, 40, 24, 20, LM_DTYPE_F16, 1, .lengths = {100}, .softcap = 0.5f}, 1);
+    test_attention(seed += 10,
+                   (attention){6, 2, 16, 32, 0, LM_DTYPE_F32, 2, .lengths = {140, 66}, .kind = LM_ATTENTION_ALIBI}, 1);
+    test_attention(
+        seed += 10,
+        (attention){7, 1, 24, 16, 30, LM_DTYPE_F16, 1, .lengths = {90}, .kind = LM_ATTENTION_ALIBI, .softcap = 2}, 1);
+    test_attention(seed += 10,
+                   (attention){8, 1, 16, 16, 0, LM_DTYPE_F32, 2, .lengths = {70, 3}, .kind = LM_ATTENTION_SINKS}, 1);
+    test_attention(seed += 10,
+                   (attention){5, 5, 32, 17, 25, LM_DTYPE_F16, 1, .lengths = {130}, .kind = LM_ATTENTION_SINKS}, 1);
+    test_attention(seed += 10, (attention){2, 1, 16, 16, 0, LM_DTYPE_F32, 2, .lengths = {200, 63}, .chunk = 50}, 1);
+    test_attention(seed += 10, (attention){2, 2, 16, 16, 20, LM_DTYPE_F16, 1, .lengths = {150}, .chunk = 64}, 1);
+    test_attention(seed += 10,
+                   (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, .lengths = {2200, 1030}, .kind = LM_ATTENTION_SINKS},
+                   0);
+    test_attention(seed += 10,
+                   (attention){4, 1, 16, 16, 1100, LM_DTYPE_F16, 1, .lengths = {2300}, .kind = LM_ATTENTION_ALIBI}, 0);
+    test_attention(seed += 10, (attention){48, 1, 40, 33, 0, LM_DTYPE_F32, 2, .lengths = {90, 20}, .latent = 1}, 1);
+    test_attention(seed += 10, (attention){16, 1, 576, 512, 0, LM_DTYPE_F16, 1, .lengths = {75}, .latent = 1}, 1);
+    test_attention(seed += 10, (attention){6, 3, 24, 24, 0, LM_DTYPE_F16, 1, .lengths = {1100}, .latent = 1}, 0);
+}
+
+/* Layers that keep few places. */
+static void test_places(void) {
+    uint64_t seed = 11000000;
+    test_attention(seed += 10, (attention){4, 2, 16, 24, 20, LM_DTYPE_F32, 2, .lengths = {300, 130}, .places = 37}, 0);
+    test_attention(seed += 10, (attention){2, 1, 24, 16, 64, LM_DTYPE_F16, 1, .lengths = {400}, .places = 128}, 0);
+    test_attention(seed += 10, (attention){3, 3, 16, 16, 1, LM_DTYPE_F32, 2, .lengths = {130, 5}, .places = 1}, 0);
+    test_attention(seed += 10,
+                   (attention){2, 2, 16, 16, 0, LM_DTYPE_F16, 1, .lengths = {300}, .chunk = 30, .places = 41}, 0);
+    test_attention(seed += 10,
+                   (attention){8, 1, 40, 33, 50, LM_DTYPE_F16, 2, .lengths = {200, 90}, .latent = 1, .places = 80}, 0);
+    test_attention(seed += 10, (attention){2, 1, 16, 16, 1500, LM_DTYPE_F32, 1, .lengths = {2300}, .places = 1900}, 0);
 }
 
 static void test_branches(uint64_t seed, attention shape, const int32_t* nodes, int32_t chain, int32_t spare,
                           int32_t most) {
+    float* vector = shape.kind == LM_ATTENTION_PLAIN ? NULL : make_vector(&shape, &seed);
+    shape.vector = vector;
     forest f = make_forest(shape, nodes, chain, spare, &seed);
     float* expected = attend_paths(&machines[0], &f);
     for (int i = 0; i < machine_count; i++) {
@@ -792,6 +1474,7 @@ static void test_branches(uint64_t seed, attention shape, const int32_t* nodes, 
     }
     free(expected);
     free_forest(f);
+    free(vector);
 }
 
 static void test_all_branches(void) {
@@ -799,15 +1482,30 @@ static void test_all_branches(void) {
     const int32_t few[] = {9, 20, 12};
     const int32_t more[] = {150, 40};
     const int32_t many[] = {1300};
-    test_branches(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, {1}}, few, 40, 0, 3);
-    test_branches(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 3, {0, 70, 125}}, few, 60, 40, 15);
-    test_branches(seed += 10, (attention){8, 1, 24, 40, 50, LM_DTYPE_F16, 2, {60, 126}}, few, 60, 2000, 30);
-    test_branches(seed += 10, (attention){10, 2, 64, 64, 1, LM_DTYPE_F16, 1, {64}}, few, 60, 3, 9);
-    test_branches(seed += 10, (attention){5, 1, 128, 144, 7, LM_DTYPE_F32, 2, {2, 127}}, few, 60, 500, 20);
-    test_branches(seed += 10, (attention){3, 1, 33, 17, 0, LM_DTYPE_F16, 2, {100, 3}}, more, 96, 0, 100);
-    test_branches(seed += 10, (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, {1017, 5}}, few, 70, 100, 12);
-    test_branches(seed += 10, (attention){2, 2, 16, 16, 1000, LM_DTYPE_F16, 1, {2040}}, more, 85, 3000, 60);
-    test_branches(seed += 10, (attention){2, 1, 8, 8, 0, LM_DTYPE_F32, 1, {800}}, many, 99, 10, 200);
+    test_branches(seed += 10, (attention){1, 1, 1, 1, 0, LM_DTYPE_F32, 1, .lengths = {1}}, few, 40, 0, 3);
+    test_branches(seed += 10, (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 3, .lengths = {0, 70, 125}}, few, 60, 40, 15);
+    test_branches(seed += 10, (attention){8, 1, 24, 40, 50, LM_DTYPE_F16, 2, .lengths = {60, 126}}, few, 60, 2000, 30);
+    test_branches(seed += 10, (attention){10, 2, 64, 64, 1, LM_DTYPE_F16, 1, .lengths = {64}}, few, 60, 3, 9);
+    test_branches(seed += 10, (attention){5, 1, 128, 144, 7, LM_DTYPE_F32, 2, .lengths = {2, 127}}, few, 60, 500, 20);
+    test_branches(seed += 10, (attention){3, 1, 33, 17, 0, LM_DTYPE_F16, 2, .lengths = {100, 3}}, more, 96, 0, 100);
+    test_branches(seed += 10, (attention){2, 1, 16, 24, 0, LM_DTYPE_F32, 2, .lengths = {1017, 5}}, few, 70, 100, 12);
+    test_branches(seed += 10, (attention){2, 2, 16, 16, 1000, LM_DTYPE_F16, 1, .lengths = {2040}}, more, 85, 3000, 60);
+    test_branches(seed += 10, (attention){2, 1, 8, 8, 0, LM_DTYPE_F32, 1, .lengths = {800}}, many, 99, 10, 200);
+    test_branches(
+        seed += 10,
+        (attention){4, 2, 16, 16, 0, LM_DTYPE_F32, 2, .lengths = {60, 5}, .kind = LM_ATTENTION_ALIBI, .softcap = 3},
+        few, 60, 20, 15);
+    test_branches(
+        seed += 10,
+        (attention){3, 1, 24, 16, 0, LM_DTYPE_F16, 2, .lengths = {60, 70}, .kind = LM_ATTENTION_SINKS, .chunk = 32},
+        few, 60, 20, 15);
+    test_branches(seed += 10, (attention){8, 1, 40, 33, 0, LM_DTYPE_F16, 2, .lengths = {60, 126}, .latent = 1}, few, 60,
+                  20, 15);
+    test_branches(seed += 10, (attention){4, 2, 16, 24, 16, LM_DTYPE_F32, 3, .lengths = {60, 40, 200}, .places = 50},
+                  few, 60, 11, 15);
+    test_branches(seed += 10,
+                  (attention){4, 1, 16, 8, 30, LM_DTYPE_F16, 2, .lengths = {150, 20}, .latent = 1, .places = 64}, few,
+                  60, 7, 15);
 }
 
 int main(void) {
@@ -815,12 +1513,21 @@ int main(void) {
     test_linears();
     test_row_ops();
     test_attentions();
-    CHECK(digest == DIGEST, "the digest of all results is 0x%llx", (unsigned long long)digest);
+    check_digest(DIGEST, "results");
+    test_further_row_ops();
+    check_digest(FURTHER_ROW_OPS_DIGEST, "row ops of further families");
+    test_weight_ops();
+    check_digest(WEIGHT_DIGEST, "results with weights");
+    test_lists();
+    check_digest(LISTS_DIGEST, "rows of lists");
+    test_further_attentions();
+    check_digest(FURTHER_ATTENTIONS_DIGEST, "attentions of further families");
     test_linear_blocks();
     for (int i = 0; i < machine_count; i++) {
         test_linear_after_nans(&machines[i]);
     }
     test_attention_groups();
+    test_places();
     test_all_branches();
     close_machines();
     return finish_tests("test_ops");

@@ -24,7 +24,7 @@ static void count_up(lm_device* device, lm_queue* queue, float begin) {
     lm_op ops[OPS];
     for (int i = 0; i < OPS; i++) {
         lm_view all = {0, WIDTH, WIDTH};
-        ops[i] = (lm_op){.code = LM_OP_ADD, .out = all, .a = all, .b = {ROWS * WIDTH, WIDTH, WIDTH}};
+        ops[i] = (lm_op){.code = LM_OP_ADD, .out = all, .a = all, .b = {ROWS * WIDTH, WIDTH, WIDTH}, .scale = 1};
     }
     lm_step step = {.rows = ROWS, .activations = x, .activations_bytes = bytes};
     MUST(lm_submit(queue, ops, OPS, &step, NULL));

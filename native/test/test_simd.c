@@ -1,8 +1,9 @@
 /*
  * test_simd.c: the 16-lane vector and its exp, tanh, erf, built once for each instruction set: all 65536 values of f16
- * and bf16, rounding to f16, accuracy in units in the last place, infinities, NaN, and the order of the sum.
+ * and bf16, all of e4m3, e2m1 and e8m0, rounding to f16, accuracy in units in the last place, infinities, NaN, and the order of the sum.
  */
 #include "cpu/vmath.h"
+#include "cpu/weight.h"
 
 #include "test.h"
 
@@ -55,6 +56,47 @@ static void test_widening(void) {
             CHECK(memcmp(part, bf16, (size_t)n * 4) == 0 && bits_of(part[n]) == 0, "part of %d bf16", n);
         }
     }
+}
+
+/* Every code of the types with scales, as the OCP specifications of FP8 and of microscaling formats have them. */
+static void test_small_types(void) {
+    float x[LM_LANES];
+    for (uint32_t first = 0; first < 256; first += LM_LANES) {
+        uint8_t codes[LM_LANES];
+        for (uint32_t i = 0; i < LM_LANES; i++) {
+            codes[i] = (uint8_t)(first + i);
+        }
+        v_store(x, v_load_e4m3(codes));
+        for (uint32_t i = 0; i < LM_LANES; i++) {
+            int exponent = codes[i] >> 3 & 15;
+            int fraction = codes[i] & 7;
+            float want = exponent == 0 ? ldexpf((float)fraction, -9) : ldexpf((float)(8 + fraction), exponent - 10);
+            want = codes[i] & 0x80 ? -want : want;
+            int nan = exponent == 15 && fraction == 7;
+            CHECK(nan ? isnan(x[i]) : bits_of(x[i]) == bits_of(want), "e4m3 0x%02x gives %g", codes[i], x[i]);
+        }
+        for (int32_t n = 1; n < LM_LANES; n++) {
+            float part[LM_LANES];
+            v_store(part, v_load_e4m3_part(codes, n));
+            CHECK(memcmp(part, x, (size_t)n * 4) == 0 && bits_of(part[n]) == 0, "part of %d e4m3", n);
+        }
+    }
+    static const float e2m1[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+    for (uint32_t seed = 0; seed < 256; seed++) {
+        uint8_t codes[LM_LANES / 2];
+        for (uint32_t i = 0; i < LM_LANES / 2; i++) {
+            codes[i] = (uint8_t)(seed + 37 * i);
+        }
+        v_store(x, v_load_e2m1(codes));
+        for (uint32_t i = 0; i < LM_LANES; i++) {
+            float want = e2m1[i % 2 == 0 ? codes[i / 2] & 15 : codes[i / 2] >> 4];
+            CHECK(bits_of(x[i]) == bits_of(want), "e2m1 element %u of 0x%02x gives %g", i % 2, codes[i / 2], x[i]);
+        }
+    }
+    for (int code = 0; code < 255; code++) {
+        CHECK(e8m0_to_f32((uint8_t)code) == ldexpf(1, code - 127), "e8m0 %d", code);
+    }
+    CHECK(isnan(e8m0_to_f32(255)), "e8m0 255");
 }
 
 static uint16_t to_f16(float x) {
@@ -194,6 +236,7 @@ int main(void) {
         return 77; /* skipped */
     }
     test_widening();
+    test_small_types();
     test_rounding_to_f16();
     test_functions();
     test_lanes();

@@ -1,13 +1,14 @@
 /*
- * attention.c: out = softmax(scale * q k^T) v over the positions that a row sees.
+ * attention.c: out = softmax(scale * q k^T) v over the positions that a row sees; scores can be capped (Gemma 2), take
+ * a bias of distance (ALiBi, Press et al. 2022), or share the softmax with a sink (GPT-OSS).
  *
  * Positions are taken in absolute blocks of 64 with a running maximum (online softmax, Milakov & Gimelshein 2018), and
  * the blocks in absolute segments of 1024, each begun afresh; segments are then joined in their order. So the bits of a
  * row depend on its position and window alone: not on how the prompt was cut into sweeps, nor on whether one thread
  * took all segments or each another. Keys and values are read once for all query heads that share them.
  *
- * A block whose positions lie at other places than those of their numbers is gathered first, so that a row's branch has
- * the bits of a plain sequence.
+ * A block whose positions do not lie one behind the other is gathered first, so that a row's branch, and a layer that
+ * keeps few places, have the bits of a plain sequence.
  */
 #include "kernels.h"
 
@@ -17,20 +18,24 @@
 enum {
     BLOCK = 64,
     SEGMENT = 1024,
-    AHEAD = 8192, /* bytes of keys and of values to prefetch, into the next block too */
-    RUN_ROWS = 8, /* rows of one sequence that go through the blocks together, while these are in cache */
+    AHEAD = 8192,     /* bytes of keys and of values to prefetch, into the next block too */
+    RUN_ROWS = 8,     /* rows of one sequence that go through the blocks together, while these are in cache ... */
+    RUN_STATES = 128, /* ... with about so many query heads */
+    PART_HEADS = 8,   /* the fewest heads for which keys are read once more, so that all threads have work */
 };
 
 typedef struct attention {
     const lm_run* run;
     const lm_op* op;
     int32_t rows;
-    int32_t kv_heads;
-    int32_t group; /* query heads of a KV head */
+    int32_t parts;    /* of the query heads of one KV head: each of them treated like a KV head's */
+    int32_t kv_heads; /* times parts */
+    int32_t group;    /* query heads of a KV head, or of a part of them */
     int32_t head_dim;
     int32_t head_dim_v;
-    int32_t slot;     /* floats of one state */
-    int64_t gathered; /* floats that a thread gathers a block in; 0: the step has no branches */
+    int32_t value_stride; /* elements from one value of a KV head to the next */
+    int32_t slot;         /* floats of one state */
+    int64_t gathered;     /* floats that a thread gathers a block in; 0: places are the numbers of positions */
     int32_t run_rows;
     int32_t row_runs; /* ceil(rows / run_rows) */
     int32_t segments; /* of the longest row if they are spread over threads, else 0 */
@@ -38,7 +43,8 @@ typedef struct attention {
     int32_t chunks;
 } attention;
 
-/* The softmax of one query over some positions: values (slot - 16) weighted by exp(score - max), max, sum of weights. */
+/* The softmax of one query over some positions: values (slot - 16) weighted by exp(score - max), max, sum of weights.
+ */
 static float* state_max(const attention* t, float* state) {
     return state + t->slot - LM_LANES;
 }
@@ -55,8 +61,9 @@ static float exp_one(float x) {
 
 /* Positions that row r sees: *first to *last, not included. */
 static void visible(const attention* t, int32_t r, int64_t* first, int64_t* last) {
-    *last = (int64_t)t->run->step->positions[lm_step_row(t->run->step, t->op->row_set, r)] + 1;
-    *first = t->op->window > 0 && *last > t->op->window ? *last - t->op->window : 0;
+    int32_t position = t->run->step->positions[lm_step_row(t->run->step, t->op->row_set, r)];
+    *first = lm_first_visible(t->op, position);
+    *last = (int64_t)position + 1;
 }
 
 /* Positions of row r below this one lie at the places of their own numbers. */
@@ -83,9 +90,10 @@ static const lm_kv* cache(const attention* t, int32_t r) {
 /* The keys or values of one head in a block, and the positions first .. last - 1 of it that the row sees. */
 typedef struct block {
     const uint8_t* keys;   // (BLOCK, head_dim) in dtype
-    const uint8_t* values; // (BLOCK, head_dim_v) in dtype
+    const uint8_t* values; // (BLOCK, head_dim_v) in dtype, value_stride apart
     int32_t first;
     int32_t last;
+    int64_t distance; /* of the block's first position from the row's own; not above 0 */
 } block;
 
 /* scores[h * BLOCK + p] = scale * q[h] * key[p] */
@@ -122,6 +130,26 @@ LM_INLINE void score_tile(const attention* t, float* scores, const float* q, con
             out[j] *= t->op->scale;
         }
     }
+}
+
+/* Caps the scores of one query head at the positions that the row sees, or adds what their distances weigh. */
+static void bend(const attention* t, float* scores, const block* b, int32_t head) {
+    static const float lanes[LM_LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    int alibi = t->op->kind == LM_ATTENTION_ALIBI;
+    v cap = v_set(t->op->softcap);
+    v slope = v_set(alibi ? t->op->vector[head] : 0.0f);
+    float bent[BLOCK];
+    for (int32_t i = 0; i < BLOCK; i += LM_LANES) {
+        v x = v_load(scores + i);
+        if (t->op->softcap > 0) {
+            x = v_mul(cap, v_tanh(v_div(x, cap)));
+        }
+        if (alibi) {
+            x = v_fma(slope, v_add(v_load(lanes), v_set((float)(b->distance + i))), x);
+        }
+        v_store(bent + i, x);
+    }
+    memcpy(scores + b->first, bent + b->first, (size_t)(b->last - b->first) * sizeof(float));
 }
 
 /* Makes weights of the scores of one head and updates max and sum; returns the factor that the values so far take. */
@@ -161,7 +189,7 @@ LM_INLINE void value_tile(const attention* t, float* states, const float* factor
     int64_t element = lm_dtype_bytes(dtype);
     int32_t left = t->head_dim_v - d; /* below nv * LM_LANES only where nv is 1 */
     for (int32_t p = b->first; p < b->last; p++) {
-        const uint8_t* value = b->values + ((int64_t)p * t->head_dim_v + d) * element;
+        const uint8_t* value = b->values + ((int64_t)p * t->value_stride + d) * element;
         if (d == 0) { /* the first of the walks over a block fetches for all of them */
             for (int64_t i = 0; i < t->head_dim_v * element; i += LM_LINE) {
                 LM_PREFETCH((uintptr_t)value + (uintptr_t)(AHEAD + i));
@@ -190,8 +218,9 @@ LM_INLINE void value_tile(const attention* t, float* states, const float* factor
     }
 }
 
-/* nh query heads of one row meet a block. */
-LM_INLINE void heads_block(const attention* t, float* states, const float* q, const block* b, int nh, int32_t dtype) {
+/* nh query heads of one row, the first of which is number `head`, meet a block. */
+LM_INLINE void heads_block(const attention* t, float* states, const float* q, const block* b, int32_t head, int nh,
+                           int32_t dtype) {
     float scores[4 * BLOCK];
     float factors[4];
     for (int32_t i = 0; i < nh * BLOCK; i++) {
@@ -206,6 +235,9 @@ LM_INLINE void heads_block(const attention* t, float* states, const float* q, co
         score_tile(t, scores, q, b, p, nh, 1, dtype);
     }
     for (int h = 0; h < nh; h++) {
+        if (t->op->softcap > 0 || t->op->kind == LM_ATTENTION_ALIBI) {
+            bend(t, scores + h * BLOCK, b, head + h);
+        }
         factors[h] = weigh(t, states + (int64_t)h * t->slot, scores + h * BLOCK);
     }
     int32_t d = 0;
@@ -218,22 +250,24 @@ LM_INLINE void heads_block(const attention* t, float* states, const float* q, co
 }
 
 /* All query heads of one row that share a KV head. */
-LM_INLINE void group_block(const attention* t, float* states, const float* q, const block* b, int32_t dtype) {
+LM_INLINE void group_block(const attention* t, float* states, const float* q, const block* b, int32_t kv_head,
+                           int32_t dtype) {
+    int32_t head = kv_head * t->group;
     int32_t h = 0;
     for (; h + 4 <= t->group; h += 4) {
-        heads_block(t, states + (int64_t)h * t->slot, q + (int64_t)h * t->head_dim, b, 4, dtype);
+        heads_block(t, states + (int64_t)h * t->slot, q + (int64_t)h * t->head_dim, b, head + h, 4, dtype);
     }
     states += (int64_t)h * t->slot;
     q += (int64_t)h * t->head_dim;
     switch (t->group - h) {
     case 3:
-        heads_block(t, states, q, b, 3, dtype);
+        heads_block(t, states, q, b, head + h, 3, dtype);
         break;
     case 2:
-        heads_block(t, states, q, b, 2, dtype);
+        heads_block(t, states, q, b, head + h, 2, dtype);
         break;
     case 1:
-        heads_block(t, states, q, b, 1, dtype);
+        heads_block(t, states, q, b, head + h, 1, dtype);
         break;
     default: /* none are left */
         break;
@@ -242,36 +276,52 @@ LM_INLINE void group_block(const attention* t, float* states, const float* q, co
 
 /* -- one segment ------------------------------------------------------------------------------------------------- */
 
-/* Whether some position that row r sees in the block at start lies elsewhere than at the place of its number. */
-static int scattered(const attention* t, int32_t r, const block* b, int64_t start) {
+/* The place, of so many, at which a position of row r lies. */
+static int64_t place_of(const attention* t, int32_t r, int64_t position, int32_t places) {
+    return (position < branch_begin(t, r) ? position : branch_place(t, r, position)) % places;
+}
+
+/*
+ * The place at which the block at start would begin if what row r sees of it lies at places one behind the other, as
+ * its positions do; below 0 if not.
+ */
+static int64_t block_place(const attention* t, int32_t r, const block* b, int64_t start, int32_t places) {
     int64_t begin = branch_begin(t, r);
-    int64_t position = start + b->first > begin ? start + b->first : begin;
-    for (; position < start + b->last; position++) {
-        if (branch_place(t, r, position) != position) {
-            return 1;
+    int64_t first = start + b->first;
+    int64_t last = start + b->last; /* of the positions at the places of their numbers */
+    last = last < begin ? last : begin;
+    int64_t base = place_of(t, r, first, places) - b->first;
+    if (first < last && base + last - start > places) {
+        return -1;
+    }
+    for (int64_t position = first > begin ? first : begin; position < start + b->last; position++) {
+        if (place_of(t, r, position, places) != base + position - start) {
+            return -1;
         }
     }
-    return 0;
+    return base;
 }
 
 /*
  * Copies what row r sees of the block at start to a thread's memory for gathered blocks, and has the block point there.
- * keys and values are those of the head in the cache.
+ * It points to the head's first place in the cache, of so many.
  */
-static void gather(const attention* t, float* memory, block* b, int32_t r, int64_t start, const uint8_t* keys,
-                   const uint8_t* values, int64_t element) {
+static void gather(const attention* t, float* memory, block* b, int32_t r, int64_t start, int32_t places,
+                   int64_t element) {
     int64_t key_bytes = t->head_dim * element;
-    int64_t value_bytes = t->head_dim_v * element;
-    uint8_t* to_keys = (uint8_t*)memory;              // (BLOCK, head_dim)
-    uint8_t* to_values = to_keys + BLOCK * key_bytes; // (BLOCK, head_dim_v)
-    int64_t begin = branch_begin(t, r);
+    int64_t value_bytes = t->value_stride * element;
+    int latent = b->keys == b->values;
+    uint8_t* keys = (uint8_t*)memory;                           // (BLOCK, head_dim)
+    uint8_t* values = latent ? keys : keys + BLOCK * key_bytes; // (BLOCK, head_dim_v)
     for (int32_t p = b->first; p < b->last; p++) {
-        int64_t place = start + p < begin ? start + p : branch_place(t, r, start + p);
-        memcpy(to_keys + p * key_bytes, keys + place * key_bytes, (size_t)key_bytes);
-        memcpy(to_values + p * value_bytes, values + place * value_bytes, (size_t)value_bytes);
+        int64_t place = place_of(t, r, start + p, places);
+        memcpy(keys + p * key_bytes, b->keys + place * key_bytes, (size_t)key_bytes);
+        if (!latent) {
+            memcpy(values + p * value_bytes, b->values + place * value_bytes, (size_t)value_bytes);
+        }
     }
-    b->keys = to_keys;
-    b->values = to_values;
+    b->keys = keys;
+    b->values = values;
 }
 
 /*
@@ -287,10 +337,11 @@ static void attend(const attention* t, float* states, float* gathered, int32_t r
     const lm_kv* kv = cache(t, r);
     const lm_kv_slot* layer = &kv->layers[t->op->layer];
     int64_t element = lm_dtype_bytes(kv->dtype);
-    const uint8_t* keys = (const uint8_t*)layer->memory + layer->keys
-                          + (int64_t)kv_head * kv->capacity * t->head_dim * element; // (capacity, head_dim)
+    int64_t first_place = (int64_t)(kv_head / t->parts) * layer->places;
+    const uint8_t* keys =
+        (const uint8_t*)layer->memory + layer->keys + first_place * t->head_dim * element; // (places, head_dim)
     const uint8_t* values = (const uint8_t*)layer->memory + layer->values
-                            + (int64_t)kv_head * kv->capacity * t->head_dim_v * element; // (capacity, head_dim_v)
+                            + first_place * t->value_stride * element; // (places, head_dim_v), value_stride apart
     for (int64_t start = segment * SEGMENT; start < (segment + 1) * SEGMENT; start += BLOCK) {
         for (int32_t i = r; i < last; i++) {
             int64_t from;
@@ -301,17 +352,21 @@ static void attend(const attention* t, float* states, float* gathered, int32_t r
             if (from >= to) {
                 continue;
             }
-            block b = {keys + start * t->head_dim * element, values + start * t->head_dim_v * element, (int32_t)from,
-                       (int32_t)to};
-            if (t->gathered > 0 && scattered(t, i, &b, start)) {
-                gather(t, gathered, &b, i, start, keys, values, element);
+            int64_t own = t->run->step->positions[lm_step_row(t->run->step, t->op->row_set, i)];
+            block b = {keys, values, (int32_t)from, (int32_t)to, start - own};
+            int64_t place = t->gathered > 0 ? block_place(t, i, &b, start, layer->places) : start;
+            if (place < 0) {
+                gather(t, gathered, &b, i, start, layer->places, element);
+            } else {
+                b.keys += place * t->head_dim * element;
+                b.values += place * t->value_stride * element;
             }
             float* row_states = states + (int64_t)(i - r) * t->group * t->slot;
             const float* q = lm_row(t->run->step, &t->op->a, i) + (int64_t)kv_head * t->group * t->head_dim;
             if (kv->dtype == LM_DTYPE_F32) {
-                group_block(t, row_states, q, &b, LM_DTYPE_F32);
+                group_block(t, row_states, q, &b, kv_head, LM_DTYPE_F32);
             } else {
-                group_block(t, row_states, q, &b, LM_DTYPE_F16);
+                group_block(t, row_states, q, &b, kv_head, LM_DTYPE_F16);
             }
         }
     }
@@ -331,9 +386,16 @@ static void join(const attention* t, float* total, float* part) {
 
 static void finish(const attention* t, float* state, int32_t r, int32_t head) {
     float* out = lm_row(t->run->step, &t->op->out, r) + (int64_t)head * t->head_dim_v; // (head_dim_v)
+    float factor = 1.0f;
+    if (t->op->kind == LM_ATTENTION_SINKS) { /* like a segment of one position whose value is 0 */
+        float sink = t->op->vector[head];
+        float max = sink > *state_max(t, state) ? sink : *state_max(t, state);
+        factor = exp_one(*state_max(t, state) - max);
+        *state_sum(t, state) = fmaf(*state_sum(t, state), factor, exp_one(sink - max));
+    }
     v sum = v_set(*state_sum(t, state));
     for (int32_t d = 0; d < t->head_dim_v; d += LM_LANES) {
-        v_store_n(out + d, v_div(v_load(state + d), sum), t->head_dim_v - d);
+        v_store_n(out + d, v_div(v_mul(v_load(state + d), v_set(factor)), sum), t->head_dim_v - d);
     }
 }
 
@@ -441,16 +503,24 @@ static void join_segments(const attention* t) {
 
 static attention plan(const lm_step* step, const lm_op* op, int32_t threads) {
     const lm_kv_layer* shape = &step->kv[0]->layers[op->layer].shape;
+    int latent = shape->kind == LM_KV_LATENT;
+    int places_differ = step->branch_width > 0 || shape->places > 0; /* from the numbers of positions */
     attention t = {
         .op = op,
         .rows = lm_row_count(step, op->row_set),
-        .kv_heads = shape->kv_heads,
-        .group = op->heads / shape->kv_heads,
+        .parts = 1,
         .head_dim = shape->head_dim,
         .head_dim_v = shape->head_dim_v,
+        .value_stride = latent ? shape->head_dim : shape->head_dim_v,
         .slot = (shape->head_dim_v + LM_LANES - 1) / LM_LANES * LM_LANES + LM_LANES,
-        .gathered = step->branch_width > 0 ? (int64_t)BLOCK * (shape->head_dim + shape->head_dim_v) : 0,
+        .gathered = places_differ ? (int64_t)BLOCK * (shape->head_dim + (latent ? 0 : shape->head_dim_v)) : 0,
     };
+    t.group = op->heads / shape->kv_heads;
+    while (t.group % 2 == 0 && t.group / 2 >= PART_HEADS && (int64_t)t.rows * shape->kv_heads * t.parts < threads) {
+        t.group /= 2;
+        t.parts *= 2;
+    }
+    t.kv_heads = shape->kv_heads * t.parts;
     lm_run run = {.step = step};
     t.run = &run;
     int64_t positions = 0;
@@ -469,7 +539,9 @@ static attention plan(const lm_step* step, const lm_op* op, int32_t threads) {
         t.jobs = pairs * segments;
     } else {
         int64_t fair = pairs / ((int64_t)threads * 4);
-        t.run_rows = (int32_t)(fair < 1 ? 1 : fair > RUN_ROWS ? RUN_ROWS : fair);
+        int64_t most = RUN_STATES / t.group < RUN_ROWS ? RUN_STATES / t.group : RUN_ROWS;
+        fair = fair < most ? fair : most;
+        t.run_rows = fair < 1 ? 1 : (int32_t)fair;
         t.row_runs = (int32_t)(((int64_t)t.rows + t.run_rows - 1) / t.run_rows);
         t.jobs = (int64_t)t.row_runs * t.kv_heads;
     }

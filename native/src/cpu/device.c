@@ -228,6 +228,8 @@ static int32_t make_scratch(cpu_device* cpu, const lm_op* ops, int32_t count, co
             needed = cpu->kernels->linear_scratch(step, &ops[i], cpu->base.info.threads);
         } else if (ops[i].code == LM_OP_ATTENTION) {
             needed = cpu->kernels->attention_scratch(step, &ops[i], cpu->base.info.threads);
+        } else if (ops[i].code == LM_OP_LINEAR_TRANSPOSED) {
+            needed = cpu->kernels->linear_transposed_scratch(step, &ops[i], cpu->base.info.threads);
         }
         floats = needed > floats ? needed : floats;
     }
@@ -298,6 +300,21 @@ static int32_t cpu_submit(lm_queue* queue, const lm_op* ops, int32_t count, cons
             break;
         case LM_OP_ADD:
             kernels->add(&run, op);
+            break;
+        case LM_OP_LINEAR_TRANSPOSED:
+            kernels->linear_transposed(&run, op);
+            break;
+        case LM_OP_WEIGHT_NORM:
+            kernels->weight_norm(&run, op);
+            break;
+        case LM_OP_LAYER_NORM:
+            kernels->layer_norm(&run, op);
+            break;
+        case LM_OP_SCALE:
+            kernels->scale(&run, op);
+            break;
+        case LM_OP_SCATTER_ADD:
+            kernels->scatter_add(&run, op);
             break;
         default: /* LM_OP_GATHER_ROWS: api.c lets no other code through */
             kernels->gather_rows(&run, op);

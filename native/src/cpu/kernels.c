@@ -11,6 +11,12 @@ const lm_kernels LM_KERNEL(lm_kernels) = {
     .activation = LM_KERNEL(lm_activation),
     .add = LM_KERNEL(lm_add),
     .gather_rows = LM_KERNEL(lm_gather_rows),
+    .linear_transposed = LM_KERNEL(lm_linear_transposed),
+    .weight_norm = LM_KERNEL(lm_weight_norm),
+    .layer_norm = LM_KERNEL(lm_layer_norm),
+    .scale = LM_KERNEL(lm_scale),
+    .scatter_add = LM_KERNEL(lm_scatter_add),
     .linear_scratch = LM_KERNEL(lm_linear_scratch),
     .attention_scratch = LM_KERNEL(lm_attention_scratch),
+    .linear_transposed_scratch = LM_KERNEL(lm_linear_transposed_scratch),
 };

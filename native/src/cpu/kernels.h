@@ -14,8 +14,14 @@ void LM_KERNEL(lm_attention)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_activation)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_add)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_gather_rows)(const lm_run* run, const lm_op* op);
+void LM_KERNEL(lm_linear_transposed)(const lm_run* run, const lm_op* op);
+void LM_KERNEL(lm_weight_norm)(const lm_run* run, const lm_op* op);
+void LM_KERNEL(lm_layer_norm)(const lm_run* run, const lm_op* op);
+void LM_KERNEL(lm_scale)(const lm_run* run, const lm_op* op);
+void LM_KERNEL(lm_scatter_add)(const lm_run* run, const lm_op* op);
 int64_t LM_KERNEL(lm_linear_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
 int64_t LM_KERNEL(lm_attention_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
+int64_t LM_KERNEL(lm_linear_transposed_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
 
 /* An op under way that treats each row by itself; a chunk is a range of rows. */
 typedef struct lm_rows {
@@ -28,6 +34,12 @@ typedef struct lm_rows {
 /* The memory at which a row's embedding or table lies. */
 static inline const uint8_t* lm_input_row(const lm_rows* w, int64_t row, int64_t row_bytes) {
     return (const uint8_t*)w->step->inputs + w->op->input_offset + row * row_bytes;
+}
+
+/* The weight of group h of a norm; null where it has none. */
+static inline const float* lm_norm_weight(const lm_op* op, int32_t h) {
+    return op->vector == NULL || op->vector_length < op->a.width ? op->vector
+                                                                 : op->vector + (int64_t)h * (op->a.width / op->heads);
 }
 
 /* Runs chunk over lm_rows with chunks chosen for rows of that many floats each. */

@@ -31,10 +31,13 @@ static void chunk(const void* work, int32_t index, int32_t thread) {
         int64_t dim_v = slot->shape.head_dim_v;
         int64_t end = lm_part(slot->shape.kv_heads, index + 1, w->chunks);
         for (int64_t h = lm_part(slot->shape.kv_heads, index, w->chunks); h < end; h++) {
-            int64_t at = h * kv->capacity + lm_row_place(step, row);
+            int64_t at = h * slot->places + lm_row_place(step, row, slot->places);
             uint8_t* key = (uint8_t*)slot->memory + slot->keys + at * dim * element; // (head_dim) of the cache's dtype
-            uint8_t* value = (uint8_t*)slot->memory + slot->values + at * dim_v * element; // (head_dim_v)
             store(key, lm_row(step, &op->a, r) + h * dim, (int32_t)dim, kv->dtype);
+            if (slot->shape.kind == LM_KV_LATENT) {
+                continue;
+            }
+            uint8_t* value = (uint8_t*)slot->memory + slot->values + at * dim_v * element; // (head_dim_v)
             store(value, lm_row(step, &op->b, r) + h * dim_v, (int32_t)dim_v, kv->dtype);
         }
     }

@@ -17,9 +17,10 @@
 enum {
     CHUNK_BYTES = 256 << 10,          /* few rows: weight of a chunk, about 20 us of reading */
     AHEAD = 6144 / LM_TILE_WEIGHTS_1, /* few rows: bytes of each weight row to prefetch; all rows: enough under way */
+    FEW_ROWS_SCALED = LM_TILE_ROWS,
     BLOCK_WEIGHTS = 40 / LM_BLOCK_GROUP * LM_BLOCK_GROUP,
     BLOCK_ROWS = 60, /* many rows: activation rows, weight rows (above) */
-    BLOCK_K = 512,   /* and elements of a block */
+    BLOCK_K = LM_SPAN, /* and elements of a block */
     THREAD_SCRATCH = BLOCK_WEIGHTS * BLOCK_K + BLOCK_WEIGHTS * BLOCK_ROWS * LM_LANES, /* floats */
 };
 
@@ -56,8 +57,13 @@ LM_INLINE void few_tile(const linear* t, int mr, int nr, int32_t r, int32_t n, i
         sums[i] = v_zero();
     }
     int64_t stride = t->op->weight_stride;
-    dot_tile(sums, mr, nr, lm_row(t->run->step, &t->op->a, r), t->op->a.stride, t->weight + n * stride, stride, t->k,
-             dtype, AHEAD);
+    const float* a = lm_row(t->run->step, &t->op->a, r); // (mr, k)
+    const uint8_t* weight = t->weight + n * stride;      // (nr, k) in dtype
+    if (lm_scale_block(dtype) == 0) {
+        dot_tile(sums, mr, nr, a, t->op->a.stride, weight, stride, t->k, dtype, AHEAD);
+    } else {
+        dot_tile_scaled(sums, mr, nr, a, t->op->a.stride, weight, t->run->step, t->op, n, t->k, dtype, AHEAD);
+    }
     finish(t, sums, mr, nr, r, n);
 }
 
@@ -117,8 +123,14 @@ static void few_chunk(const void* work, int32_t index, int32_t thread) {
     case LM_DTYPE_F16:
         few_rows(t, first, end, LM_DTYPE_F16);
         break;
-    default:
+    case LM_DTYPE_BF16:
         few_rows(t, first, end, LM_DTYPE_BF16);
+        break;
+    case LM_DTYPE_F8_E4M3:
+        few_rows(t, first, end, LM_DTYPE_F8_E4M3);
+        break;
+    default:
+        few_rows(t, first, end, LM_DTYPE_MXFP4);
         break;
     }
 }
@@ -254,34 +266,44 @@ LM_INLINE void many_rows(const block* b, int32_t rows, int32_t n, int32_t end) {
     }
 }
 
+LM_INLINE void widen_row(float* to, const uint8_t* from, const linear* t, int32_t n, int32_t k, int32_t length,
+                         int32_t dtype) {
+    float room[LM_SPAN_SCALES];
+    const float* scales = weight_scales(room, t->run->step, t->op, n, k, length, dtype);
+    int32_t block = lm_scale_block(dtype);
+    for (int32_t i = 0; i < length; i += LM_LANES) {
+        const float* scale = block == 0 ? NULL : scales + i / block;
+        v_store(to + i, weight_load(from + lm_weight_bytes(dtype, i), length - i, scale, dtype));
+    }
+}
+
 /*
  * Widens `rows` rows of `length` elements from (n, k) on to f32, with zeros up to a multiple of LM_LANES: what an
  * earlier op left there could be a NaN, which not even a zero of the activations makes harmless.
  */
 static void widen(float* out, const linear* t, int32_t n, int32_t rows, int32_t k, int32_t length, int32_t stride) {
-    int64_t element = lm_dtype_bytes(t->op->dtype);
     for (int32_t j = 0; j < rows; j++) {
-        const uint8_t* from = t->weight + (n + j) * t->op->weight_stride + k * element; // (length) in dtype
-        float* to = out + (int64_t)j * stride;                                          // (stride)
+        const uint8_t* from = t->weight + (n + j) * t->op->weight_stride + lm_weight_bytes(t->op->dtype, k); // (length)
+        float* to = out + (int64_t)j * stride;                                                             // (stride)
         /* Pieces are too short for the processor to see them coming. */
-        for (int64_t i = 0; i < length * element; i += LM_LINE) {
+        for (int64_t i = 0; i < lm_weight_bytes(t->op->dtype, length); i += LM_LINE) {
             LM_PREFETCH((uintptr_t)from + (uintptr_t)(2 * t->op->weight_stride + i));
         }
         switch (t->op->dtype) {
         case LM_DTYPE_F32:
-            for (int32_t i = 0; i < length; i += LM_LANES) {
-                v_store(to + i, v_load_dtype(from + i * element, length - i, LM_DTYPE_F32));
-            }
+            widen_row(to, from, t, n + j, k, length, LM_DTYPE_F32);
             break;
         case LM_DTYPE_F16:
-            for (int32_t i = 0; i < length; i += LM_LANES) {
-                v_store(to + i, v_load_dtype(from + i * element, length - i, LM_DTYPE_F16));
-            }
+            widen_row(to, from, t, n + j, k, length, LM_DTYPE_F16);
+            break;
+        case LM_DTYPE_BF16:
+            widen_row(to, from, t, n + j, k, length, LM_DTYPE_BF16);
+            break;
+        case LM_DTYPE_F8_E4M3:
+            widen_row(to, from, t, n + j, k, length, LM_DTYPE_F8_E4M3);
             break;
         default:
-            for (int32_t i = 0; i < length; i += LM_LANES) {
-                v_store(to + i, v_load_dtype(from + i * element, length - i, LM_DTYPE_BF16));
-            }
+            widen_row(to, from, t, n + j, k, length, LM_DTYPE_MXFP4);
             break;
         }
     }
@@ -319,8 +341,13 @@ static void many_chunk(const void* work, int32_t index, int32_t thread) {
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 
+/* Whether the weight is read straight from the panel; each tile of rows decodes it again, which costs with scales. */
+static int few(const lm_op* op, int32_t rows) {
+    return rows <= (lm_scale_block(op->dtype) == 0 ? LM_FEW_ROWS : FEW_ROWS_SCALED);
+}
+
 int64_t LM_KERNEL(lm_linear_scratch)(const lm_step* step, const lm_op* op, int32_t threads) {
-    return lm_row_count(step, op->row_set) <= LM_FEW_ROWS ? 0 : (int64_t)threads * THREAD_SCRATCH;
+    return few(op, lm_row_count(step, op->row_set)) ? 0 : (int64_t)threads * THREAD_SCRATCH;
 }
 
 void LM_KERNEL(lm_linear)(const lm_run* run, const lm_op* op) {
@@ -334,8 +361,8 @@ void LM_KERNEL(lm_linear)(const lm_run* run, const lm_op* op) {
     if (t.rows == 0) {
         return;
     }
-    if (t.rows <= LM_FEW_ROWS) {
-        int64_t bytes = (int64_t)op->weight_rows * op->a.width * lm_dtype_bytes(op->dtype);
+    if (few(op, t.rows)) {
+        int64_t bytes = op->weight_rows * lm_weight_bytes(op->dtype, op->a.width);
         int64_t chunks = (bytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
         t.weight_blocks = (int32_t)(chunks < op->weight_rows ? chunks : op->weight_rows);
         lm_pool_run(run->pool, few_chunk, &t, t.weight_blocks);

@@ -10,7 +10,10 @@ static void norm(float* out, const float* a, const float* weight, int32_t width,
     v scale = v_set(1.0f / sqrtf(v_sum(squares) / (float)width + epsilon));
     for (int32_t i = 0; i < width; i += LM_LANES) {
         v x = v_mul(v_load_n(a + i, width - i), scale);
-        v_store_n(out + i, v_mul(x, v_load_n(weight + i, width - i)), width - i);
+        if (weight != NULL) {
+            x = v_mul(x, v_load_n(weight + i, width - i));
+        }
+        v_store_n(out + i, x, width - i);
     }
 }
 
@@ -23,7 +26,7 @@ static void chunk(const void* work, int32_t index, int32_t thread) {
         const float* a = lm_row(w->step, &op->a, r); // (heads, width)
         float* out = lm_row(w->step, &op->out, r);   // (heads, width)
         for (int32_t h = 0; h < op->heads; h++) {
-            norm(out + (int64_t)h * width, a + (int64_t)h * width, op->vector, width, op->epsilon);
+            norm(out + (int64_t)h * width, a + (int64_t)h * width, lm_norm_weight(op, h), width, op->epsilon);
         }
     }
 }

@@ -52,6 +52,8 @@ LM_INLINE float bits_float(uint32_t bits) {
 /*
  * A header provides, for vectors v (16 floats), memory of any alignment, and f16 / bf16 as their 16 bits:
  *     v_zero v_set v_load v_store                  v_load_f16 v_load_bf16 v_store_f16 (round to nearest even)
+ *     v_load_e4m3                                  16 bytes, not scaled; 0x7f and 0xff are NaN
+ *     v_load_e2m1                                  8 bytes, not scaled; the first element of each in its low bits
  *     v_add v_sub v_mul v_div v_fma(a, b, c) = a * b + c
  *     v_min v_max                                  a < b ? a : b and a > b ? a : b, so b where one is NaN
  *     v_select_less(a, b, x, y)                    a < b ? x : y
@@ -116,6 +118,12 @@ LM_INLINE v v_load_bf16_part(const void* from, int32_t n) {
     return v_load_bf16(t);
 }
 
+LM_INLINE v v_load_e4m3_part(const void* from, int32_t n) {
+    uint8_t t[LM_LANES] = {0};
+    memcpy(t, from, (size_t)n);
+    return v_load_e4m3(t);
+}
+
 LM_INLINE void v_store_part(void* to, v x, int32_t n) {
     float t[LM_LANES];
     v_store(t, x);
@@ -128,15 +136,19 @@ LM_INLINE void v_store_f16_part(void* to, v x, int32_t n) {
     memcpy(to, t, (size_t)n * sizeof(uint16_t));
 }
 
-/* Up to 16 elements of a dtype, converted to f32; n >= 16 loads all lanes. */
+/* Up to 16 elements of a dtype, converted to f32, not scaled; n >= 16 loads all lanes, and e2m1 has no fewer. */
 LM_INLINE v v_load_dtype(const void* from, int32_t n, int32_t dtype) {
     switch (dtype) {
     case 0: /* LM_DTYPE_F32 */
         return n >= LM_LANES ? v_load(from) : v_load_part(from, n);
     case 1: /* LM_DTYPE_F16 */
         return n >= LM_LANES ? v_load_f16(from) : v_load_f16_part(from, n);
-    default: /* LM_DTYPE_BF16 */
+    case 2: /* LM_DTYPE_BF16 */
         return n >= LM_LANES ? v_load_bf16(from) : v_load_bf16_part(from, n);
+    case 3: /* LM_DTYPE_F8_E4M3 */
+        return n >= LM_LANES ? v_load_e4m3(from) : v_load_e4m3_part(from, n);
+    default: /* LM_DTYPE_MXFP4 */
+        return v_load_e2m1(from);
     }
 }
 

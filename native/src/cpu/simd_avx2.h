@@ -17,6 +17,10 @@ typedef struct v {
 #define LM_BLOCK_GROUP 6 /* weight rows that meet all rows of a block in turn */
 #define LM_TILE_SUMS 4   /* of attention.c: heads x positions, heads x vectors of values */
 
+/* Tiles of linear_transposed.c, rows x vectors: 12 registers of sums, 2 of weights and an activation. */
+#define LM_COLUMN_TILE_ROWS 6
+#define LM_COLUMN_TILE_VECTORS 1
+
 LM_INLINE v v_set(float x) {
     return (v){_mm256_set1_ps(x), _mm256_set1_ps(x)};
 }
@@ -46,6 +50,31 @@ LM_INLINE __m256 v_widen_bf16(__m128i h) {
 LM_INLINE v v_load_bf16(const void* from) {
     const __m128i* h = (const __m128i*)from;
     return (v){v_widen_bf16(_mm_loadu_si128(h)), v_widen_bf16(_mm_loadu_si128(h + 1))};
+}
+
+/* Shifted to the exponent of f16, a code counts 2^-8 of its value, subnormals too. */
+LM_INLINE v v_load_e4m3(const void* from) {
+    __m256i wide = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)from)), 7); /* the sign twice */
+    __m256i ones = _mm256_set1_epi16(-1);
+    __m256i nans = _mm256_cmpeq_epi16(_mm256_or_si256(wide, _mm256_set1_epi16((int16_t)0xc07f)), ones);
+    __m256i halves = _mm256_or_si256(_mm256_and_si256(wide, _mm256_set1_epi16((int16_t)0xbfff)), nans);
+    __m256 unit = _mm256_set1_ps(256);
+    return (v){_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), unit),
+               _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)), unit)};
+}
+
+/* Eight elements of four bytes; the permutation looks at the low three bits of an index alone. */
+LM_INLINE __m256 v_widen_e2m1(const uint8_t* from) {
+    int32_t codes;
+    memcpy(&codes, from, sizeof codes);
+    __m256i x = _mm256_srlv_epi32(_mm256_set1_epi32(codes), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+    __m256 magnitudes = _mm256_permutevar8x32_ps(_mm256_setr_ps(0, 0.5f, 1, 1.5f, 2, 3, 4, 6), x);
+    __m256 signs = _mm256_castsi256_ps(_mm256_slli_epi32(x, 28));
+    return _mm256_or_ps(magnitudes, _mm256_and_ps(signs, _mm256_set1_ps(-0.0f)));
+}
+
+LM_INLINE v v_load_e2m1(const void* from) {
+    return (v){v_widen_e2m1((const uint8_t*)from), v_widen_e2m1((const uint8_t*)from + 4)};
 }
 
 LM_INLINE void v_store_f16(void* to, v a) {

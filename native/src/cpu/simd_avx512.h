@@ -14,6 +14,10 @@ typedef __m512 v;
 #define LM_BLOCK_GROUP 10 /* weight rows that meet all rows of a block in turn */
 #define LM_TILE_SUMS 16   /* of attention.c: heads x positions, heads x vectors of values */
 
+/* Tiles of linear_transposed.c, rows x vectors: 24 sums, 4 weights and an activation in 32 registers. */
+#define LM_COLUMN_TILE_ROWS 6
+#define LM_COLUMN_TILE_VECTORS 4
+
 LM_INLINE v v_zero(void) {
     return _mm512_setzero_ps();
 }
@@ -37,6 +41,25 @@ LM_INLINE v v_load_f16(const void* from) {
 LM_INLINE v v_load_bf16(const void* from) {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+/* Shifted to the exponent of f16, a code counts 2^-8 of its value, subnormals too. */
+LM_INLINE v v_load_e4m3(const void* from) {
+    __m128i codes = _mm_loadu_si128((const __m128i*)from);
+    __mmask16 numbers = _mm_cmpneq_epi8_mask(_mm_or_si128(codes, _mm_set1_epi8(-128)), _mm_set1_epi8(-1));
+    __m256i wide = _mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7); /* the sign twice */
+    __m256i halves = _mm256_and_si256(wide, _mm256_set1_epi16((int16_t)0xbfff));
+    v nan = _mm512_castsi512_ps(_mm512_set1_epi32((int32_t)0xffffe000));
+    return _mm512_mask_mul_ps(nan, numbers, _mm512_cvtph_ps(halves), _mm512_set1_ps(256));
+}
+
+LM_INLINE v v_load_e2m1(const void* from) {
+    __m512i codes = _mm512_castsi128_si512(_mm_loadl_epi64((const __m128i*)from));
+    __m512i words = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    __m512i shifts = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+    v values = _mm512_setr_ps(0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6);
+    /* The permutation looks at the low four bits of an index alone. */
+    return _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_permutexvar_epi32(words, codes), shifts), values);
 }
 
 LM_INLINE void v_store_f16(void* to, v a) {

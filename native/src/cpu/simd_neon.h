@@ -18,6 +18,10 @@ typedef struct v {
 #define LM_BLOCK_GROUP 10 /* weight rows that meet all rows of a block in turn */
 #define LM_TILE_SUMS 4    /* of attention.c: heads x positions, heads x vectors of values */
 
+/* Tiles of linear_transposed.c, rows x vectors: 24 registers of sums, 4 of weights and an activation. */
+#define LM_COLUMN_TILE_ROWS 6
+#define LM_COLUMN_TILE_VECTORS 1
+
 LM_INLINE v v_set(float x) {
     v r;
     LM_EACH_QUAD
@@ -52,6 +56,38 @@ LM_INLINE v v_load_bf16(const void* from) {
     v r;
     LM_EACH_QUAD
         r.q[i] = vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t*)from + 8 * i)), 16));
+    return r;
+}
+
+/* Shifted to the exponent of f16, a code counts 2^-8 of its value, subnormals too. */
+LM_INLINE v v_load_e4m3(const void* from) {
+    v r;
+    LM_UNROLL
+    for (int half = 0; half < 2; half++) {
+        int16x8_t signed_codes = vmovl_s8(vld1_s8((const int8_t*)from + 8 * half));
+        uint16x8_t wide = vreinterpretq_u16_s16(vshlq_n_s16(signed_codes, 7)); /* the sign twice */
+        uint16x8_t nans = vceqq_u16(vorrq_u16(wide, vdupq_n_u16(0xc07f)), vdupq_n_u16(0xffff));
+        float16x8_t halves = vreinterpretq_f16_u16(vorrq_u16(vandq_u16(wide, vdupq_n_u16(0xbfff)), nans));
+        r.q[2 * half] = vmulq_n_f32(vcvt_f32_f16(vget_low_f16(halves)), 256);
+        r.q[2 * half + 1] = vmulq_n_f32(vcvt_f32_f16(vget_high_f16(halves)), 256);
+    }
+    return r;
+}
+
+LM_INLINE v v_load_e2m1(const void* from) {
+    static const uint8_t high_bytes[16] = {/* of the values as f16, whose low bytes are 0 */
+                                           0x00, 0x38, 0x3c, 0x3e, 0x40, 0x42, 0x44, 0x46,
+                                           0x80, 0xb8, 0xbc, 0xbe, 0xc0, 0xc2, 0xc4, 0xc6};
+    uint8x8_t codes = vld1_u8((const uint8_t*)from);
+    uint8x8x2_t pairs = vzip_u8(vand_u8(codes, vdup_n_u8(15)), vshr_n_u8(codes, 4));
+    v r;
+    LM_UNROLL
+    for (int half = 0; half < 2; half++) {
+        uint16x8_t bits = vshll_n_u8(vqtbl1_u8(vld1q_u8(high_bytes), pairs.val[half]), 8);
+        float16x8_t halves = vreinterpretq_f16_u16(bits);
+        r.q[2 * half] = vcvt_f32_f16(vget_low_f16(halves));
+        r.q[2 * half + 1] = vcvt_f32_f16(vget_high_f16(halves));
+    }
     return r;
 }
 

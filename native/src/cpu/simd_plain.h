@@ -16,6 +16,10 @@ typedef struct v {
 #define LM_BLOCK_GROUP 4 /* weight rows that meet all rows of a block in turn */
 #define LM_TILE_SUMS 4   /* of attention.c: heads x positions, heads x vectors of values */
 
+/* Tiles of linear_transposed.c: activation rows x vectors of columns. */
+#define LM_COLUMN_TILE_ROWS 2
+#define LM_COLUMN_TILE_VECTORS 1
+
 LM_INLINE v v_set(float x) {
     v r;
     LM_EACH_LANE
@@ -82,6 +86,32 @@ LM_INLINE v v_load_bf16(const void* from) {
     v r;
     LM_EACH_LANE
         r.x[i] = bits_float((uint32_t)h[i] << 16);
+    return r;
+}
+
+LM_INLINE float e4m3_to_f32(uint8_t code) {
+    uint32_t magnitude = code & 0x7f;
+    uint32_t normal = (magnitude << 20) + (120u << 23);
+    uint32_t bits = magnitude < 8 ? float_bits((float)magnitude * 0x1p-9f) : normal;
+    return bits_float((uint32_t)(code & 0x80) << 24 | (magnitude == 0x7f ? 0xffffe000 : bits));
+}
+
+LM_INLINE v v_load_e4m3(const void* from) {
+    uint8_t codes[LM_LANES];
+    memcpy(codes, from, sizeof codes);
+    v r;
+    LM_EACH_LANE
+        r.x[i] = e4m3_to_f32(codes[i]);
+    return r;
+}
+
+LM_INLINE v v_load_e2m1(const void* from) {
+    static const float values[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+    uint8_t codes[LM_LANES / 2];
+    memcpy(codes, from, sizeof codes);
+    v r;
+    LM_EACH_LANE
+        r.x[i] = values[codes[i / 2] >> i % 2 * 4 & 15];
     return r;
 }
 

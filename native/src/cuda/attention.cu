@@ -5,7 +5,8 @@
  * the blocks in absolute segments of 1024, each begun afresh; segments are then joined in their order. So the bits of a
  * row depend on its position and window alone: not on how the prompt was cut into sweeps, nor on whether one block of
  * threads took all segments or each another, as they do where a step has too few rows to fill a GPU. Places where
- * positions lie decide nothing: a row's branch has the bits of a plain sequence.
+ * positions lie decide nothing: a row's branch has the bits of a plain sequence, and so has a cache that keeps the last
+ * positions only. A sink comes last: it is a position of its own, without a value.
  */
 #include "dtype.h"
 #include "kernels.h"
@@ -35,9 +36,14 @@ struct attention_problem {
     int32_t group; /* query heads of a KV head */
     int32_t head_dim;
     int32_t head_dim_v;
+    int32_t value_stride; /* elements from one value to the next: more than head_dim_v where a key holds it */
     int32_t parts; /* ceil(head_dim_v / VALUES): larger heads are computed part by part */
     int32_t window;
+    int32_t chunk;
     float scale;
+    float softcap;
+    const float* slopes; // (heads), or null
+    const float* sinks;  // (heads), or null
     int64_t items; /* rows * heads * parts */
     int32_t segments; /* that are spread over blocks; 0: a block takes all of an item's */
     float* states; // (items, segments, STATE)
@@ -69,14 +75,26 @@ __device__ __forceinline__ attention_item item_of(const attention_problem& p, in
     int32_t row = p.index == nullptr ? (int32_t)it.row : p.index[it.row];
     it.last = (int64_t)p.positions[row] + 1;
     it.first = p.window > 0 && it.last > p.window ? it.last - p.window : 0;
+    int64_t chunk = p.chunk > 0 ? (it.last - 1) / p.chunk * p.chunk : 0;
+    it.first = chunk > it.first ? chunk : it.first;
     it.branch_begin = it.last > p.branch_width ? it.last - p.branch_width : 0;
     it.branch = p.branch + (int64_t)row * p.branch_width;
     it.cache = p.caches[p.sequence[row]];
     return it;
 }
 
-__device__ __forceinline__ int64_t place_of(const attention_item& it, int64_t position) {
-    return position < it.branch_begin ? position : it.branch[it.last - 1 - position];
+__device__ __forceinline__ int32_t place_of(const attention_item& it, int64_t position) {
+    int32_t place = position < it.branch_begin ? (int32_t)position : it.branch[it.last - 1 - position];
+    return place < it.cache.places ? place : place % it.cache.places;
+}
+
+/* A product of a query and a key made a score; distance: from the key's position to the row's own. */
+__device__ __forceinline__ float score_of(const attention_problem& p, int32_t head, float product, int64_t distance) {
+    float score = product * p.scale;
+    if (p.softcap > 0.0f) {
+        score = p.softcap * tanhf(score / p.softcap);
+    }
+    return p.slopes == nullptr ? score : fmaf(p.slopes[head], (float)-distance, score);
 }
 
 template <class T>
@@ -101,45 +119,51 @@ template <class T>
 __device__ softmax_state attend_segment(const attention_problem& p, const attention_item& it, const float* q,
                                         int64_t first, int64_t last) {
     __shared__ float weights[ATTENTION_THREADS];
+    __shared__ int32_t places[ATTENTION_THREADS];
     int64_t element = sizeof(typename T::bits);
-    int64_t kv_head = it.head / p.group * it.cache.capacity; /* in positions */
-    const uint8_t* keys = it.cache.keys + kv_head * p.head_dim * element;         // (capacity, head_dim)
-    const uint8_t* all_values = it.cache.values + kv_head * p.head_dim_v * element; // (capacity, head_dim_v)
+    int64_t value_bytes = p.value_stride * element;
+    int64_t kv_head = (int64_t)(it.head / p.group) * it.cache.places; /* in positions */
+    const uint8_t* keys = it.cache.keys + kv_head * p.head_dim * element; // (places, head_dim)
+    const uint8_t* all_values = it.cache.values + kv_head * value_bytes;  // (places, head_dim_v)
     int32_t thread = (int32_t)threadIdx.x;
     softmax_state state = {{0.0f, 0.0f}, -INFINITY, 0.0f};
     for (int64_t block = first / ATTENTION_THREADS * ATTENTION_THREADS; block < last; block += ATTENTION_THREADS) {
         int64_t position = block + thread;
         bool visible = position >= first && position < last;
         float score = -INFINITY;
+        int32_t place = 0;
         if (visible) {
-            score = dot<T>(q, keys + place_of(it, position) * p.head_dim * element, p.head_dim) * p.scale;
+            place = place_of(it, position);
+            float product = dot<T>(q, keys + (int64_t)place * p.head_dim * element, p.head_dim);
+            score = score_of(p, it.head, product, it.last - 1 - position);
         }
         float most = fmaxf(state.most, block_max(score));
         float weight = visible ? expf(score - most) : 0.0f;
         float before = state.sum == 0.0f ? 0.0f : expf(state.most - most);
         weights[thread] = weight; /* block_max has waited for those who still read the last ones */
-        state.sum = fmaf(state.sum, before, block_sum(weight)); /* and this waits for weights */
+        places[thread] = place;
+        state.sum = fmaf(state.sum, before, block_sum(weight)); /* and this waits for weights and places */
         state.most = most;
         int32_t from = first > block ? (int32_t)(first - block) : 0;
         int32_t to = last - block < ATTENTION_THREADS ? (int32_t)(last - block) : ATTENTION_THREADS;
-        int32_t direct = it.branch_begin - block < to ? (int32_t)(it.branch_begin - block) : to;
+        int64_t in_order = it.last <= it.cache.places ? it.branch_begin : 0; /* positions that are places */
+        int32_t direct = in_order - block < to ? (int32_t)(in_order - block) : to;
 #pragma unroll
         for (int v = 0; v < 2; v++) {
             int32_t i = it.part * VALUES + v * ATTENTION_THREADS + thread;
             if (i < p.head_dim_v) {
                 const uint8_t* values = all_values + i * element;
-                const uint8_t* of_block = values + block * p.head_dim_v * element;
+                const uint8_t* of_block = values + block * value_bytes;
                 float sum = state.values[v] * before;
                 int32_t j = from;
 #pragma unroll 4
                 for (; j < direct; j++) {
-                    typename T::bits x = *(const typename T::bits*)(of_block + (int64_t)j * p.head_dim_v * element);
+                    typename T::bits x = *(const typename T::bits*)(of_block + j * value_bytes);
                     sum = fmaf(weights[j], T::decode(x), sum);
                 }
 #pragma unroll 4
                 for (; j < to; j++) {
-                    int64_t place = place_of(it, block + j);
-                    typename T::bits x = *(const typename T::bits*)(values + place * p.head_dim_v * element);
+                    typename T::bits x = *(const typename T::bits*)(values + places[j] * value_bytes);
                     sum = fmaf(weights[j], T::decode(x), sum);
                 }
                 state.values[v] = sum;
@@ -164,8 +188,10 @@ __device__ __forceinline__ softmax_state join(const softmax_state& total, const 
     return joined;
 }
 
-__device__ __forceinline__ void store_out(const attention_problem& p, const attention_item& it,
-                                          const softmax_state& state) {
+__device__ __forceinline__ void store_out(const attention_problem& p, const attention_item& it, softmax_state state) {
+    if (p.sinks != nullptr) {
+        state = join(state, {{0.0f, 0.0f}, p.sinks[it.head], 1.0f}, false);
+    }
     float* out = p.out.data + it.row * p.out.stride + (int64_t)it.head * p.head_dim_v; // (head_dim_v)
 #pragma unroll
     for (int v = 0; v < 2; v++) {
@@ -266,8 +292,13 @@ void attention(const run& run, const lm_op& op) {
     p.head_dim = shape.head_dim;
     p.head_dim_v = shape.head_dim_v;
     p.parts = (shape.head_dim_v - 1) / VALUES + 1;
+    p.value_stride = shape.kind == LM_KV_LATENT ? shape.head_dim : shape.head_dim_v;
     p.window = op.window;
+    p.chunk = op.chunk;
     p.scale = op.scale;
+    p.softcap = op.softcap;
+    p.slopes = op.kind == LM_ATTENTION_ALIBI ? op.vector : nullptr;
+    p.sinks = op.kind == LM_ATTENTION_SINKS ? op.vector : nullptr;
     p.items = item_count(*run.step, op);
     p.segments = spread_segments(*run.step, op);
     p.states = (float*)run.scratch;

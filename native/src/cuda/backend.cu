@@ -47,6 +47,9 @@ struct step_layout {
     int64_t sequence;
     int64_t branch;
     int64_t output_index;
+    int64_t list;
+    int64_t list_weights;
+    int64_t states;
     int64_t caches;
     int64_t bytes;
     int32_t layers; /* that all caches have */
@@ -485,8 +488,13 @@ static int64_t add_range(int64_t* end, int64_t bytes) {
     return at;
 }
 
+/* Of an array with elements of 4 bytes; 0 where it is null. */
+static int64_t array_bytes(const void* array, int64_t elements) {
+    return array == nullptr ? 0 : elements * 4;
+}
+
 static int64_t branch_bytes(const lm_step* step) {
-    return step->branch == nullptr ? 0 : (int64_t)step->rows * step->branch_width * (int64_t)sizeof(int32_t);
+    return array_bytes(step->branch, (int64_t)step->rows * step->branch_width);
 }
 
 /* What no op of a submission reads need not be there; caches are looked at where an op asks for them. */
@@ -502,45 +510,60 @@ static step_layout lay_out(const lm_step* step, bool caches) {
         int32_t layers = step->kv[i]->layer_count;
         l.layers = layers < l.layers ? layers : l.layers;
     }
-    int64_t rows = step->rows * (int64_t)sizeof(int32_t);
     l.inputs = add_range(&l.bytes, step->inputs == nullptr ? 0 : step->inputs_bytes);
-    l.positions = add_range(&l.bytes, step->positions == nullptr ? 0 : rows);
-    l.sequence = add_range(&l.bytes, step->sequence == nullptr ? 0 : rows);
+    l.positions = add_range(&l.bytes, array_bytes(step->positions, step->rows));
+    l.sequence = add_range(&l.bytes, array_bytes(step->sequence, step->rows));
     l.branch = add_range(&l.bytes, branch_bytes(step));
-    l.output_index = add_range(&l.bytes, step->output_rows * (int64_t)sizeof(int32_t));
+    l.output_index = add_range(&l.bytes, array_bytes(step->output_index, step->output_rows));
+    l.list = add_range(&l.bytes, array_bytes(step->list, step->list_length));
+    l.list_weights = add_range(&l.bytes, array_bytes(step->list_weights, step->list_length));
+    l.states = add_range(&l.bytes, array_bytes(step->states, step->sequences));
     l.caches = add_range(&l.bytes, (int64_t)l.layers * sequences * (int64_t)sizeof(kv_cache));
     return l;
 }
 
-static bool same_layout(const step_layout& x, const step_layout& y) {
-    return x.inputs == y.inputs && x.positions == y.positions && x.sequence == y.sequence
-           && x.branch == y.branch && x.output_index == y.output_index && x.caches == y.caches && x.bytes == y.bytes
-           && x.layers == y.layers;
+/* caches: these lie at the same places too. */
+static bool same_layout(const step_layout& x, const step_layout& y, bool caches) {
+    return x.inputs == y.inputs && x.positions == y.positions && x.sequence == y.sequence && x.branch == y.branch
+           && x.output_index == y.output_index && x.list == y.list && x.list_weights == y.list_weights
+           && x.states == y.states && x.caches == y.caches
+           && (!caches || (x.layers == y.layers && x.bytes == y.bytes));
 }
 
 static kv_cache cache_of(const lm_kv* kv, int32_t layer) {
     const lm_kv_slot* slot = &kv->layers[layer];
     uint8_t* memory = (uint8_t*)slot->memory;
-    return {memory + slot->keys, memory + slot->values, kv->capacity, kv->dtype, 0};
+    return {memory + slot->keys, memory + slot->values, slot->places, kv->dtype};
 }
 
 static bool same_bytes(const uint8_t* there, const void* wanted, int64_t bytes) {
-    return wanted == nullptr || bytes == 0 || memcmp(there, wanted, (size_t)bytes) == 0;
+    return bytes == 0 || memcmp(there, wanted, (size_t)bytes) == 0;
+}
+
+/* The elements of a list that the submission is about. */
+static bool same_list(const uint8_t* there, const void* list, const lm_step* step) {
+    const uint8_t* wanted = (const uint8_t*)list;
+    int64_t first = step->list_first * INT64_C(4);
+    return list == nullptr || same_bytes(there + first, wanted + first, step->list_rows * INT64_C(4));
 }
 
 /*
- * Whether the arrays that lie on the device are the step's: who breaks the promise of generation must not have kernels
- * work on what nobody has checked. The staging buffer holds what was copied; caches are looked at if an op asks for them.
+ * Whether the arrays that lie on the device, in the layout of the step, are the step's: who breaks the promise of
+ * generation must not have kernels work on what nobody has checked. The staging buffer holds what was copied; caches
+ * are looked at if an op asks for them.
  */
 static bool holds_step(const cuda_queue* queue, const lm_step* step, bool caches) {
     const step_layout& l = queue->layout;
     const uint8_t* there = queue->staging;
-    int64_t rows = step->rows * (int64_t)sizeof(int32_t);
     if (l.rows != step->rows || l.output_rows != step->output_rows || l.sequences != step->sequences
-        || l.branch_width != step->branch_width || !same_bytes(there + l.positions, step->positions, rows)
-        || !same_bytes(there + l.sequence, step->sequence, rows)
+        || l.branch_width != step->branch_width
+        || !same_bytes(there + l.positions, step->positions, array_bytes(step->positions, step->rows))
+        || !same_bytes(there + l.sequence, step->sequence, array_bytes(step->sequence, step->rows))
         || !same_bytes(there + l.branch, step->branch, branch_bytes(step))
-        || !same_bytes(there + l.output_index, step->output_index, step->output_rows * (int64_t)sizeof(int32_t))) {
+        || !same_bytes(there + l.output_index, step->output_index, array_bytes(step->output_index, step->output_rows))
+        || !same_list(there + l.list, step->list, step)
+        || !same_list(there + l.list_weights, step->list_weights, step)
+        || !same_bytes(there + l.states, step->states, array_bytes(step->states, step->sequences))) {
         return false;
     }
     const kv_cache* cache = (const kv_cache*)(there + l.caches); // (layers, sequences)
@@ -563,11 +586,13 @@ static void put(uint8_t* to, const void* from, int64_t bytes) {
 
 /* Writes all but the step's inputs. */
 static void fill(uint8_t* to, const step_layout& l, const lm_step* step) {
-    int64_t rows = step->rows * (int64_t)sizeof(int32_t);
-    put(to + l.positions, step->positions, step->positions == nullptr ? 0 : rows);
-    put(to + l.sequence, step->sequence, step->sequence == nullptr ? 0 : rows);
+    put(to + l.positions, step->positions, array_bytes(step->positions, step->rows));
+    put(to + l.sequence, step->sequence, array_bytes(step->sequence, step->rows));
     put(to + l.branch, step->branch, branch_bytes(step));
-    put(to + l.output_index, step->output_index, step->output_rows * (int64_t)sizeof(int32_t));
+    put(to + l.output_index, step->output_index, array_bytes(step->output_index, step->output_rows));
+    put(to + l.list, step->list, array_bytes(step->list, step->list_length));
+    put(to + l.list_weights, step->list_weights, array_bytes(step->list_weights, step->list_length));
+    put(to + l.states, step->states, array_bytes(step->states, step->sequences));
     kv_cache* cache = (kv_cache*)(to + l.caches); // (layers, sequences)
     for (int32_t layer = 0; layer < l.layers; layer++) {
         for (int32_t i = 0; i < step->sequences; i++, cache++) {
@@ -674,20 +699,38 @@ static void launch(const run& r, const lm_op& op) {
     case LM_OP_ADD:
         add(r, op);
         break;
-    default: /* LM_OP_GATHER_ROWS: api.c lets no other code through */
+    case LM_OP_GATHER_ROWS:
         gather_rows(r, op);
         break;
+    case LM_OP_LAYER_NORM:
+        layer_norm(r, op);
+        break;
+    case LM_OP_LINEAR_TRANSPOSED:
+        linear_transposed(r, op);
+        break;
+    case LM_OP_SCALE:
+        scale(r, op);
+        break;
+    case LM_OP_WEIGHT_NORM:
+        weight_norm(r, op);
+        break;
+    default: /* LM_OP_SCATTER_ADD: api.c lets no other code through */
+        scatter_add(r, op);
+        break;
     }
+}
+
+static bool asks_for_caches(const lm_op& op) {
+    return op.code == LM_OP_KV_STORE || op.code == LM_OP_ATTENTION;
 }
 
 static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket) {
     const gpu& on = cuda(queue->base.device)->properties;
     int64_t scratch = 0;
     int64_t arrivals = 0;
-    bool same = queue->has_step && queue->generation == step->generation;
     bool caches = false;
     for (int32_t i = 0; i < count; i++) {
-        caches |= ops[i].code == LM_OP_KV_STORE || ops[i].code == LM_OP_ATTENTION;
+        caches |= asks_for_caches(ops[i]);
         fast_memory need = {};
         if (ops[i].code == LM_OP_ATTENTION) {
             need.bytes = attention_scratch(*step, ops[i]);
@@ -699,10 +742,11 @@ static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const 
     }
     TRY(grow(queue, &queue->scratch, scratch));
     TRY(grow_zeroed(queue, &queue->arrivals, arrivals * (int64_t)sizeof(unsigned)));
-    /* Without an op that asks for caches, those that are there may stay. */
-    step_layout l = same && !caches ? queue->layout : lay_out(step, caches);
-    if (!same || !same_layout(l, queue->layout) || !holds_step(queue, step, caches)) {
-        l = lay_out(step, caches);
+    step_layout l = lay_out(step, caches);
+    if (queue->has_step && queue->generation == step->generation && same_layout(l, queue->layout, caches)
+        && holds_step(queue, step, caches)) {
+        l = queue->layout; /* it may have caches that no op asks for now */
+    } else {
         TRY(put_step(queue, l, step));
     }
     for (int32_t i = 0; i < count; i++) {
@@ -718,6 +762,9 @@ static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const 
     r.sequence = (const int32_t*)(arrays + l.sequence);
     r.branch = (const int32_t*)(arrays + l.branch);
     r.output_index = (const int32_t*)(arrays + l.output_index);
+    r.list = (const int32_t*)(arrays + l.list) + step->list_first;
+    r.list_weights = (const float*)(arrays + l.list_weights) + step->list_first;
+    r.states = (const int32_t*)(arrays + l.states);
     r.caches = (const kv_cache*)(arrays + l.caches);
     r.scratch = queue->scratch.memory;
     r.arrivals = (unsigned*)queue->arrivals.memory;

@@ -1,11 +1,14 @@
 /*
  * dtype.h: element types of weights, embeddings and KV caches. A dtype is a struct with the type of its bits and their
- * value as f32; one more of them is one more struct, and its line in with_dtype.
+ * value as f32; one more of them is one more struct, and its line in with_dtype, or in with_weight_dtype if weights
+ * alone have it.
  *
  * As the type of a weight it also says how a row is stored: as blocks, each of `block` elements (a multiple of 8) in
- * block_bytes bytes, and `octet` gives eight elements of a block. What it gets is aligned to 16 bytes, or to the
- * largest power of two that divides block_bytes. `operand` is the type that tensor cores take such weights and their
- * activations in, void where they do not. More than that neither kind of product needs to know.
+ * block_bytes bytes, and `octet` gives eight elements of a block, times the scale that they have. What it gets is
+ * aligned to 16 bytes, or to the largest power of two that divides block_bytes. A weight with scales has a row of them
+ * for scale_rows rows, and `scale` finds there that of element k and of all others of its octet. `operand` is the type
+ * that tensor cores take such weights and their activations in, void where they do not: then the product is an exact
+ * one. More than that neither kind of product needs to know.
  */
 #ifndef LAMINA_CUDA_DTYPE_H
 #define LAMINA_CUDA_DTYPE_H
@@ -37,7 +40,15 @@ __device__ __forceinline__ void plain_octet(float* out, const uint8_t* from) {
     }
 }
 
-struct f32 {
+/* Of types whose weights have no scales. */
+struct unscaled {
+    enum { scale_rows = 0 };
+    static __device__ __forceinline__ float scale(const uint8_t*, int64_t) {
+        return 1.0f;
+    }
+};
+
+struct f32 : unscaled {
     typedef uint32_t bits;
     static __device__ __forceinline__ float decode(bits x) {
         return bits_to_f32(x);
@@ -45,12 +56,12 @@ struct f32 {
 
     enum { block = 8, block_bytes = 32 };
     typedef void operand;
-    static __device__ __forceinline__ void octet(float* out, const uint8_t* of_block, int) {
+    static __device__ __forceinline__ void octet(float* out, const uint8_t* of_block, int, float) {
         plain_octet<f32>(out, of_block);
     }
 };
 
-struct f16 {
+struct f16 : unscaled {
     typedef uint16_t bits;
     static __device__ __forceinline__ float decode(bits x) {
         return f16_to_f32(x);
@@ -58,7 +69,7 @@ struct f16 {
 
     enum { block = 8, block_bytes = 16 };
     typedef f16 operand;
-    static __device__ __forceinline__ void octet(float* out, const uint8_t* of_block, int) {
+    static __device__ __forceinline__ void octet(float* out, const uint8_t* of_block, int, float) {
         plain_octet<f16>(out, of_block);
     }
 
@@ -73,7 +84,7 @@ struct f16 {
     }
 };
 
-struct bf16 {
+struct bf16 : unscaled {
     typedef uint16_t bits;
     static __device__ __forceinline__ float decode(bits x) {
         return bits_to_f32((uint32_t)x << 16);
@@ -81,7 +92,7 @@ struct bf16 {
 
     enum { block = 8, block_bytes = 16 };
     typedef bf16 operand;
-    static __device__ __forceinline__ void octet(float* out, const uint8_t* of_block, int) {
+    static __device__ __forceinline__ void octet(float* out, const uint8_t* of_block, int, float) {
         plain_octet<bf16>(out, of_block);
     }
 
@@ -91,6 +102,49 @@ struct bf16 {
     }
     static __device__ __forceinline__ void mma(float* sums, const uint32_t* a, const uint32_t* b) {
         mma_bf16_k16(sums, a, b);
+    }
+};
+
+/* LM_DTYPE_F8_E4M3. A scale is any f32, and what it makes of an element is in no type that tensor cores take. */
+struct f8 {
+    typedef uint8_t bits;
+    static __device__ __forceinline__ float decode(bits x) {
+        /* The exponent's bias is 7, not 127; this is right for subnormals too. */
+        float magnitude = bits_to_f32((uint32_t)(x & 0x7f) << 20) * 0x1p120f;
+        magnitude = (x & 0x7f) == 0x7f ? NAN : magnitude;
+        return x & 0x80 ? -magnitude : magnitude;
+    }
+
+    enum { block = 8, block_bytes = 8, scale_rows = 128 };
+    typedef void operand;
+    static __device__ __forceinline__ float scale(const uint8_t* of_row, int64_t k) {
+        return ((const float*)of_row)[k / 128];
+    }
+    static __device__ __forceinline__ void octet(float* out, const uint8_t* of_block, int, float scale) {
+        uint2 raw = *(const uint2*)of_block;
+#pragma unroll
+        for (int i = 0; i < OCTET; i++) {
+            out[i] = decode((bits)((i < 4 ? raw.x : raw.y) >> i % 4 * 8)) * scale;
+        }
+    }
+};
+
+/* LM_DTYPE_MXFP4: a bf16 holds each of its values, scale included. */
+struct mxfp4 {
+    enum { block = 8, block_bytes = 4, scale_rows = 1 };
+    typedef bf16 operand;
+    static __device__ __forceinline__ float scale(const uint8_t* of_row, int64_t k) {
+        uint32_t code = of_row[k / 32];
+        uint32_t ends = code == 0 || code == 255 ? UINT32_C(1) << 22 : 0; /* 2^-127 is subnormal; the last one is NaN */
+        return bits_to_f32(code << 23 | ends);
+    }
+    static __device__ __forceinline__ void octet(float* out, const uint8_t* of_block, int, float scale) {
+        uint32_t raw = *(const uint32_t*)of_block;
+#pragma unroll
+        for (int i = 0; i < OCTET; i++) {
+            uint32_t x = raw >> 4 * i; /* its exponent's bias is 1, not 127 */
+            out[i] = bits_to_f32((x & 8) << 28 | (x & 7) << 22) * 0x1p126f * scale;
+        }
     }
 };
 
@@ -111,13 +165,13 @@ __device__ __forceinline__ void round_octet(uint32_t* out, const float* x) {
 
 /* Eight elements of a block of a weight as that; which of the block is counted in octets. */
 template <class T>
-__device__ __forceinline__ void load_operand(uint32_t* out, const uint8_t* of_block, int which) {
+__device__ __forceinline__ void load_operand(uint32_t* out, const uint8_t* of_block, int which, float scale) {
     if constexpr (std::is_same<T, typename T::operand>::value) {
         uint4 raw = *(const uint4*)of_block;
         memcpy(out, &raw, sizeof raw);
     } else {
         float x[OCTET];
-        T::octet(x, of_block, which);
+        T::octet(x, of_block, which, scale);
         round_octet<typename T::operand>(out, x);
     }
 }
@@ -151,6 +205,22 @@ void with_dtype(int32_t dtype, const F& f) {
         break;
     default: /* api.c lets no other dtype through */
         f(bf16());
+        break;
+    }
+}
+
+/* The same for the dtype of a weight. */
+template <class F>
+void with_weight_dtype(int32_t dtype, const F& f) {
+    switch (dtype) {
+    case LM_DTYPE_F8_E4M3:
+        f(f8());
+        break;
+    case LM_DTYPE_MXFP4:
+        f(mxfp4());
+        break;
+    default:
+        with_dtype(dtype, f);
         break;
     }
 }

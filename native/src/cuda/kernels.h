@@ -1,9 +1,10 @@
 /*
- * kernels.h: the ops of the CUDA backend, one file each.
+ * kernels.h: the ops of the CUDA backend, one file each, or one for two that are much the same.
  *
  *     backend.cu    devices, memory, queues; puts what a step needs onto the device and launches its ops
  *     file.cu       files that cuFile reads into device memory
- *     dtype.h       element types, and how weights are stored        reduce.h      sums over warps and blocks
+ *     dtype.h       element types, and how weights are stored        weight.h      rows of a weight
+ *     reduce.h      sums over warps and blocks
  *     linear.cu     products in f32        linear_fast.cu    on tensor cores, where the device was opened for that
  *     intrinsics.h  what is an instruction of a GPU      emulation.*  CUDA without a GPU
  *
@@ -18,11 +19,10 @@
 
 /* One layer of one sequence's cache, on the device. */
 struct kv_cache {
-    uint8_t* keys;   // (kv_heads, capacity, head_dim) of dtype
-    uint8_t* values; // (kv_heads, capacity, head_dim_v) of dtype
-    int64_t capacity;
+    uint8_t* keys;   // (kv_heads, places, head_dim) of dtype; LM_KV_STATE: half 0, (kv_heads, head_dim, head_dim_v) f32
+    uint8_t* values; // (kv_heads, places, head_dim_v) of dtype; LM_KV_LATENT: the keys; LM_KV_STATE: half 1
+    int32_t places;
     int32_t dtype;
-    int32_t reserved;
 };
 
 /* What kernels are chosen by. */
@@ -42,6 +42,9 @@ struct run {
     const int32_t* sequence;     // (rows)
     const int32_t* branch;       // (rows, branch_width)
     const int32_t* output_index; // (output_rows)
+    const int32_t* list;         // (list_rows)
+    const float* list_weights;   // (list_rows)
+    const int32_t* states;       // (sequences)
     const kv_cache* caches;      // (layers, sequences)
     uint8_t* scratch;            // as many bytes as the op asked for, aligned to 256
     unsigned* arrivals;          // as many counters as the op asked for: 0, and so it leaves them
@@ -62,6 +65,13 @@ void attention(const run& run, const lm_op& op);
 void activation(const run& run, const lm_op& op);
 void add(const run& run, const lm_op& op);
 void gather_rows(const run& run, const lm_op& op);
+void layer_norm(const run& run, const lm_op& op);
+void linear_transposed(const run& run, const lm_op& op);
+void scale(const run& run, const lm_op& op);
+void weight_norm(const run& run, const lm_op& op);
+void scatter_add(const run& run, const lm_op& op);
+void convolution(const run& run, const lm_op& op);
+void delta_rule(const run& run, const lm_op& op);
 int64_t attention_scratch(const lm_step& step, const lm_op& op); /* bytes */
 
 /* What linear needs in run.scratch and run.arrivals. */
@@ -86,7 +96,20 @@ static inline bool view_aligned(const lm_view& view) {
 
 /* The step's rows behind the rows of a row set; null: they are the same. */
 static inline const int32_t* row_index(const run& run, int32_t row_set) {
-    return row_set == LM_ROWS_ALL ? nullptr : run.output_index;
+    return row_set == LM_ROWS_ALL ? nullptr : row_set == LM_ROWS_OUTPUT ? run.output_index : run.list;
+}
+
+/*
+ * Where a state lies before and after a step; before is null where it begins with zeros. which: as step.states has it.
+ */
+struct state_halves {
+    const float* before;
+    float* after;
+};
+
+__device__ __forceinline__ state_halves halves_of(const kv_cache& cache, int32_t which) {
+    const uint8_t* before = which < 0 ? nullptr : which == 0 ? cache.keys : cache.values;
+    return {(const float*)before, (float*)(which == 0 ? cache.values : cache.keys)};
 }
 
 /* Blocks for this many items; the kernels stride over what is beyond MOST_BLOCKS. */

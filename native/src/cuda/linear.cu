@@ -10,9 +10,8 @@
  * loads a segment of it at once, and the segments of a row are spread over the warps of a block. With more rows a warp
  * computes a tile of weight rows and rows.
  */
-#include "dtype.h"
-#include "kernels.h"
 #include "reduce.h"
+#include "weight.h"
 
 enum {
     SEGMENT = 1024,
@@ -23,40 +22,20 @@ enum {
 };
 
 struct linear_problem {
-    matrix out;            // (rows, weight_rows)
-    matrix a;              // (rows, k)
-    const uint8_t* weight; // (weight_rows, k) of dtype
-    int64_t weight_stride;
-    int64_t weight_bytes; /* of a weight row */
-    const float* bias;    // (weight_rows), or null
+    matrix out; // (rows, weight rows)
+    matrix a;   // (rows, k)
+    weight_matrix weight;
+    const float* bias; // (weight rows), or null
     int32_t rows;
-    int32_t weight_rows;
-    int32_t k;
     int32_t segments;
     int32_t warps; /* that the segments of a weight row are spread over */
     bool a_aligned;
-    bool aligned; /* the weight too */
 };
-
-/* Block b of a weight row, zeros beyond its end; WHOLE: it is there, and aligned. */
-template <class T, bool WHOLE>
-__device__ __forceinline__ void load_block(float* out, const linear_problem& p, const uint8_t* weight, int64_t b) {
-    const uint8_t* from = weight + b * T::block_bytes;
-    alignas(16) uint8_t copy[T::block_bytes];
-    if constexpr (!WHOLE) {
-        load_bytes<T::block_bytes>(copy, from, p.weight_bytes - b * T::block_bytes);
-        from = copy;
-    }
-#pragma unroll
-    for (int i = 0; i < T::block / OCTET; i++) {
-        T::octet(out + i * OCTET, from, i);
-    }
-}
 
 /* The lane's products of a segment, added to sums. AHEAD blocks of each weight row are on their way together. */
 template <class T, bool WHOLE, int AHEAD, int ROWS, int WEIGHT_ROWS>
 __device__ __forceinline__ void add_products(float (&sums)[ROWS][WEIGHT_ROWS], const linear_problem& p,
-                                             const float* const (&a)[ROWS], const uint8_t* const (&weight)[WEIGHT_ROWS],
+                                             const float* const (&a)[ROWS], const stored_row (&weight)[WEIGHT_ROWS],
                                              int32_t segment) {
     int64_t first = (int64_t)segment * (SEGMENT / T::block) + threadIdx.x % WARP_LANES;
 #pragma unroll 1
@@ -66,13 +45,13 @@ __device__ __forceinline__ void add_products(float (&sums)[ROWS][WEIGHT_ROWS], c
         for (int j = 0; j < AHEAD; j++) {
 #pragma unroll
             for (int n = 0; n < WEIGHT_ROWS; n++) {
-                load_block<T, WHOLE>(w[j][n], p, weight[n], first + (i + j) * WARP_LANES);
+                load_block<T, WHOLE>(w[j][n], p.weight, weight[n], first + (i + j) * WARP_LANES);
             }
         }
 #pragma unroll
         for (int j = 0; j < AHEAD; j++) {
             int64_t k = (first + (i + j) * WARP_LANES) * T::block;
-            int32_t count = WHOLE || p.k - k >= T::block ? T::block : (int32_t)(p.k - k);
+            int32_t count = WHOLE || p.weight.k - k >= T::block ? T::block : (int32_t)(p.weight.k - k);
 #pragma unroll
             for (int m = 0; m < ROWS; m++) {
                 float x[T::block];
@@ -91,16 +70,16 @@ __device__ __forceinline__ void add_products(float (&sums)[ROWS][WEIGHT_ROWS], c
 
 template <class T, int AHEAD, int ROWS, int WEIGHT_ROWS>
 __device__ __forceinline__ void add_segment(float (&sums)[ROWS][WEIGHT_ROWS], const linear_problem& p,
-                                            const float* const (&a)[ROWS], const uint8_t* const (&weight)[WEIGHT_ROWS],
+                                            const float* const (&a)[ROWS], const stored_row (&weight)[WEIGHT_ROWS],
                                             int32_t segment) {
-    if (p.aligned && segment < p.k / SEGMENT) {
+    if (p.weight.aligned && p.a_aligned && segment < p.weight.k / SEGMENT) {
         add_products<T, true, AHEAD>(sums, p, a, weight, segment);
         return;
     }
     /* One weight row after the other: it takes fewer registers. */
 #pragma unroll
     for (int n = 0; n < WEIGHT_ROWS; n++) {
-        const uint8_t* const one[1] = {weight[n]};
+        const stored_row one[1] = {weight[n]};
         float of_one[ROWS][1];
 #pragma unroll
         for (int m = 0; m < ROWS; m++) {
@@ -117,22 +96,22 @@ __device__ __forceinline__ void add_segment(float (&sums)[ROWS][WEIGHT_ROWS], co
 /* Every lane of a warp has its part of the sum. */
 __device__ __forceinline__ void store_sum(const linear_problem& p, int32_t row, int32_t weight_row, float lane_sum) {
     float sum = warp_sum(lane_sum);
-    if (threadIdx.x % WARP_LANES == 0 && row < p.rows && weight_row < p.weight_rows) {
+    if (threadIdx.x % WARP_LANES == 0 && row < p.rows && weight_row < p.weight.rows) {
         p.out.data[row * p.out.stride + weight_row] = p.bias == nullptr ? sum : sum + p.bias[weight_row];
     }
 }
 
 /* Rows and weight rows from these on; beyond the last one it is that one, and not stored. */
-template <int ROWS, int WEIGHT_ROWS>
-__device__ __forceinline__ void tile_rows(const float* (&a)[ROWS], const uint8_t* (&weight)[WEIGHT_ROWS],
-                                          const linear_problem& p, int32_t row, int32_t weight_row) {
+template <class T, int ROWS, int WEIGHT_ROWS>
+__device__ __forceinline__ void tile_rows(const float* (&a)[ROWS], stored_row (&weight)[WEIGHT_ROWS],
+                                          const linear_problem& p, int32_t row, int64_t first) {
 #pragma unroll
     for (int m = 0; m < ROWS; m++) {
         a[m] = p.a.data + (m < p.rows - row ? row + m : p.rows - 1) * p.a.stride; // (k)
     }
 #pragma unroll
     for (int n = 0; n < WEIGHT_ROWS; n++) {
-        weight[n] = p.weight + (n < p.weight_rows - weight_row ? weight_row + n : p.weight_rows - 1) * p.weight_stride;
+        weight[n] = row_of<T>(p.weight, first + n);
     }
 }
 
@@ -141,9 +120,9 @@ __device__ __forceinline__ void tile_rows(const float* (&a)[ROWS], const uint8_t
 template <class T, int TILE_ROWS, int TILE_WEIGHT_ROWS>
 __device__ __forceinline__ void linear_tile(const linear_problem& p, int32_t row, int32_t weight_row) {
     const float* a[TILE_ROWS];
-    const uint8_t* weight[TILE_WEIGHT_ROWS];
+    stored_row weight[TILE_WEIGHT_ROWS];
     float totals[TILE_ROWS][TILE_WEIGHT_ROWS] = {};
-    tile_rows(a, weight, p, row, weight_row);
+    tile_rows<T>(a, weight, p, row, weight_row);
     for (int32_t segment = 0; segment < p.segments; segment++) {
         float sums[TILE_ROWS][TILE_WEIGHT_ROWS] = {};
         add_segment<T, 1>(sums, p, a, weight, segment);
@@ -173,7 +152,7 @@ __global__ void __launch_bounds__(LINEAR_WARPS* WARP_LANES) tile_kernel(linear_p
     int32_t row_tiles = (p.rows - 1) / TILE_ROWS + 1;
     for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
         int64_t weight_row = (item / row_tiles * LINEAR_WARPS + threadIdx.x / WARP_LANES) * TILE_WEIGHT_ROWS;
-        if (weight_row < p.weight_rows) {
+        if (weight_row < p.weight.rows) {
             linear_tile<T, TILE_ROWS, TILE_WEIGHT_ROWS>(p, (int32_t)(item % row_tiles) * TILE_ROWS,
                                                         (int32_t)weight_row);
         }
@@ -183,7 +162,7 @@ __global__ void __launch_bounds__(LINEAR_WARPS* WARP_LANES) tile_kernel(linear_p
 template <class T, int TILE_ROWS, int TILE_WEIGHT_ROWS>
 static void launch_tiles(const linear_problem& p, cudaStream_t stream) {
     int64_t row_tiles = (p.rows - 1) / TILE_ROWS + 1;
-    int64_t items = row_tiles * ((p.weight_rows - 1) / (TILE_WEIGHT_ROWS * LINEAR_WARPS) + 1);
+    int64_t items = row_tiles * ((p.weight.rows - 1) / (TILE_WEIGHT_ROWS * LINEAR_WARPS) + 1);
     LAUNCH((tile_kernel<T, TILE_ROWS, TILE_WEIGHT_ROWS>), block_count(items, 1), LINEAR_WARPS * WARP_LANES, 0, stream,
            p, items);
 }
@@ -199,13 +178,13 @@ __global__ void __launch_bounds__(MOST_WARPS* WARP_LANES) spread_kernel(linear_p
     int32_t warp = (int32_t)threadIdx.x / WARP_LANES;
     int32_t block_rows = (int32_t)blockDim.x / WARP_LANES / p.warps;
     float* own = lane_sums + (int64_t)(warp / p.warps) * p.segments * ROWS * WARP_LANES + lane;
-    for (int64_t first = (int64_t)blockIdx.x * block_rows; first < p.weight_rows;
+    for (int64_t first = (int64_t)blockIdx.x * block_rows; first < p.weight.rows;
          first += (int64_t)gridDim.x * block_rows) {
         int64_t weight_row = first + warp / p.warps;
         const float* a[ROWS];
-        const uint8_t* weight[1];
-        tile_rows(a, weight, p, 0, weight_row < p.weight_rows ? (int32_t)weight_row : p.weight_rows - 1);
-        for (int32_t segment = warp % p.warps; weight_row < p.weight_rows && segment < p.segments; segment += p.warps) {
+        stored_row weight[1];
+        tile_rows<T>(a, weight, p, 0, weight_row);
+        for (int32_t segment = warp % p.warps; weight_row < p.weight.rows && segment < p.segments; segment += p.warps) {
             float sums[ROWS][1] = {};
             add_segment<T, SEGMENT / T::block / WARP_LANES>(sums, p, a, weight, segment);
 #pragma unroll
@@ -214,7 +193,7 @@ __global__ void __launch_bounds__(MOST_WARPS* WARP_LANES) spread_kernel(linear_p
             }
         }
         __syncthreads();
-        if (warp % p.warps == 0 && weight_row < p.weight_rows) {
+        if (warp % p.warps == 0 && weight_row < p.weight.rows) {
 #pragma unroll
             for (int m = 0; m < ROWS; m++) {
                 float total = 0.0f;
@@ -237,7 +216,7 @@ static bool launch_spread(linear_problem p, cudaStream_t stream) {
     if (sums > MOST_SPREAD) {
         return false;
     }
-    LAUNCH((spread_kernel<T, ROWS>), block_count(p.weight_rows, block_rows), block_rows * p.warps * WARP_LANES,
+    LAUNCH((spread_kernel<T, ROWS>), block_count(p.weight.rows, block_rows), block_rows * p.warps * WARP_LANES,
            (size_t)sums * WARP_LANES * sizeof(float), stream, p);
     return true;
 }
@@ -246,22 +225,16 @@ void linear(const run& run, const lm_op& op) {
     if (linear_fast(run, op)) {
         return;
     }
-    with_dtype(op.dtype, [&](auto type) {
+    with_weight_dtype(op.dtype, [&](auto type) {
         typedef decltype(type) T;
-        constexpr int alignment = T::block_bytes % 16 == 0 ? 16 : T::block_bytes & -T::block_bytes;
         linear_problem p = {};
         p.out = view_matrix(run, op.out);
         p.a = view_matrix(run, op.a);
-        p.weight = (const uint8_t*)run.step->panel + op.weight_offset;
-        p.weight_stride = op.weight_stride;
-        p.weight_bytes = row_bytes<T>(op.a.width);
+        p.weight = weight_of<T>(run, op, op.a.width);
         p.bias = op.vector;
         p.rows = lm_row_count(run.step, op.row_set);
-        p.weight_rows = op.weight_rows;
-        p.k = op.a.width;
-        p.segments = (p.k - 1) / SEGMENT + 1;
+        p.segments = (p.weight.k - 1) / SEGMENT + 1;
         p.a_aligned = view_aligned(op.a);
-        p.aligned = p.a_aligned && (uintptr_t)p.weight % alignment == 0 && op.weight_stride % alignment == 0;
         if (!(p.rows == 1 && launch_spread<T, 1>(p, run.stream))
             && !(p.rows <= 4 && launch_spread<T, 4>(p, run.stream))) {
             launch_tiles<T, 8, 4>(p, run.stream);

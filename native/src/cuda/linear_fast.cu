@@ -16,9 +16,8 @@
  * adds up the segments. With more rows a block computes a tile of weight rows and rows; where there are too few tiles
  * for the GPU, segments are spread over blocks and another kernel adds them up.
  */
-#include "dtype.h"
-#include "kernels.h"
 #include "reduce.h"
+#include "weight.h"
 
 enum {
     SEGMENT = 512,
@@ -33,10 +32,11 @@ enum {
     TILE_SHARED = 64 << 10 /* the same, where it is asked */
 };
 
-/* How rows of a weight are staged: by groups of whole units and blocks. */
+/* How rows of a weight are staged: by groups of whole units and blocks, of 32 bytes at least. */
 template <class T>
 struct staged {
-    static constexpr int elements = T::block > UNIT ? T::block : UNIT;
+    static constexpr int unit_bytes = UNIT * T::block_bytes / T::block;
+    static constexpr int elements = T::block > UNIT ? T::block : unit_bytes < 32 ? 2 * UNIT : UNIT;
     static constexpr int bytes = elements / T::block * T::block_bytes;
     static constexpr int units = elements / UNIT;
     static constexpr int of_segment = SEGMENT / elements;
@@ -45,19 +45,15 @@ struct staged {
 };
 
 struct fast_problem {
-    matrix out;        // (rows, weight_rows)
+    matrix out;        // (rows, weight rows)
     matrix a;          // (rows, k)
     uint16_t* rounded; // (rows, rounded_stride): a as operands, zeros behind k
     int64_t rounded_stride;
-    const uint8_t* weight; // (weight_rows, k) of dtype
-    int64_t weight_stride;
-    int64_t weight_bytes; /* of a weight row */
-    const float* bias;    // (weight_rows), or null
-    float* partials;      // (segments, rows, weight_rows): sums of segments
-    unsigned* arrivals;   // (tiles of 16 weight rows): units that are done; 0 before and after
+    weight_matrix weight;
+    const float* bias; // (weight rows), or null
+    float* partials;   // (segments, rows, weight rows): sums of segments
+    unsigned* arrivals; // (tiles of 16 weight rows): units that are done; 0 before and after
     int32_t rows;
-    int32_t weight_rows;
-    int32_t k;
     int32_t segments;
     int32_t groups; /* staged<T>, the last one may be part of one */
     int32_t splits; /* blocks that the segments of a tile are spread over */
@@ -104,14 +100,21 @@ struct weight_unit {
     uint32_t high[OCTET / 2];
 };
 
-/* `group` is staged: rows of staged<T>::bytes. */
+/*
+ * `group` is staged: rows of staged<T>::bytes, of which the first one is this weight row; what the unit begins with is
+ * element k. Scales are not staged: the 32 elements of a unit have one.
+ */
 template <class T>
-__device__ __forceinline__ void load_weights(weight_unit& out, const uint8_t* group, int unit) {
+__device__ __forceinline__ void load_weights(weight_unit& out, const fast_problem& p, const uint8_t* group, int unit,
+                                             int64_t weight_row, int64_t k) {
     int32_t lane = threadIdx.x % WARP_LANES;
     int32_t element = unit * UNIT + lane % 4 * OCTET;
     const uint8_t* block = group + lane / 4 * staged<T>::bytes + element / T::block * T::block_bytes;
-    load_operand<T>(out.low, block, element % T::block / OCTET);
-    load_operand<T>(out.high, block + MMA_COLUMNS * staged<T>::bytes, element % T::block / OCTET);
+    bool there = k < p.weight.k;
+    float low = there ? T::scale(row_of<T>(p.weight, weight_row + lane / 4).scales, k) : 0.0f;
+    float high = there ? T::scale(row_of<T>(p.weight, weight_row + lane / 4 + MMA_COLUMNS).scales, k) : 0.0f;
+    load_operand<T>(out.low, block, element % T::block / OCTET, low);
+    load_operand<T>(out.high, block + MMA_COLUMNS * staged<T>::bytes, element % T::block / OCTET, high);
 }
 
 /* sums (16 weight rows, 8 rows) += the products of a unit; b: the lane's octet of row lane / 4. */
@@ -127,7 +130,7 @@ __device__ __forceinline__ void add_products(float* sums, const weight_unit& w, 
 /* -- sums of segments ---------------------------------------------------------------------------------------------- */
 
 __device__ __forceinline__ float* partial(const fast_problem& p, int64_t segment, int64_t row, int64_t weight_row) {
-    return p.partials + (segment * p.rows + row) * p.weight_rows + weight_row;
+    return p.partials + (segment * p.rows + row) * p.weight.rows + weight_row;
 }
 
 __device__ __forceinline__ void store_total(const fast_problem& p, int64_t row, int64_t weight_row, float total) {
@@ -144,7 +147,7 @@ __device__ __forceinline__ void each_sum(const fast_problem& p, int64_t row, int
     for (int i = 0; i < 4; i++) {
         int64_t r = row + lane % 4 * 2 + i % 2;
         int64_t w = weight_row + lane / 4 + i / 2 * MMA_COLUMNS;
-        if (r < p.rows && w < p.weight_rows) {
+        if (r < p.rows && w < p.weight.rows) {
             store(r, w, sums[i]);
         }
     }
@@ -169,7 +172,7 @@ __device__ __forceinline__ void join_segments(const fast_problem& p, int64_t row
 
 __global__ void __launch_bounds__(BLOCK_THREADS) join_kernel(fast_problem p, int64_t outputs) {
     for (int64_t i = first_item(); i < outputs; i += item_stride()) {
-        join_segments(p, i / p.weight_rows, i % p.weight_rows);
+        join_segments(p, i / p.weight.rows, i % p.weight.rows);
     }
 }
 
@@ -188,8 +191,8 @@ struct few {
 template <class T>
 __device__ __forceinline__ void stage_few(uint8_t* to, const fast_problem& p, int64_t weight_row, int64_t group) {
     stage<MMA_ROWS, few<T>::stage_groups, staged<T>::bytes, WARP_LANES>(
-        to, p.weight + weight_row * p.weight_stride + group * staged<T>::bytes, p.weight_stride,
-        (int32_t)(p.weight_rows - weight_row), p.weight_bytes - group * staged<T>::bytes, p.weight_aligned,
+        to, p.weight.data + weight_row * p.weight.stride + group * staged<T>::bytes, p.weight.stride,
+        (int32_t)(p.weight.rows - weight_row), p.weight.row_bytes - group * staged<T>::bytes, p.weight_aligned,
         threadIdx.x % WARP_LANES);
 }
 
@@ -201,13 +204,14 @@ __device__ __forceinline__ void load_rows(uint32_t (&out)[SEGMENT / UNIT][OCTET 
     int64_t first = segment * SEGMENT + lane % 4 * OCTET;
     bool there = lane / 4 < p.rows;
     const float* a = p.a.data + (there ? lane / 4 : 0) * p.a.stride; // (k)
-    bool whole = p.a_aligned && segment < p.k / SEGMENT;
+    bool whole = p.a_aligned && segment < p.weight.k / SEGMENT;
 #pragma unroll
     for (int u = 0; u < SEGMENT / UNIT; u++) {
         int64_t k = first + u * UNIT;
         float x[OCTET] = {};
         if (there) {
-            load_floats<OCTET>(x, a + k, whole || p.k - k >= OCTET ? OCTET : (int32_t)(p.k - k), p.a_aligned);
+            int32_t count = whole || p.weight.k - k >= OCTET ? OCTET : (int32_t)(p.weight.k - k);
+            load_floats<OCTET>(x, a + k, count, p.a_aligned);
         }
         round_octet<typename T::operand>(out[u], x);
     }
@@ -255,7 +259,9 @@ __global__ void __launch_bounds__(FEW_WARPS* WARP_LANES) few_kernel(fast_problem
 #pragma unroll
                     for (int u = 0; u < staged<T>::units; u++) {
                         weight_unit w;
-                        load_weights<T>(w, ring + s % f::stages * f::stage_bytes + g * MMA_ROWS * staged<T>::bytes, u);
+                        int64_t k = (first + s * f::stage_groups + g) * staged<T>::elements + u * UNIT;
+                        load_weights<T>(w, p, ring + s % f::stages * f::stage_bytes + g * MMA_ROWS * staged<T>::bytes,
+                                        u, tile * MMA_ROWS, k);
                         add_products<T>(sums, w, rows[(s * f::stage_groups + g) * staged<T>::units + u]);
                     }
                 }
@@ -275,7 +281,7 @@ __global__ void __launch_bounds__(FEW_WARPS* WARP_LANES) few_kernel(fast_problem
             __threadfence();
             for (int32_t i = lane; i < MMA_ROWS * p.rows; i += WARP_LANES) {
                 int64_t weight_row = tile * MMA_ROWS + i % MMA_ROWS;
-                if (weight_row < p.weight_rows) {
+                if (weight_row < p.weight.rows) {
                     join_segments(p, i / MMA_ROWS, weight_row);
                 }
             }
@@ -296,8 +302,8 @@ __global__ void __launch_bounds__(ROUND_THREADS) round_kernel(fast_problem p, in
         int64_t row = i / row_octets;
         int64_t k = i % row_octets * OCTET;
         float x[OCTET];
-        load_floats<OCTET>(x, p.a.data + row * p.a.stride + k, p.k - k < OCTET ? (int32_t)(p.k - k) : OCTET,
-                           p.a_aligned);
+        int32_t count = p.weight.k - k < OCTET ? (int32_t)(p.weight.k - k) : OCTET;
+        load_floats<OCTET>(x, p.a.data + row * p.a.stride + k, count, p.a_aligned);
         uint32_t rounded[OCTET / 2];
         round_octet<OPERAND>(rounded, x);
         uint4 raw;
@@ -336,13 +342,13 @@ __global__ void __launch_bounds__(WARPS_W* WARPS_R* WARP_LANES) tile_kernel(fast
         int64_t first = first_segment * staged<T>::of_segment;
         int64_t last =
             last_segment * staged<T>::of_segment < p.groups ? last_segment * staged<T>::of_segment : p.groups;
-        const uint8_t* weight = p.weight + weight_row * p.weight_stride;
+        const uint8_t* weight = p.weight.data + weight_row * p.weight.stride;
         const uint8_t* rounded = (const uint8_t*)(p.rounded + row * p.rounded_stride);
         auto bring = [&](int64_t group) {
             uint8_t* to = shared + (uint32_t)(group - first) % t::stages * t::stage_bytes;
             stage<t::weight_rows, 1, staged<T>::bytes, t::threads>(
-                to, weight + group * staged<T>::bytes, p.weight_stride, (int32_t)(p.weight_rows - weight_row),
-                p.weight_bytes - group * staged<T>::bytes, p.weight_aligned, threadIdx.x);
+                to, weight + group * staged<T>::bytes, p.weight.stride, (int32_t)(p.weight.rows - weight_row),
+                p.weight.row_bytes - group * staged<T>::bytes, p.weight_aligned, threadIdx.x);
             stage<t::rows, staged<T>::units, UNIT_BYTES, t::threads>(
                 to + t::weight_bytes, rounded + group * staged<T>::units * UNIT_BYTES, p.rounded_stride * 2,
                 (int32_t)(p.rows - row), staged<T>::units * UNIT_BYTES, true, threadIdx.x);
@@ -380,7 +386,9 @@ __global__ void __launch_bounds__(WARPS_W* WARPS_R* WARP_LANES) tile_kernel(fast
 #pragma unroll
                 for (int w = 0; w < MMAS_W; w++) {
                     weight_unit a;
-                    load_weights<T>(a, weights + w * MMA_ROWS * staged<T>::bytes, u);
+                    load_weights<T>(a, p, weights + w * MMA_ROWS * staged<T>::bytes, u,
+                                    weight_row + warp_weight_row + w * MMA_ROWS,
+                                    group * staged<T>::elements + u * UNIT);
 #pragma unroll
                     for (int r = 0; r < MMAS_R; r++) {
                         add_products<T>(sums[w][r], a, b[r]);
@@ -481,11 +489,11 @@ static fast_plan plan_of(const gpu& on, int64_t rows, const lm_op& op) {
 template <class T, int WARPS_W, int WARPS_R, int MMAS_W, int MMAS_R>
 static void launch_tiles(const fast_problem& p, cudaStream_t stream) {
     typedef tile<T, WARPS_W, WARPS_R, MMAS_W, MMAS_R> t;
-    int64_t items = tiles_of(p.rows, p.weight_rows, t::rows) * p.splits;
+    int64_t items = tiles_of(p.rows, p.weight.rows, t::rows) * p.splits;
     LAUNCH((tile_kernel<T, WARPS_W, WARPS_R, MMAS_W, MMAS_R>), block_count(items, 1), t::threads,
            t::stages * t::stage_bytes, stream, p, items);
     if (p.splits > 1) {
-        int64_t outputs = (int64_t)p.rows * p.weight_rows;
+        int64_t outputs = (int64_t)p.rows * p.weight.rows;
         LAUNCH(join_kernel, block_count(outputs, BLOCK_THREADS), BLOCK_THREADS, 0, stream, p, outputs);
     }
 }
@@ -494,7 +502,7 @@ static void launch_tiles(const fast_problem& p, cudaStream_t stream) {
 template <class R, class F>
 static R with_operand(const gpu& on, int32_t dtype, const R& none, const F& f) {
     R result = none;
-    with_dtype(dtype, [&](auto type) {
+    with_weight_dtype(dtype, [&](auto type) {
         typedef typename decltype(type)::operand operand;
         if constexpr (!std::is_void<operand>::value) {
             if (on.fast && on.capability >= operand::capability) {
@@ -526,20 +534,16 @@ bool linear_fast(const run& run, const lm_op& op) {
         p.a = view_matrix(run, op.a);
         p.rounded = (uint16_t*)run.scratch;
         p.rounded_stride = plan.groups * staged<T>::elements;
-        p.weight = (const uint8_t*)run.step->panel + op.weight_offset;
-        p.weight_stride = op.weight_stride;
-        p.weight_bytes = row_bytes<T>(op.a.width);
+        p.weight = weight_of<T>(run, op, op.a.width);
         p.bias = op.vector;
         p.partials = (float*)(run.scratch + plan.rounded_bytes);
         p.arrivals = run.arrivals;
         p.rows = rows;
-        p.weight_rows = op.weight_rows;
-        p.k = op.a.width;
         p.segments = (int32_t)plan.segments;
         p.groups = (int32_t)plan.groups;
         p.splits = plan.splits;
         p.a_aligned = view_aligned(op.a);
-        p.weight_aligned = (uintptr_t)p.weight % 16 == 0 && op.weight_stride % 16 == 0;
+        p.weight_aligned = (uintptr_t)p.weight.data % 16 == 0 && p.weight.stride % 16 == 0;
         if (plan.tile_rows == FEW_ROWS) {
             int64_t units = plan.arrivals * plan.segments;
             LAUNCH(few_kernel<T>, block_count(units, FEW_WARPS), FEW_WARPS * WARP_LANES,
@@ -576,7 +580,7 @@ cudaError_t linear_fast_prepare(int32_t* compiled_for) {
     cudaFuncAttributes attributes = {};
     cudaError_t error = cudaFuncGetAttributes(&attributes, few_kernel<bf16>);
     *compiled_for = attributes.ptxVersion;
-    for (int32_t dtype = 0; dtype <= LM_DTYPE_BF16 && error == cudaSuccess; dtype++) {
+    for (int32_t dtype = 0; dtype <= LM_DTYPE_MXFP4 && error == cudaSuccess; dtype++) {
         error = with_operand(any, dtype, cudaSuccess, [](auto type) {
             cudaError_t small = ask_shared<decltype(type), SMALL_TILE>();
             return small == cudaSuccess ? ask_shared<decltype(type), LARGE_TILE>() : small;

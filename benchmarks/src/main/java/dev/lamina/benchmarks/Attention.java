@@ -98,8 +98,8 @@ public class Attention {
         activations = device.allocateOnDevice((long) rows * 2 * (queries + keys) * Float.BYTES);
         long end = (long) rows * queries;
         ops = new OpArray(2);
-        ops.attention(0, new View(end, queries, queries), new View(0, queries, queries), 0, queryHeads, HEAD_DIM, 0,
-                0.08f);
+        ops.attention(0, new View(end, queries, queries), new View(0, queries, queries), 0, queryHeads, HEAD_DIM,
+                new OpArray.Attending(0.08f, 0, 0, 0, OpArray.AttentionKind.PLAIN, null));
         ops.kvStore(1, new View(2 * end, keys, keys), new View(2 * end + (long) rows * keys, keys, keys), 0);
         step = new Step(rows, 0, 1, activations, plain);
         for (int first = 0; first < positions; first += rows) {

@@ -48,8 +48,8 @@ final class DeviceRates implements AutoCloseable {
         step.clear();
         step.addRow(0, 0, false);
         int width = Math.toIntExact(rows);
-        ops.linear(0, false, new View(WIDTH, width, width), new View(0, WIDTH, WIDTH), OpArray.WeightType.BF16, 0,
-                ROW_BYTES, null);
+        ops.linear(0, OpArray.Rows.ALL, new View(WIDTH, width, width), new View(0, WIDTH, WIDTH),
+                new OpArray.Weight(OpArray.WeightType.BF16, width, WIDTH, 0, ROW_BYTES), null);
         bus();
         compute();
     }

@@ -91,7 +91,8 @@ public class Linear {
         copy.fill((byte) 0);
         activations = device.allocateOnDevice((long) rows * (k + n) * Float.BYTES);
         ops = new OpArray(1);
-        ops.linear(0, false, new View((long) rows * k, n, n), new View(0, k, k), dtype, 0, (long) k * element, null);
+        ops.linear(0, OpArray.Rows.ALL, new View((long) rows * k, n, n), new View(0, k, k),
+                new OpArray.Weight(dtype, n, k, 0, (long) k * element), null);
         step = new Step(rows, 0, 1, activations, copy);
         step.clear();
         for (int i = 0; i < rows; i++) {

@@ -23,10 +23,10 @@ public class lamina_h extends lamina_h$shared {
     static final SymbolLookup SYMBOL_LOOKUP = SymbolLookup.loaderLookup()
             .or(Linker.nativeLinker().defaultLookup());
 
-    private static final int LM_ABI_VERSION = (int)4L;
+    private static final int LM_ABI_VERSION = (int)5L;
     /**
      * {@snippet lang=c :
-     * #define LM_ABI_VERSION 4
+     * #define LM_ABI_VERSION 5
      * }
      */
     public static int LM_ABI_VERSION() {
@@ -203,6 +203,24 @@ public class lamina_h extends lamina_h$shared {
     public static int LM_DTYPE_BF16() {
         return LM_DTYPE_BF16;
     }
+    private static final int LM_DTYPE_F8_E4M3 = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_DTYPE_F8_E4M3 3
+     * }
+     */
+    public static int LM_DTYPE_F8_E4M3() {
+        return LM_DTYPE_F8_E4M3;
+    }
+    private static final int LM_DTYPE_MXFP4 = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_DTYPE_MXFP4 4
+     * }
+     */
+    public static int LM_DTYPE_MXFP4() {
+        return LM_DTYPE_MXFP4;
+    }
     private static final int LM_ROWS_ALL = (int)0L;
     /**
      * {@snippet lang=c :
@@ -220,6 +238,15 @@ public class lamina_h extends lamina_h$shared {
      */
     public static int LM_ROWS_OUTPUT() {
         return LM_ROWS_OUTPUT;
+    }
+    private static final int LM_ROWS_LIST = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ROWS_LIST 2
+     * }
+     */
+    public static int LM_ROWS_LIST() {
+        return LM_ROWS_LIST;
     }
     private static final int LM_OP_EMBED = (int)1L;
     /**
@@ -302,6 +329,69 @@ public class lamina_h extends lamina_h$shared {
     public static int LM_OP_GATHER_ROWS() {
         return LM_OP_GATHER_ROWS;
     }
+    private static final int LM_OP_LAYER_NORM = (int)10L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_OP_LAYER_NORM 10
+     * }
+     */
+    public static int LM_OP_LAYER_NORM() {
+        return LM_OP_LAYER_NORM;
+    }
+    private static final int LM_OP_LINEAR_TRANSPOSED = (int)11L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_OP_LINEAR_TRANSPOSED 11
+     * }
+     */
+    public static int LM_OP_LINEAR_TRANSPOSED() {
+        return LM_OP_LINEAR_TRANSPOSED;
+    }
+    private static final int LM_OP_SCALE = (int)12L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_OP_SCALE 12
+     * }
+     */
+    public static int LM_OP_SCALE() {
+        return LM_OP_SCALE;
+    }
+    private static final int LM_OP_WEIGHT_NORM = (int)13L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_OP_WEIGHT_NORM 13
+     * }
+     */
+    public static int LM_OP_WEIGHT_NORM() {
+        return LM_OP_WEIGHT_NORM;
+    }
+    private static final int LM_OP_SCATTER_ADD = (int)14L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_OP_SCATTER_ADD 14
+     * }
+     */
+    public static int LM_OP_SCATTER_ADD() {
+        return LM_OP_SCATTER_ADD;
+    }
+    private static final int LM_OP_CONVOLUTION = (int)15L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_OP_CONVOLUTION 15
+     * }
+     */
+    public static int LM_OP_CONVOLUTION() {
+        return LM_OP_CONVOLUTION;
+    }
+    private static final int LM_OP_DELTA_RULE = (int)16L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_OP_DELTA_RULE 16
+     * }
+     */
+    public static int LM_OP_DELTA_RULE() {
+        return LM_OP_DELTA_RULE;
+    }
     private static final int LM_ACTIVATION_SILU = (int)0L;
     /**
      * {@snippet lang=c :
@@ -338,6 +428,60 @@ public class lamina_h extends lamina_h$shared {
     public static int LM_ACTIVATION_RELU() {
         return LM_ACTIVATION_RELU;
     }
+    private static final int LM_ACTIVATION_SIGMOID = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ACTIVATION_SIGMOID 4
+     * }
+     */
+    public static int LM_ACTIVATION_SIGMOID() {
+        return LM_ACTIVATION_SIGMOID;
+    }
+    private static final int LM_ACTIVATION_IDENTITY = (int)5L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ACTIVATION_IDENTITY 5
+     * }
+     */
+    public static int LM_ACTIVATION_IDENTITY() {
+        return LM_ACTIVATION_IDENTITY;
+    }
+    private static final int LM_ACTIVATION_RELU_SQUARED = (int)6L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ACTIVATION_RELU_SQUARED 6
+     * }
+     */
+    public static int LM_ACTIVATION_RELU_SQUARED() {
+        return LM_ACTIVATION_RELU_SQUARED;
+    }
+    private static final int LM_ACTIVATION_QUICK_GELU = (int)7L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ACTIVATION_QUICK_GELU 7
+     * }
+     */
+    public static int LM_ACTIVATION_QUICK_GELU() {
+        return LM_ACTIVATION_QUICK_GELU;
+    }
+    private static final int LM_ACTIVATION_SOFT_CAP = (int)8L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ACTIVATION_SOFT_CAP 8
+     * }
+     */
+    public static int LM_ACTIVATION_SOFT_CAP() {
+        return LM_ACTIVATION_SOFT_CAP;
+    }
+    private static final int LM_ACTIVATION_CLAMPED_SWIGLU = (int)9L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ACTIVATION_CLAMPED_SWIGLU 9
+     * }
+     */
+    public static int LM_ACTIVATION_CLAMPED_SWIGLU() {
+        return LM_ACTIVATION_CLAMPED_SWIGLU;
+    }
     private static final int LM_ROPE_HALF = (int)0L;
     /**
      * {@snippet lang=c :
@@ -355,6 +499,78 @@ public class lamina_h extends lamina_h$shared {
      */
     public static int LM_ROPE_INTERLEAVED() {
         return LM_ROPE_INTERLEAVED;
+    }
+    private static final int LM_ATTENTION_PLAIN = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ATTENTION_PLAIN 0
+     * }
+     */
+    public static int LM_ATTENTION_PLAIN() {
+        return LM_ATTENTION_PLAIN;
+    }
+    private static final int LM_ATTENTION_ALIBI = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ATTENTION_ALIBI 1
+     * }
+     */
+    public static int LM_ATTENTION_ALIBI() {
+        return LM_ATTENTION_ALIBI;
+    }
+    private static final int LM_ATTENTION_SINKS = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ATTENTION_SINKS 2
+     * }
+     */
+    public static int LM_ATTENTION_SINKS() {
+        return LM_ATTENTION_SINKS;
+    }
+    private static final int LM_ROWS_PLAIN = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ROWS_PLAIN 0
+     * }
+     */
+    public static int LM_ROWS_PLAIN() {
+        return LM_ROWS_PLAIN;
+    }
+    private static final int LM_ROWS_WEIGHTED = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_ROWS_WEIGHTED 1
+     * }
+     */
+    public static int LM_ROWS_WEIGHTED() {
+        return LM_ROWS_WEIGHTED;
+    }
+    private static final int LM_KV_HEADS = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_KV_HEADS 0
+     * }
+     */
+    public static int LM_KV_HEADS() {
+        return LM_KV_HEADS;
+    }
+    private static final int LM_KV_LATENT = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_KV_LATENT 1
+     * }
+     */
+    public static int LM_KV_LATENT() {
+        return LM_KV_LATENT;
+    }
+    private static final int LM_KV_STATE = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * #define LM_KV_STATE 2
+     * }
+     */
+    public static int LM_KV_STATE() {
+        return LM_KV_STATE;
     }
     private static final int LM_FILE_BUFFERED = (int)0L;
     /**

@@ -18,6 +18,8 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t kv_heads;
  *     int32_t head_dim;
  *     int32_t head_dim_v;
+ *     int32_t kind;
+ *     int32_t places;
  *     int32_t reserved;
  * }
  * }
@@ -32,6 +34,8 @@ public class lm_kv_layer {
         lamina_h.C_INT.withName("kv_heads"),
         lamina_h.C_INT.withName("head_dim"),
         lamina_h.C_INT.withName("head_dim_v"),
+        lamina_h.C_INT.withName("kind"),
+        lamina_h.C_INT.withName("places"),
         lamina_h.C_INT.withName("reserved")
     ).withName("lm_kv_layer");
 
@@ -172,6 +176,94 @@ public class lm_kv_layer {
      */
     public static void head_dim_v(MemorySegment struct, int fieldValue) {
         struct.set(head_dim_v$LAYOUT, head_dim_v$OFFSET, fieldValue);
+    }
+
+    private static final OfInt kind$LAYOUT = (OfInt)$LAYOUT.select(groupElement("kind"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t kind
+     * }
+     */
+    public static final OfInt kind$layout() {
+        return kind$LAYOUT;
+    }
+
+    private static final long kind$OFFSET = $LAYOUT.byteOffset(groupElement("kind"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t kind
+     * }
+     */
+    public static final long kind$offset() {
+        return kind$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t kind
+     * }
+     */
+    public static int kind(MemorySegment struct) {
+        return struct.get(kind$LAYOUT, kind$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t kind
+     * }
+     */
+    public static void kind(MemorySegment struct, int fieldValue) {
+        struct.set(kind$LAYOUT, kind$OFFSET, fieldValue);
+    }
+
+    private static final OfInt places$LAYOUT = (OfInt)$LAYOUT.select(groupElement("places"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t places
+     * }
+     */
+    public static final OfInt places$layout() {
+        return places$LAYOUT;
+    }
+
+    private static final long places$OFFSET = $LAYOUT.byteOffset(groupElement("places"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t places
+     * }
+     */
+    public static final long places$offset() {
+        return places$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t places
+     * }
+     */
+    public static int places(MemorySegment struct) {
+        return struct.get(places$LAYOUT, places$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t places
+     * }
+     */
+    public static void places(MemorySegment struct, int fieldValue) {
+        struct.set(places$LAYOUT, places$OFFSET, fieldValue);
     }
 
     private static final OfInt reserved$LAYOUT = (OfInt)$LAYOUT.select(groupElement("reserved"));

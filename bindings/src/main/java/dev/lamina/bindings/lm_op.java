@@ -25,15 +25,24 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int64_t weight_offset;
  *     int64_t weight_stride;
  *     int64_t input_offset;
+ *     const float *scales;
+ *     int64_t scales_length;
+ *     int64_t scale_offset;
+ *     int64_t scale_stride;
+ *     int32_t scale_row;
  *     int32_t weight_rows;
+ *     int32_t columns;
  *     int32_t dtype;
  *     int32_t kind;
+ *     int32_t accumulate;
  *     int32_t layer;
  *     int32_t heads;
  *     int32_t head_dim;
  *     int32_t rotary_dim;
  *     int32_t window;
+ *     int32_t chunk;
  *     float scale;
+ *     float softcap;
  *     float epsilon;
  * }
  * }
@@ -55,16 +64,26 @@ public class lm_op {
         lamina_h.C_LONG.withName("weight_offset"),
         lamina_h.C_LONG.withName("weight_stride"),
         lamina_h.C_LONG.withName("input_offset"),
+        lamina_h.C_POINTER.withName("scales"),
+        lamina_h.C_LONG.withName("scales_length"),
+        lamina_h.C_LONG.withName("scale_offset"),
+        lamina_h.C_LONG.withName("scale_stride"),
+        lamina_h.C_INT.withName("scale_row"),
         lamina_h.C_INT.withName("weight_rows"),
+        lamina_h.C_INT.withName("columns"),
         lamina_h.C_INT.withName("dtype"),
         lamina_h.C_INT.withName("kind"),
+        lamina_h.C_INT.withName("accumulate"),
         lamina_h.C_INT.withName("layer"),
         lamina_h.C_INT.withName("heads"),
         lamina_h.C_INT.withName("head_dim"),
         lamina_h.C_INT.withName("rotary_dim"),
         lamina_h.C_INT.withName("window"),
+        lamina_h.C_INT.withName("chunk"),
         lamina_h.C_FLOAT.withName("scale"),
-        lamina_h.C_FLOAT.withName("epsilon")
+        lamina_h.C_FLOAT.withName("softcap"),
+        lamina_h.C_FLOAT.withName("epsilon"),
+        MemoryLayout.paddingLayout(4)
     ).withName("lm_op");
 
     /**
@@ -514,6 +533,226 @@ public class lm_op {
         struct.set(input_offset$LAYOUT, input_offset$OFFSET, fieldValue);
     }
 
+    private static final AddressLayout scales$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("scales"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * const float *scales
+     * }
+     */
+    public static final AddressLayout scales$layout() {
+        return scales$LAYOUT;
+    }
+
+    private static final long scales$OFFSET = $LAYOUT.byteOffset(groupElement("scales"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * const float *scales
+     * }
+     */
+    public static final long scales$offset() {
+        return scales$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * const float *scales
+     * }
+     */
+    public static MemorySegment scales(MemorySegment struct) {
+        return struct.get(scales$LAYOUT, scales$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * const float *scales
+     * }
+     */
+    public static void scales(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(scales$LAYOUT, scales$OFFSET, fieldValue);
+    }
+
+    private static final OfLong scales_length$LAYOUT = (OfLong)$LAYOUT.select(groupElement("scales_length"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int64_t scales_length
+     * }
+     */
+    public static final OfLong scales_length$layout() {
+        return scales_length$LAYOUT;
+    }
+
+    private static final long scales_length$OFFSET = $LAYOUT.byteOffset(groupElement("scales_length"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int64_t scales_length
+     * }
+     */
+    public static final long scales_length$offset() {
+        return scales_length$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int64_t scales_length
+     * }
+     */
+    public static long scales_length(MemorySegment struct) {
+        return struct.get(scales_length$LAYOUT, scales_length$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int64_t scales_length
+     * }
+     */
+    public static void scales_length(MemorySegment struct, long fieldValue) {
+        struct.set(scales_length$LAYOUT, scales_length$OFFSET, fieldValue);
+    }
+
+    private static final OfLong scale_offset$LAYOUT = (OfLong)$LAYOUT.select(groupElement("scale_offset"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int64_t scale_offset
+     * }
+     */
+    public static final OfLong scale_offset$layout() {
+        return scale_offset$LAYOUT;
+    }
+
+    private static final long scale_offset$OFFSET = $LAYOUT.byteOffset(groupElement("scale_offset"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int64_t scale_offset
+     * }
+     */
+    public static final long scale_offset$offset() {
+        return scale_offset$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int64_t scale_offset
+     * }
+     */
+    public static long scale_offset(MemorySegment struct) {
+        return struct.get(scale_offset$LAYOUT, scale_offset$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int64_t scale_offset
+     * }
+     */
+    public static void scale_offset(MemorySegment struct, long fieldValue) {
+        struct.set(scale_offset$LAYOUT, scale_offset$OFFSET, fieldValue);
+    }
+
+    private static final OfLong scale_stride$LAYOUT = (OfLong)$LAYOUT.select(groupElement("scale_stride"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int64_t scale_stride
+     * }
+     */
+    public static final OfLong scale_stride$layout() {
+        return scale_stride$LAYOUT;
+    }
+
+    private static final long scale_stride$OFFSET = $LAYOUT.byteOffset(groupElement("scale_stride"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int64_t scale_stride
+     * }
+     */
+    public static final long scale_stride$offset() {
+        return scale_stride$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int64_t scale_stride
+     * }
+     */
+    public static long scale_stride(MemorySegment struct) {
+        return struct.get(scale_stride$LAYOUT, scale_stride$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int64_t scale_stride
+     * }
+     */
+    public static void scale_stride(MemorySegment struct, long fieldValue) {
+        struct.set(scale_stride$LAYOUT, scale_stride$OFFSET, fieldValue);
+    }
+
+    private static final OfInt scale_row$LAYOUT = (OfInt)$LAYOUT.select(groupElement("scale_row"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t scale_row
+     * }
+     */
+    public static final OfInt scale_row$layout() {
+        return scale_row$LAYOUT;
+    }
+
+    private static final long scale_row$OFFSET = $LAYOUT.byteOffset(groupElement("scale_row"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t scale_row
+     * }
+     */
+    public static final long scale_row$offset() {
+        return scale_row$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t scale_row
+     * }
+     */
+    public static int scale_row(MemorySegment struct) {
+        return struct.get(scale_row$LAYOUT, scale_row$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t scale_row
+     * }
+     */
+    public static void scale_row(MemorySegment struct, int fieldValue) {
+        struct.set(scale_row$LAYOUT, scale_row$OFFSET, fieldValue);
+    }
+
     private static final OfInt weight_rows$LAYOUT = (OfInt)$LAYOUT.select(groupElement("weight_rows"));
 
     /**
@@ -556,6 +795,50 @@ public class lm_op {
      */
     public static void weight_rows(MemorySegment struct, int fieldValue) {
         struct.set(weight_rows$LAYOUT, weight_rows$OFFSET, fieldValue);
+    }
+
+    private static final OfInt columns$LAYOUT = (OfInt)$LAYOUT.select(groupElement("columns"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t columns
+     * }
+     */
+    public static final OfInt columns$layout() {
+        return columns$LAYOUT;
+    }
+
+    private static final long columns$OFFSET = $LAYOUT.byteOffset(groupElement("columns"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t columns
+     * }
+     */
+    public static final long columns$offset() {
+        return columns$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t columns
+     * }
+     */
+    public static int columns(MemorySegment struct) {
+        return struct.get(columns$LAYOUT, columns$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t columns
+     * }
+     */
+    public static void columns(MemorySegment struct, int fieldValue) {
+        struct.set(columns$LAYOUT, columns$OFFSET, fieldValue);
     }
 
     private static final OfInt dtype$LAYOUT = (OfInt)$LAYOUT.select(groupElement("dtype"));
@@ -644,6 +927,50 @@ public class lm_op {
      */
     public static void kind(MemorySegment struct, int fieldValue) {
         struct.set(kind$LAYOUT, kind$OFFSET, fieldValue);
+    }
+
+    private static final OfInt accumulate$LAYOUT = (OfInt)$LAYOUT.select(groupElement("accumulate"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t accumulate
+     * }
+     */
+    public static final OfInt accumulate$layout() {
+        return accumulate$LAYOUT;
+    }
+
+    private static final long accumulate$OFFSET = $LAYOUT.byteOffset(groupElement("accumulate"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t accumulate
+     * }
+     */
+    public static final long accumulate$offset() {
+        return accumulate$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t accumulate
+     * }
+     */
+    public static int accumulate(MemorySegment struct) {
+        return struct.get(accumulate$LAYOUT, accumulate$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t accumulate
+     * }
+     */
+    public static void accumulate(MemorySegment struct, int fieldValue) {
+        struct.set(accumulate$LAYOUT, accumulate$OFFSET, fieldValue);
     }
 
     private static final OfInt layer$LAYOUT = (OfInt)$LAYOUT.select(groupElement("layer"));
@@ -866,6 +1193,50 @@ public class lm_op {
         struct.set(window$LAYOUT, window$OFFSET, fieldValue);
     }
 
+    private static final OfInt chunk$LAYOUT = (OfInt)$LAYOUT.select(groupElement("chunk"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t chunk
+     * }
+     */
+    public static final OfInt chunk$layout() {
+        return chunk$LAYOUT;
+    }
+
+    private static final long chunk$OFFSET = $LAYOUT.byteOffset(groupElement("chunk"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t chunk
+     * }
+     */
+    public static final long chunk$offset() {
+        return chunk$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t chunk
+     * }
+     */
+    public static int chunk(MemorySegment struct) {
+        return struct.get(chunk$LAYOUT, chunk$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t chunk
+     * }
+     */
+    public static void chunk(MemorySegment struct, int fieldValue) {
+        struct.set(chunk$LAYOUT, chunk$OFFSET, fieldValue);
+    }
+
     private static final OfFloat scale$LAYOUT = (OfFloat)$LAYOUT.select(groupElement("scale"));
 
     /**
@@ -908,6 +1279,50 @@ public class lm_op {
      */
     public static void scale(MemorySegment struct, float fieldValue) {
         struct.set(scale$LAYOUT, scale$OFFSET, fieldValue);
+    }
+
+    private static final OfFloat softcap$LAYOUT = (OfFloat)$LAYOUT.select(groupElement("softcap"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * float softcap
+     * }
+     */
+    public static final OfFloat softcap$layout() {
+        return softcap$LAYOUT;
+    }
+
+    private static final long softcap$OFFSET = $LAYOUT.byteOffset(groupElement("softcap"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * float softcap
+     * }
+     */
+    public static final long softcap$offset() {
+        return softcap$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * float softcap
+     * }
+     */
+    public static float softcap(MemorySegment struct) {
+        return struct.get(softcap$LAYOUT, softcap$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * float softcap
+     * }
+     */
+    public static void softcap(MemorySegment struct, float fieldValue) {
+        struct.set(softcap$LAYOUT, softcap$OFFSET, fieldValue);
     }
 
     private static final OfFloat epsilon$LAYOUT = (OfFloat)$LAYOUT.select(groupElement("epsilon"));

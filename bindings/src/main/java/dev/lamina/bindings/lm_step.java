@@ -20,12 +20,18 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     int32_t sequences;
  *     int32_t alone;
  *     int32_t branch_width;
+ *     int32_t list_length;
+ *     int32_t list_first;
+ *     int32_t list_rows;
  *     int32_t reserved;
  *     int64_t generation;
  *     const int32_t *positions;
  *     const int32_t *sequence;
  *     const int32_t *branch;
  *     const int32_t *output_index;
+ *     const int32_t *list;
+ *     const float *list_weights;
+ *     const int32_t *states;
  *     lm_kv *const *kv;
  *     void *activations;
  *     int64_t activations_bytes;
@@ -48,12 +54,19 @@ public class lm_step {
         lamina_h.C_INT.withName("sequences"),
         lamina_h.C_INT.withName("alone"),
         lamina_h.C_INT.withName("branch_width"),
+        lamina_h.C_INT.withName("list_length"),
+        lamina_h.C_INT.withName("list_first"),
+        lamina_h.C_INT.withName("list_rows"),
         lamina_h.C_INT.withName("reserved"),
+        MemoryLayout.paddingLayout(4),
         lamina_h.C_LONG.withName("generation"),
         lamina_h.C_POINTER.withName("positions"),
         lamina_h.C_POINTER.withName("sequence"),
         lamina_h.C_POINTER.withName("branch"),
         lamina_h.C_POINTER.withName("output_index"),
+        lamina_h.C_POINTER.withName("list"),
+        lamina_h.C_POINTER.withName("list_weights"),
+        lamina_h.C_POINTER.withName("states"),
         lamina_h.C_POINTER.withName("kv"),
         lamina_h.C_POINTER.withName("activations"),
         lamina_h.C_LONG.withName("activations_bytes"),
@@ -288,6 +301,138 @@ public class lm_step {
      */
     public static void branch_width(MemorySegment struct, int fieldValue) {
         struct.set(branch_width$LAYOUT, branch_width$OFFSET, fieldValue);
+    }
+
+    private static final OfInt list_length$LAYOUT = (OfInt)$LAYOUT.select(groupElement("list_length"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t list_length
+     * }
+     */
+    public static final OfInt list_length$layout() {
+        return list_length$LAYOUT;
+    }
+
+    private static final long list_length$OFFSET = $LAYOUT.byteOffset(groupElement("list_length"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t list_length
+     * }
+     */
+    public static final long list_length$offset() {
+        return list_length$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t list_length
+     * }
+     */
+    public static int list_length(MemorySegment struct) {
+        return struct.get(list_length$LAYOUT, list_length$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t list_length
+     * }
+     */
+    public static void list_length(MemorySegment struct, int fieldValue) {
+        struct.set(list_length$LAYOUT, list_length$OFFSET, fieldValue);
+    }
+
+    private static final OfInt list_first$LAYOUT = (OfInt)$LAYOUT.select(groupElement("list_first"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t list_first
+     * }
+     */
+    public static final OfInt list_first$layout() {
+        return list_first$LAYOUT;
+    }
+
+    private static final long list_first$OFFSET = $LAYOUT.byteOffset(groupElement("list_first"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t list_first
+     * }
+     */
+    public static final long list_first$offset() {
+        return list_first$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t list_first
+     * }
+     */
+    public static int list_first(MemorySegment struct) {
+        return struct.get(list_first$LAYOUT, list_first$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t list_first
+     * }
+     */
+    public static void list_first(MemorySegment struct, int fieldValue) {
+        struct.set(list_first$LAYOUT, list_first$OFFSET, fieldValue);
+    }
+
+    private static final OfInt list_rows$LAYOUT = (OfInt)$LAYOUT.select(groupElement("list_rows"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * int32_t list_rows
+     * }
+     */
+    public static final OfInt list_rows$layout() {
+        return list_rows$LAYOUT;
+    }
+
+    private static final long list_rows$OFFSET = $LAYOUT.byteOffset(groupElement("list_rows"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * int32_t list_rows
+     * }
+     */
+    public static final long list_rows$offset() {
+        return list_rows$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * int32_t list_rows
+     * }
+     */
+    public static int list_rows(MemorySegment struct) {
+        return struct.get(list_rows$LAYOUT, list_rows$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * int32_t list_rows
+     * }
+     */
+    public static void list_rows(MemorySegment struct, int fieldValue) {
+        struct.set(list_rows$LAYOUT, list_rows$OFFSET, fieldValue);
     }
 
     private static final OfInt reserved$LAYOUT = (OfInt)$LAYOUT.select(groupElement("reserved"));
@@ -552,6 +697,138 @@ public class lm_step {
      */
     public static void output_index(MemorySegment struct, MemorySegment fieldValue) {
         struct.set(output_index$LAYOUT, output_index$OFFSET, fieldValue);
+    }
+
+    private static final AddressLayout list$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("list"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * const int32_t *list
+     * }
+     */
+    public static final AddressLayout list$layout() {
+        return list$LAYOUT;
+    }
+
+    private static final long list$OFFSET = $LAYOUT.byteOffset(groupElement("list"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * const int32_t *list
+     * }
+     */
+    public static final long list$offset() {
+        return list$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * const int32_t *list
+     * }
+     */
+    public static MemorySegment list(MemorySegment struct) {
+        return struct.get(list$LAYOUT, list$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * const int32_t *list
+     * }
+     */
+    public static void list(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(list$LAYOUT, list$OFFSET, fieldValue);
+    }
+
+    private static final AddressLayout list_weights$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("list_weights"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * const float *list_weights
+     * }
+     */
+    public static final AddressLayout list_weights$layout() {
+        return list_weights$LAYOUT;
+    }
+
+    private static final long list_weights$OFFSET = $LAYOUT.byteOffset(groupElement("list_weights"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * const float *list_weights
+     * }
+     */
+    public static final long list_weights$offset() {
+        return list_weights$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * const float *list_weights
+     * }
+     */
+    public static MemorySegment list_weights(MemorySegment struct) {
+        return struct.get(list_weights$LAYOUT, list_weights$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * const float *list_weights
+     * }
+     */
+    public static void list_weights(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(list_weights$LAYOUT, list_weights$OFFSET, fieldValue);
+    }
+
+    private static final AddressLayout states$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("states"));
+
+    /**
+     * Layout for field:
+     * {@snippet lang=c :
+     * const int32_t *states
+     * }
+     */
+    public static final AddressLayout states$layout() {
+        return states$LAYOUT;
+    }
+
+    private static final long states$OFFSET = $LAYOUT.byteOffset(groupElement("states"));
+
+    /**
+     * Offset for field:
+     * {@snippet lang=c :
+     * const int32_t *states
+     * }
+     */
+    public static final long states$offset() {
+        return states$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * const int32_t *states
+     * }
+     */
+    public static MemorySegment states(MemorySegment struct) {
+        return struct.get(states$LAYOUT, states$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * const int32_t *states
+     * }
+     */
+    public static void states(MemorySegment struct, MemorySegment fieldValue) {
+        struct.set(states$LAYOUT, states$OFFSET, fieldValue);
     }
 
     private static final AddressLayout kv$LAYOUT = (AddressLayout)$LAYOUT.select(groupElement("kv"));

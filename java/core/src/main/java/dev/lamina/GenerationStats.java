@@ -17,6 +17,9 @@ package dev.lamina;
  * @param diskWaitSeconds time in which the computation waited for the disk
  * @param residentBytes bytes of weights that stay in memory
  * @param peakHostBytes most host memory that Lamina held: staging ring, resident panels, KV caches, activations
+ * @param expertsUsed experts of mixtures that the rows chose, each counted once a sweep and layer
+ * @param expertsRead how many of these were read from disk, in part at least
+ * @param expertBytes bytes of weights of experts that were read from disk, which are among {@code diskBytes}
  */
 public record GenerationStats(
         int promptTokens,
@@ -31,7 +34,15 @@ public record GenerationStats(
         long unusedReadAheadBytes,
         double diskWaitSeconds,
         long residentBytes,
-        long peakHostBytes) {
+        long peakHostBytes,
+        long expertsUsed,
+        long expertsRead,
+        long expertBytes) {
+    /** The share of the experts that rows chose which were in memory; 0 if no row chose one. */
+    public double expertHitRate() {
+        return expertsUsed == 0 ? 0 : 1 - (double) expertsRead / expertsUsed;
+    }
+
     /** Generated tokens per second after the first; 0 if there are none. */
     public double tokensPerSecond() {
         return generatedTokens < 2 || decodeSeconds == 0 ? 0 : (generatedTokens - 1) / decodeSeconds;

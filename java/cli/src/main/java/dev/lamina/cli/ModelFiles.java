@@ -47,9 +47,9 @@ record ModelFiles(Path directory, ModelConfig config, Checkpoint checkpoint, Pro
     /** The matrices that one sweep reads, in order; a tied embedding is one of them. */
     List<Tensor> matrices() {
         return program.stages().stream()
-                .flatMap(stage -> stage.ops().stream())
-                .filter(Op.Linear.class::isInstance)
-                .map(op -> checkpoint.tensor(((Op.Linear) op).weight()))
+                .flatMap(Stage::flatOps)
+                .filter(Op.Product.class::isInstance)
+                .map(op -> checkpoint.tensor(((Op.Product) op).matrix().tensor()))
                 .toList();
     }
 

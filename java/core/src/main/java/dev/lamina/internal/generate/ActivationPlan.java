@@ -13,7 +13,7 @@ import java.util.List;
  * Where each activation of a program lies. Two activations share a place if no op needs both. Activation memory has two
  * areas: one for activations with a row for each row of the sweep, then one for those with output rows only.
  *
- * @param places place of each {@link Value}, by its id: floats of one row from the start of its area
+ * @param places place of each matrix of activations, by its id: floats of one row from the start of its area
  * @param rowFloats floats that one row of a sweep takes in the first area
  * @param outputRowFloats floats that one output row takes in the second
  * @param logitsColumns width of the logits that are held at a time
@@ -36,23 +36,21 @@ record ActivationPlan(int[] places, long rowFloats, long outputRowFloats, int lo
         long rowFloats = 0;
         long outputRowFloats = 0;
         int step = 0;
-        for (var stage : program.stages()) {
-            for (var op : stage.ops()) {
-                var out = op.out();
-                if (out != null && places[out.id()] < 0) {
-                    int width = width(out, program, logitsColumns);
-                    int place = firstGap(live, out, width, places, program, logitsColumns);
-                    places[out.id()] = place;
-                    live.add(out);
-                    if (out.outputRows()) {
-                        outputRowFloats = Math.max(outputRowFloats, place + width);
-                    } else {
-                        rowFloats = Math.max(rowFloats, place + width);
-                    }
+        for (var op : program.ops().toList()) {
+            var out = op.out() == null ? null : op.out().whole();
+            if (out != null && places[out.id()] < 0) {
+                int width = width(out, program, logitsColumns);
+                int place = firstGap(live, out, width, places, program, logitsColumns);
+                places[out.id()] = place;
+                live.add(out);
+                if (out.outputRows()) {
+                    outputRowFloats = Math.max(outputRowFloats, place + width);
+                } else {
+                    rowFloats = Math.max(rowFloats, place + width);
                 }
-                int now = step++;
-                live.removeIf(value -> lastUse[value.id()] <= now);
             }
+            int now = step++;
+            live.removeIf(value -> lastUse[value.id()] <= now);
         }
         return new ActivationPlan(places, rowFloats, outputRowFloats, logitsColumns);
     }
@@ -65,19 +63,20 @@ record ActivationPlan(int[] places, long rowFloats, long outputRowFloats, int lo
     /** Floats from the start of activation memory to the first row of an activation. */
     long offset(Value value, int maxRows, int maxOutputRows) {
         long place = places[value.id()];
-        return value.outputRows() ? rowFloats * maxRows + place * maxOutputRows : place * maxRows;
+        long whole = value.outputRows() ? rowFloats * maxRows + place * maxOutputRows : place * maxRows;
+        return whole + value.column();
     }
 
     /** The activations that are written before an op of a program, and read by it or after it. */
     static List<Value> live(Program program, Op first) {
         var lastUse = lastUses(program);
-        var ops = program.stages().stream().flatMap(stage -> stage.ops().stream()).toList();
+        var ops = program.ops().toList();
         int step = 0;
         var written = new LinkedHashSet<Value>();
         for (; ops.get(step) != first; step++) {
             var out = ops.get(step).out();
             if (out != null) {
-                written.add(out);
+                written.add(out.whole());
             }
         }
         int now = step;
@@ -87,17 +86,15 @@ record ActivationPlan(int[] places, long rowFloats, long outputRowFloats, int lo
     private static int[] lastUses(Program program) {
         var lastUse = new int[program.values().size()];
         int step = 0;
-        for (var stage : program.stages()) {
-            for (var op : stage.ops()) {
-                for (var value : op.reads()) {
-                    lastUse[value.id()] = step;
-                }
-                var out = op.out();
-                if (out != null) {
-                    lastUse[out.id()] = step;
-                }
-                step++;
+        for (var op : program.ops().toList()) {
+            for (var value : op.reads()) {
+                lastUse[value.id()] = step;
             }
+            var out = op.out();
+            if (out != null) {
+                lastUse[out.id()] = step;
+            }
+            step++;
         }
         return lastUse;
     }

@@ -7,6 +7,7 @@ import dev.lamina.Rates;
 import dev.lamina.internal.generate.Division.Demand;
 import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.HostMemory;
+import dev.lamina.internal.stream.ExpertCache;
 import dev.lamina.internal.stream.Extent;
 import dev.lamina.internal.stream.Placement;
 import dev.lamina.internal.stream.Planner;
@@ -46,6 +47,7 @@ final class Budget implements AutoCloseable {
     private final Telemetry telemetry;
     private final List<Extent> cycle;
     private final ResidentPanels residents;
+    private final @Nullable ExpertCache experts;
     private @Nullable PanelFeed feed;
     private final List<Sequence> kept = new ArrayList<>();
     private @Nullable Placement placement;
@@ -106,6 +108,9 @@ final class Budget implements AutoCloseable {
                 ? ResidentPanels.onDevice(weights.files(), cycle, new BitSet(),
                         weights.ranks().getFirst().processor().device().panelMemory())
                 : new ResidentPanels(weights.files(), cycle, new BitSet(), hostMemory());
+        var schedule = weights.schedule();
+        this.experts = schedule.experts().isEmpty() ? null
+                : new ExpertCache(weights.files(), schedule.expertExtents(), schedule.expertNumbers(), hostMemory());
         this.peak = nothing();
     }
 
@@ -176,12 +181,13 @@ final class Budget implements AutoCloseable {
         if (feed == null) {
             feed = new PanelFeed(weights.ranks(), weights.schedule(), weights.onDevice());
         }
-        place(feed, keptOr(plan(division, name, order, size, demand), fixed));
+        var next = keptOr(plan(division, name, order, size, demand), fixed);
+        place(feed, next, division.expertSlots(next, fixed));
         hostLayers = layers;
         if (workspace == null) {
             workspace = new Workspace(weights, size);
         }
-        peak = most(peak, fixed.plus(panels()));
+        peak = most(peak, fixed.plus(panels()).plus(keptExperts()));
         return new Sweep(weights, streamer(), feed, workspace, telemetry, residentBytes());
     }
 
@@ -370,11 +376,16 @@ final class Budget implements AutoCloseable {
     }
 
     /** Brings rings and resident panels to a placement. */
-    private void place(PanelFeed there, Placement next) {
-        if (streamer != null && next.equals(placement)) {
+    private void place(PanelFeed there, Placement next, int expertSlots) {
+        int slots = experts == null ? 0 : experts.slots();
+        boolean moves = expertSlots < slots || expertSlots > slots + slots / WORTH_A_RESTART;
+        if (streamer != null && next.equals(placement) && !moves) {
             return;
         }
         reset();
+        if (experts != null) {
+            experts.resize(Math.min(slots, expertSlots)); // room first
+        }
         try {
             var still = there.choose(next.slabs()); // and their bytes with them
             residents.forgetElsewhere(still);
@@ -383,8 +394,11 @@ final class Budget implements AutoCloseable {
             residents.forgetElsewhere(new BitSet());
             throw e;
         }
+        if (experts != null) {
+            experts.resize(expertSlots);
+        }
         placement = next;
-        streamer = new Streamer(weights.files(), cycle, residents, next.options(), hostMemory(), telemetry);
+        streamer = new Streamer(weights.files(), cycle, residents, experts, next.options(), hostMemory(), telemetry);
     }
 
     private Streamer streamer() {
@@ -392,6 +406,12 @@ final class Budget implements AutoCloseable {
             throw new LaminaException("The model was not prepared for a sweep.");
         }
         return streamer;
+    }
+
+    /** Memory of experts beyond what they pass through. */
+    private MemoryUse keptExperts() {
+        long bytes = experts == null ? 0 : experts.bytes() - ExpertCache.PASSING * division.expertSlotBytes();
+        return MemoryUse.of(bytes, memory.devices().size(), 0);
     }
 
     private MemoryUse panels() {
@@ -458,6 +478,7 @@ final class Budget implements AutoCloseable {
         var all = new Closing();
         all.close(this::reset);
         all.close(residents);
+        all.close(experts);
         all.close(feed);
         all.close(workspace);
         kept.forEach(all::close);

@@ -1,6 +1,7 @@
 package dev.lamina.internal.generate;
 
 import dev.lamina.internal.runtime.KvCache;
+import dev.lamina.internal.runtime.KvLayout;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -10,10 +11,11 @@ import org.jspecify.annotations.Nullable;
  * The KV cache of one sequence: a part on each device, with the layers that it computes.
  *
  * @param parts by rank; null for one that has no layers
+ * @param layout what it holds
  * @param capacity positions that it can hold
  * @param use memory that it takes
  */
-record Caches(List<@Nullable KvCache> parts, int capacity, MemoryUse use) implements AutoCloseable {
+record Caches(List<@Nullable KvCache> parts, KvLayout layout, int capacity, MemoryUse use) implements AutoCloseable {
     /**
      * Makes a cache.
      *
@@ -28,7 +30,9 @@ record Caches(List<@Nullable KvCache> parts, int capacity, MemoryUse use) implem
                         ? null
                         : ranks.get(i).processor().device().createKv(kv, capacity, hostLayers.get(i)));
             }
-            return new Caches(Collections.unmodifiableList(parts), capacity, use(ranks, capacity, hostLayers));
+            var layers = ranks.stream().flatMap(rank -> rank.kv().layers().stream()).toList();
+            return new Caches(Collections.unmodifiableList(parts),
+                    new KvLayout(layers, ranks.getFirst().kv().half()), capacity, use(ranks, capacity, hostLayers));
         } catch (Throwable e) {
             var all = new Closing();
             parts.forEach(all::close);
@@ -53,6 +57,21 @@ record Caches(List<@Nullable KvCache> parts, int capacity, MemoryUse use) implem
             }
         }
         return new MemoryUse(host, devices);
+    }
+
+    /**
+     * Whether a sequence can go on from an earlier position: layers that keep the last positions only must have those
+     * before it still, and states have forgotten them.
+     *
+     * @param written positions that were written
+     * @param position the one to go on from
+     */
+    boolean canGoBack(int written, int position) {
+        return position == 0 || layout.layers().stream().allMatch(layer -> switch (layer.kind()) {
+            case STATE -> false;
+            case HEADS, LATENT -> layer.places() == 0 || layer.places() >= capacity
+                    || Math.max(0, position - (layer.places() - Division.PREFILL_ROWS)) >= written - layer.places();
+        });
     }
 
     @Override

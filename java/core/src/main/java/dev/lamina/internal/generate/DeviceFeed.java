@@ -41,8 +41,7 @@ final class DeviceFeed implements AutoCloseable {
 
     /** Device memory of the ring. */
     static long bytes(Schedule schedule) {
-        long most = schedule.panels().stream().mapToLong(panel -> panel.extent().bytes()).max().orElse(1);
-        return Planner.DEVICE_PLACES * Planner.onDevice(most);
+        return Planner.DEVICE_PLACES * Planner.onDevice(schedule.largestPanel());
     }
 
     /**

@@ -2,6 +2,7 @@ package dev.lamina.internal.generate;
 
 import dev.lamina.MemoryPlan;
 import dev.lamina.Rates;
+import dev.lamina.internal.stream.ExpertCache;
 import dev.lamina.internal.stream.Placement;
 import dev.lamina.internal.stream.Planner;
 import dev.lamina.internal.stream.StreamOptions;
@@ -23,7 +24,7 @@ import org.jspecify.annotations.Nullable;
  */
 record Division(MemoryUse memory, Weights weights, Schedule schedule, ActivationPlan activations, Planner planner) {
     /** Rows of a sweep that work on prompts, where memory allows: by then the arithmetic outweighs the reading. */
-    private static final int PREFILL_ROWS = 512;
+    static final int PREFILL_ROWS = 512;
 
     /** A workspace takes at most this share of a budget, unless one row for each sequence needs more. */
     private static final int WORKSPACES_IN_BUDGET = 8;
@@ -71,7 +72,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
         }
         return new Division(memory, weights, schedule, activations,
                 new Planner(weights.files(), schedule.cycle(), head,
-                        schedule.ranks(weights.program(), weights.rankOfStage()), options, weights.onDevice()));
+                        schedule.ranks(weights.rankOfStage()), options, weights.onDevice()));
     }
 
     // ---- what everything else needs
@@ -89,6 +90,25 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
     MemoryUse rings() {
         return MemoryUse.of(0, devices(), devices() == 0 || weights.onDevice() ? 0
                 : MemoryUse.allocation(DeviceFeed.bytes(schedule)));
+    }
+
+    /** Memory of a slot for panels of experts; 0 where there are none. */
+    long expertSlotBytes() {
+        return schedule.experts().isEmpty() ? 0
+                : ExpertCache.slotFootprint(weights.files(), schedule.expertExtents());
+    }
+
+    /** Slots for panels of experts: what experts pass through, and for the rest of a budget others that keep some. */
+    int expertSlots(Placement placement, MemoryUse fixed) {
+        if (schedule.experts().isEmpty()) {
+            return 0;
+        }
+        long left = memory.host() - fixed.host() - use(placement).host();
+        return ExpertCache.PASSING + (int) Math.clamp(left / expertSlotBytes(), 0, schedule.experts().size());
+    }
+
+    private MemoryUse passingExperts() {
+        return MemoryUse.of(ExpertCache.PASSING * expertSlotBytes(), devices(), 0);
     }
 
     private MemoryUse readers() {
@@ -126,7 +146,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
      */
     MemoryUse fixed(Workspace.Size size, Demand demand, List<Integer> hostLayers) {
         return vectors().plus(rings()).plus(readers()).plus(workspace(size)).plus(scratch(size, demand.context()))
-                .plus(kv(demand, hostLayers)).plus(logits(demand)).plus(demand.kept);
+                .plus(kv(demand, hostLayers)).plus(logits(demand)).plus(passingExperts()).plus(demand.kept);
     }
 
     /**
@@ -273,7 +293,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
 
     /** The panels by stage. */
     List<MemoryPlan.Share> stages(Placement placement) {
-        var stageOf = schedule.stages(weights.program());
+        var stageOf = schedule.stages();
         return shares(placement, panel -> stageOf[panel], stage -> weights.program().stages().get(stage).name());
     }
 

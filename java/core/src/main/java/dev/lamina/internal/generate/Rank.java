@@ -1,7 +1,6 @@
 package dev.lamina.internal.generate;
 
 import dev.lamina.internal.checkpoint.Checkpoint;
-import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
 import dev.lamina.internal.runtime.KvLayout;
 
@@ -26,9 +25,7 @@ record Rank(Processor processor, Vectors vectors, KvLayout kv, int firstLayer) i
         var bytes = new long[stages.size()];
         long total = 0;
         for (int i = 0; i < bytes.length; i++) {
-            for (var op : stages.get(i).ops()) {
-                bytes[i] += op instanceof Op.Linear linear ? checkpoint.tensor(linear.weight()).bytes() : 0;
-            }
+            bytes[i] = Schedule.weightBytes(stages.get(i), checkpoint);
             total += bytes[i];
         }
         var rankOf = new int[bytes.length];
@@ -46,7 +43,7 @@ record Rank(Processor processor, Vectors vectors, KvLayout kv, int firstLayer) i
         int layers = 0;
         for (int i = 0; i < rankOfStage.length && rankOfStage[i] < rank; i++) {
             for (var op : program.stages().get(i).ops()) {
-                layers += op instanceof Op.KvStore ? 1 : 0;
+                layers += op.newLayer() >= 0 ? 1 : 0;
             }
         }
         return layers;

@@ -42,6 +42,9 @@ final class RunStart {
                 counters.discardedBytes() + budget.readAheadBytes(),
                 counters.waitNanos() / NANOS,
                 budget.residentBytes(),
-                budget.peakBytes());
+                budget.peakBytes(),
+                counters.expertsUsed(),
+                counters.expertsRead(),
+                counters.expertBytes());
     }
 }

@@ -191,7 +191,7 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
         }
         boolean sameDevices = memory.devices().size() == (weights.ranks().getFirst().unified() ? 0
                 : weights.ranks().size());
-        var ranks = schedule.ranks(weights.program(), weights.rankOfStage());
+        var ranks = schedule.ranks(weights.rankOfStage());
         for (int device = 0; sameModel && sameDevices && device < placement.slabs().size(); device++) {
             for (var slab : placement.slabs().get(device)) {
                 for (int panel : slab.panels()) {

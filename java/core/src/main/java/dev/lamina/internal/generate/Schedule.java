@@ -1,16 +1,17 @@
 package dev.lamina.internal.generate;
 
+import dev.lamina.LaminaException;
 import dev.lamina.internal.checkpoint.Checkpoint;
-import dev.lamina.internal.checkpoint.DType;
 import dev.lamina.internal.checkpoint.Tensor;
+import dev.lamina.internal.model.Matrix;
 import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
+import dev.lamina.internal.model.Stage;
 import dev.lamina.internal.stream.Extent;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
-import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
@@ -21,11 +22,15 @@ import org.jspecify.annotations.Nullable;
  * without weights hang on the panel before them. The panels of a matrix that lies on several drives take turns, so that
  * a few panels anywhere in the cycle keep all drives busy.
  *
+ * <p>Panels of experts are in no cycle: which of them a sweep needs is known when its rows have chosen.
+ *
  * @param prologue how many of the ops come before the first panel
- * @param ops all ops of a sweep, in order
+ * @param ops all ops of a sweep in order, but for those of experts
  * @param panels the read cycle
+ * @param stages number of the stage of each panel
+ * @param experts the panels of all experts; a {@link Choice} says whose is which
  */
-record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
+record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stages, List<ExpertPanel> experts) {
     /** Larger panels make the ring too large for the caches of a processor, and read no faster. */
     private static final long LARGEST_PANEL = 8L << 20;
 
@@ -38,30 +43,75 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
     /**
      * One op, or the part of one that a panel feeds.
      *
-     * @param slice the rows of the weight, for {@link Op.Linear}; null for others
+     * @param slice the rows of the weight, for products and what works on their columns; null for others
      */
     record PanelOp(Op op, @Nullable Slice slice) {}
 
     /**
      * Rows of a weight in a panel.
      *
+     * @param matrix the weight
      * @param offset bytes from the start of the panel
      * @param firstRow number of the first row in its matrix
      * @param rows how many there are
      * @param rowBytes bytes from one row to the next
-     * @param dtype element type
+     * @param scaleOffset bytes from the start of the panel to the scales of the first row, where these are in the panel
      */
-    record Slice(long offset, int firstRow, int rows, long rowBytes, DType dtype) {}
+    record Slice(Matrix matrix, long offset, int firstRow, int rows, long rowBytes, long scaleOffset) {}
 
     /**
-     * A panel.
+     * A panel of the cycle.
      *
      * @param extent where it lies
      * @param firstOp the first op that it feeds
-     * @param opCount how many follow, until the next panel is needed
+     * @param opCount how many follow, until the next panel is needed or rows choose experts
      * @param logits the columns of the logits that its ops compute; null if none
+     * @param choice what is chosen after these ops; null for nothing
      */
-    record Panel(Extent extent, int firstOp, int opCount, @Nullable Slice logits) {}
+    record Panel(Extent extent, int firstOp, int opCount, @Nullable Slice logits, @Nullable Choice choice) {}
+
+    /**
+     * Rows choose experts.
+     *
+     * @param op what they choose by
+     * @param firstPanels for each expert, the number of its first panel; then of the one after the last
+     * @param firstOp the first op after the experts
+     * @param opCount how many there are, until the next panel is needed
+     */
+    record Choice(Op.Experts op, int[] firstPanels, int firstOp, int opCount) {
+        /** How many experts there are. */
+        int experts() {
+            return firstPanels.length - 1;
+        }
+    }
+
+    /**
+     * A panel of an expert.
+     *
+     * @param extents where it lies: elements, and where these have scales of their own, those; in memory each begins at
+     *     a multiple of {@link #ALIGNMENT} bytes
+     * @param ops what it feeds
+     * @param expert its number in its mixture
+     * @param stage the number of its stage
+     */
+    record ExpertPanel(List<Extent> extents, List<PanelOp> ops, int expert, int stage) {
+        static final long ALIGNMENT = 64;
+
+        /** Bytes of weights. */
+        long bytes() {
+            return extents.stream().mapToLong(Extent::bytes).sum();
+        }
+
+        /** Bytes that it takes in memory. */
+        long memoryBytes() {
+            return extents.subList(0, extents.size() - 1).stream().mapToLong(e -> aligned(e.bytes())).sum()
+                    + extents.getLast().bytes();
+        }
+
+        static long aligned(long bytes) {
+            return Math.ceilDiv(bytes, ALIGNMENT) * ALIGNMENT;
+        }
+    }
 
     /**
      * Cuts a program into panels.
@@ -72,45 +122,12 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
      */
     static Schedule of(Program program, Checkpoint checkpoint, Map<Path, Integer> files, long panelBytes,
             int[] rankOfStage) {
-        var ops = new ArrayList<PanelOp>();
-        var panels = new ArrayList<Panel>();
-        int prologue = 0;
-        int rank = 0;
-        for (int i = 0; i < rankOfStage.length; i++) {
-            for (var op : program.stages().get(i).ops()) {
-                if (op instanceof Op.Linear linear) {
-                    var tensor = checkpoint.tensor(linear.weight());
-                    boolean logits = linear.out() == program.logits();
-                    cut(linear, tensor, files, panelBytes, logits, rankOfStage[i] == rank, ops, panels);
-                    rank = rankOfStage[i];
-                } else {
-                    ops.add(new PanelOp(op, null));
-                    if (panels.isEmpty()) {
-                        prologue = ops.size();
-                    } else {
-                        var last = panels.removeLast();
-                        panels.add(new Panel(last.extent, last.firstOp, last.opCount + 1, last.logits));
-                    }
-                }
-            }
-        }
-        return new Schedule(prologue, List.copyOf(ops), List.copyOf(panels));
-    }
-
-    /** The number of the stage of each panel: that of the first op that it feeds. */
-    int[] stages(Program program) {
-        var stageOf = new IdentityHashMap<Op, Integer>();
-        for (int stage = 0; stage < program.stages().size(); stage++) {
-            for (var op : program.stages().get(stage).ops()) {
-                stageOf.put(op, stage);
-            }
-        }
-        return panels.stream().mapToInt(panel -> stageOf.get(ops.get(panel.firstOp()).op())).toArray();
+        return new Cutter(program, checkpoint, files, panelBytes, rankOfStage).cut();
     }
 
     /** The number of the device that computes each panel. */
-    int[] ranks(Program program, int[] rankOfStage) {
-        return Arrays.stream(stages(program)).map(stage -> rankOfStage[stage]).toArray();
+    int[] ranks(int[] rankOfStage) {
+        return Arrays.stream(stages).map(stage -> rankOfStage[stage]).toArray();
     }
 
     /**
@@ -123,38 +140,77 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
         return Math.max(Math.min(LARGEST_PANEL, memory / PANELS_IN_BUDGET), weightBytes / MOST_PANELS);
     }
 
-    /** Bytes of all matrices of a program. */
+    /** Bytes of all matrices of a program, those of all experts included. */
     static long weightBytes(Program program, Checkpoint checkpoint) {
-        return program.stages().stream()
-                .flatMap(stage -> stage.ops().stream())
-                .mapToLong(op -> op instanceof Op.Linear linear ? checkpoint.tensor(linear.weight()).bytes() : 0)
+        return program.stages().stream().mapToLong(stage -> weightBytes(stage, checkpoint)).sum();
+    }
+
+    /** Bytes of all matrices of a stage. */
+    static long weightBytes(Stage stage, Checkpoint checkpoint) {
+        return stage.flatOps()
+                .mapToLong(op -> op instanceof Op.Product product ? bytes(product, checkpoint) : 0)
                 .sum();
     }
 
-    private static void cut(Op.Linear linear, Tensor tensor, Map<Path, Integer> files, long panelBytes, boolean logits,
-            boolean mayJoin, List<PanelOp> ops, List<Panel> panels) {
-        int rows = linear.out().width();
-        long rowBytes = tensor.bytes() / rows;
-        var ranges = ranges(tensor, rowBytes, panelBytes);
-        var previous = panels.isEmpty() ? null : panels.getLast();
-        var first = ranges.getFirst();
-        boolean joins = mayJoin && ranges.size() == 1 && !logits && previous != null && previous.logits == null
-                && previous.extent.file() == files.get(first.file)
-                && previous.extent.offset() + previous.extent.bytes() == first.offset
-                && previous.extent.bytes() + tensor.bytes() <= panelBytes;
-        if (joins) {
-            ops.add(new PanelOp(linear, new Slice(previous.extent.bytes(), 0, rows, rowBytes, tensor.dtype())));
-            var extent = new Extent(previous.extent.file(), previous.extent.offset(),
-                    previous.extent.bytes() + tensor.bytes());
-            panels.set(panels.size() - 1, new Panel(extent, previous.firstOp, previous.opCount + 1, null));
-            return;
+    private static long bytes(Op.Product product, Checkpoint checkpoint) {
+        var matrix = product.matrix();
+        long bytes = rowBytes(checkpoint.tensor(matrix.tensor()), matrix);
+        if (matrix.format() == Matrix.Format.MXFP4) {
+            bytes += rowBytes(checkpoint.tensor(matrix.scales()), matrix);
         }
-        for (var range : ranges) {
-            var slice = new Slice(0, range.firstRow, range.rows, rowBytes, tensor.dtype());
-            ops.add(new PanelOp(linear, slice));
-            var extent = new Extent(files.get(range.file), range.offset, range.rows * rowBytes);
-            panels.add(new Panel(extent, ops.size() - 1, 1, logits ? slice : null));
+        return bytes * product.rows();
+    }
+
+    private static long rowBytes(Tensor tensor, Matrix matrix) {
+        return tensor.bytes() / matrix.rows();
+    }
+
+    /** Where the panels of the cycle lie, in the order of reading. */
+    List<Extent> cycle() {
+        return panels.stream().map(Panel::extent).toList();
+    }
+
+    /** Where the panels of experts lie. */
+    List<List<Extent>> expertExtents() {
+        return experts.stream().map(ExpertPanel::extents).toList();
+    }
+
+    /** The number of the expert that each panel of one belongs to, counted over all mixtures. */
+    int[] expertNumbers() {
+        var numbers = new int[experts.size()];
+        for (int i = 1; i < numbers.length; i++) {
+            boolean same = experts.get(i).expert == experts.get(i - 1).expert
+                    && experts.get(i).stage == experts.get(i - 1).stage;
+            numbers[i] = numbers[i - 1] + (same ? 0 : 1);
         }
+        return numbers;
+    }
+
+    /** Bytes of weights that every sweep needs, whatever its rows choose. */
+    long denseBytes() {
+        return panels.stream().mapToLong(panel -> panel.extent.bytes()).sum();
+    }
+
+    /** Bytes of all weights. */
+    long weightBytes() {
+        return denseBytes() + experts.stream().mapToLong(ExpertPanel::bytes).sum();
+    }
+
+    /** Bytes of the largest panel in memory. */
+    long largestPanel() {
+        long most = experts.stream().mapToLong(ExpertPanel::memoryBytes).max().orElse(0);
+        return Math.max(most, panels.stream().mapToLong(panel -> panel.extent.bytes()).max().orElse(0));
+    }
+
+    /** Columns of the logits that are computed at a time, at most. */
+    int logitsColumns() {
+        int most = 0;
+        for (var panel : panels) {
+            if (panel.logits != null) {
+                most = Math.max(most, panel.logits.rows);
+            }
+        }
+        return most;
     }
 
     /**
@@ -168,44 +224,188 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels) {
      */
     private record Range(Path file, long offset, int firstRow, int rows, double turn) {}
 
-    /** Cuts each part of a matrix into equal ranges, and lets the parts take turns in proportion to their sizes. */
-    private static List<Range> ranges(Tensor tensor, long rowBytes, long panelBytes) {
-        var ranges = new ArrayList<Range>();
-        int firstOfPart = 0;
-        for (var part : tensor.parts()) {
-            int rows = Math.toIntExact(part.bytes() / rowBytes);
-            long panels = Math.ceilDiv(rows, Math.clamp(panelBytes / rowBytes, 1, rows));
-            int rowsEach = Math.toIntExact(Math.ceilDiv(rows, panels));
-            for (int first = 0; first < rows; first += rowsEach) {
-                int count = Math.min(rowsEach, rows - first);
-                ranges.add(new Range(part.file(), part.offset() + first * rowBytes, firstOfPart + first, count,
-                        (first + count / 2.0) / rows));
-            }
-            firstOfPart += rows;
+    /** A panel that is being put together. */
+    private static final class Draft {
+        final List<Extent> extents;
+        final List<PanelOp> ops = new ArrayList<>();
+        final int stage;
+        final boolean logits;
+        Op.@Nullable Experts choice;
+        final List<PanelOp> after = new ArrayList<>(); // the choice
+        int @Nullable [] firstPanels;
+
+        Draft(List<Extent> extents, int stage, boolean logits) {
+            this.extents = new ArrayList<>(extents);
+            this.stage = stage;
+            this.logits = logits;
         }
-        // a stable sort: of those whose turn is the same, the first part comes first
-        ranges.sort(Comparator.comparingDouble(Range::turn));
-        return ranges;
+
+        long bytes() {
+            return extents.stream().mapToLong(Extent::bytes).sum();
+        }
     }
 
-    /** Where the panels lie, in the order of reading. */
-    List<Extent> cycle() {
-        return panels.stream().map(Panel::extent).toList();
-    }
+    private static final class Cutter {
+        private final Program program;
+        private final Checkpoint checkpoint;
+        private final Map<Path, Integer> files;
+        private final long panelBytes;
+        private final int[] rankOfStage;
+        private final List<PanelOp> prologue = new ArrayList<>();
+        private final List<Draft> drafts = new ArrayList<>();
+        private final List<ExpertPanel> experts = new ArrayList<>();
 
-    /** Bytes of weights in one sweep. */
-    long weightBytes() {
-        return panels.stream().mapToLong(panel -> panel.extent.bytes()).sum();
-    }
+        Cutter(Program program, Checkpoint checkpoint, Map<Path, Integer> files, long panelBytes, int[] rankOfStage) {
+            this.program = program;
+            this.checkpoint = checkpoint;
+            this.files = files;
+            this.panelBytes = panelBytes;
+            this.rankOfStage = rankOfStage;
+        }
 
-    /** Columns of the logits that are computed at a time, at most. */
-    int logitsColumns() {
-        int most = 0;
-        for (var panel : panels) {
-            if (panel.logits != null) {
-                most = Math.max(most, panel.logits.rows);
+        Schedule cut() {
+            for (int stage = 0; stage < program.stages().size(); stage++) {
+                for (var op : program.stages().get(stage).ops()) {
+                    switch (op) {
+                        case Op.Product product -> cut(product, drafts, stage);
+                        case Op.Experts choice -> cutExperts(choice, stage);
+                        default -> hang(op);
+                    }
+                }
+            }
+            return schedule();
+        }
+
+        /** An op without a weight follows the last panel; one on the logits each panel that computes some. */
+        private void hang(Op op) {
+            var out = op.out();
+            if (out != null && out.whole() == program.logits()) {
+                drafts.stream().filter(draft -> draft.logits).forEach(draft ->
+                        draft.ops.add(new PanelOp(op, draft.ops.getFirst().slice)));
+            } else if (drafts.isEmpty()) {
+                prologue.add(new PanelOp(op, null));
+            } else {
+                var last = drafts.getLast();
+                (last.choice == null ? last.ops : last.after).add(new PanelOp(op, null));
             }
         }
-        return most;
+
+        private void cutExperts(Op.Experts choice, int stage) {
+            if (drafts.isEmpty() || drafts.getLast().choice != null) {
+                throw new IllegalStateException("experts without a router before them");
+            }
+            var firstPanels = new int[choice.experts().size() + 1];
+            for (int expert = 0; expert < choice.experts().size(); expert++) {
+                firstPanels[expert] = experts.size();
+                var own = new ArrayList<Draft>();
+                var before = new ArrayList<PanelOp>();
+                for (var op : choice.experts().get(expert)) {
+                    if (op instanceof Op.Product product) {
+                        cut(product, own, stage);
+                    } else if (own.isEmpty()) {
+                        before.add(new PanelOp(op, null));
+                    } else {
+                        own.getLast().ops.add(new PanelOp(op, null));
+                    }
+                }
+                own.getFirst().ops.addAll(0, before);
+                for (var draft : own) {
+                    experts.add(new ExpertPanel(List.copyOf(draft.extents), List.copyOf(draft.ops), expert, stage));
+                }
+            }
+            firstPanels[choice.experts().size()] = experts.size();
+            drafts.getLast().choice = choice;
+            drafts.getLast().firstPanels = firstPanels;
+        }
+
+        private void cut(Op.Product product, List<Draft> drafts, int stage) {
+            var matrix = product.matrix();
+            var tensor = checkpoint.tensor(matrix.tensor());
+            var scales = matrix.format() == Matrix.Format.MXFP4 ? checkpoint.tensor(matrix.scales()) : null;
+            if (scales != null && (drafts == this.drafts || tensor.parts().size() > 1)) {
+                throw new LaminaException(tensor.parts().getFirst().file() + ": the tensor " + matrix.tensor()
+                        + " is in MXFP4, which is supported for experts in one folder only.");
+            }
+            long rowBytes = rowBytes(tensor, matrix);
+            boolean logits = product.out().whole() == program.logits();
+            var ranges = ranges(tensor, product, rowBytes);
+            var previous = drafts.isEmpty() ? null : drafts.getLast();
+            var first = ranges.getFirst();
+            boolean joins = ranges.size() == 1 && !logits && scales == null && previous != null && !previous.logits
+                    && previous.choice == null && previous.extents.size() == 1
+                    && rankOfStage[previous.stage] == rankOfStage[stage]
+                    && previous.extents.getFirst().file() == files.get(first.file)
+                    && previous.extents.getFirst().offset() + previous.bytes() == first.offset
+                    && previous.bytes() + first.rows * rowBytes <= panelBytes;
+            if (joins) {
+                var before = previous.extents.getFirst();
+                previous.ops.add(new PanelOp(product,
+                        new Slice(matrix, before.bytes(), first.firstRow, first.rows, rowBytes, 0)));
+                previous.extents.set(0,
+                        new Extent(before.file(), before.offset(), before.bytes() + first.rows * rowBytes));
+                return;
+            }
+            for (var range : ranges) {
+                var extents = new ArrayList<Extent>();
+                extents.add(new Extent(files.get(range.file), range.offset, range.rows * rowBytes));
+                if (scales != null) {
+                    long scaleBytes = rowBytes(scales, matrix);
+                    extents.add(new Extent(files.get(scales.file()), scales.offset() + range.firstRow * scaleBytes,
+                            range.rows * scaleBytes));
+                }
+                var draft = new Draft(extents, stage, logits);
+                long scaleOffset = ExpertPanel.aligned(range.rows * rowBytes);
+                draft.ops.add(new PanelOp(product,
+                        new Slice(matrix, 0, range.firstRow, range.rows, rowBytes, scaleOffset)));
+                drafts.add(draft);
+            }
+        }
+
+        /**
+         * Cuts each part of a matrix into equal ranges, and lets the parts take turns in proportion to their sizes. Sums
+         * that go on from one range to the next keep the order of the rows.
+         */
+        private List<Range> ranges(Tensor tensor, Op.Product product, long rowBytes) {
+            var ranges = new ArrayList<Range>();
+            int firstOfPart = 0;
+            for (var part : tensor.parts()) {
+                int inPart = Math.toIntExact(part.bytes() / rowBytes);
+                int from = Math.max(product.firstRow(), firstOfPart);
+                int rows = Math.min(product.firstRow() + product.rows(), firstOfPart + inPart) - from;
+                if (rows > 0) {
+                    long panels = Math.ceilDiv(rows, Math.clamp(panelBytes / rowBytes, 1, rows));
+                    int rowsEach = Math.toIntExact(Math.ceilDiv(rows, panels));
+                    for (int first = 0; first < rows; first += rowsEach) {
+                        int count = Math.min(rowsEach, rows - first);
+                        ranges.add(new Range(part.file(), part.offset() + (from - firstOfPart + first) * rowBytes,
+                                from + first, count, (first + count / 2.0) / rows));
+                    }
+                }
+                firstOfPart += inPart;
+            }
+            if (product instanceof Op.Linear) {
+                // a stable sort: of those whose turn is the same, the first part comes first
+                ranges.sort(Comparator.comparingDouble(Range::turn));
+            }
+            return ranges;
+        }
+
+        private Schedule schedule() {
+            var ops = new ArrayList<>(prologue);
+            var panels = new ArrayList<Panel>();
+            for (var draft : drafts) {
+                int first = ops.size();
+                ops.addAll(draft.ops);
+                Choice choice = null;
+                if (draft.choice != null && draft.firstPanels != null) {
+                    choice = new Choice(draft.choice, draft.firstPanels, ops.size(), draft.after.size());
+                    ops.addAll(draft.after);
+                }
+                panels.add(new Panel(draft.extents.getFirst(), first, draft.ops.size(),
+                        draft.logits ? draft.ops.getFirst().slice : null, choice));
+            }
+            return new Schedule(prologue.size(), List.copyOf(ops), List.copyOf(panels),
+                    drafts.stream().mapToInt(draft -> draft.stage).toArray(), List.copyOf(experts));
+        }
     }
 }

@@ -7,17 +7,26 @@ import org.jspecify.annotations.Nullable;
 
 /** One prompt or conversation: its tokens so far, and its KV cache, which holds the first {@link #cached} of them. */
 final class Sequence implements AutoCloseable {
+    private static final int NO_STATE = -1;
+
     private final Caches cache;
     private final List<Rope> ropes;
     private float @Nullable [][] frequencies;
     private int[] tokens = {};
     private int length;
     private int cached;
+    private int written; // positions that the cache may hold something of
+    private int state = NO_STATE;
 
     /** Makes an empty sequence. */
     Sequence(Caches cache, List<Rope> ropes) {
         this.cache = cache;
         this.ropes = ropes;
+    }
+
+    /** Which half of the states, 0 or 1, holds those after what is cached; -1: there are none. */
+    int state() {
+        return state;
     }
 
     Caches cache() {
@@ -61,14 +70,25 @@ final class Sequence implements AutoCloseable {
             frequencies = ropes.stream().map(rope -> rope.frequencies(expectedLength)).toArray(float[][]::new);
         }
         int same = Arrays.mismatch(tokens, 0, cached, ids, 0, ids.length);
-        cached = Math.min(same < 0 ? ids.length : same, ids.length - 1);
+        int keep = Math.min(same < 0 ? ids.length : same, ids.length - 1);
+        cached = keep == cached || cache.canGoBack(written, keep) ? keep : 0;
+        if (cached == 0) {
+            state = NO_STATE;
+            written = 0;
+        }
         tokens = ids.clone();
         length = ids.length;
+    }
+
+    /** Notes that the next tokens are about to be written to the KV cache. */
+    void write(int count) {
+        written = Math.max(written, cached + count);
     }
 
     /** Notes that the next tokens are in the KV cache now. */
     void advance(int count) {
         cached += count;
+        state = state == 0 ? 1 : 0;
     }
 
     /** The cosines and sines of a position. */

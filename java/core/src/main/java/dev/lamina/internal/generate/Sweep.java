@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.List;
+import java.util.concurrent.atomic.LongAdder;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 
@@ -44,6 +45,7 @@ final class Sweep {
     private final Workspace workspace;
     private final Telemetry telemetry;
     private final long weightBytes;
+    private final Choices choices;
     private final Crew crew;
     private final long residentBytes;
     private long done;
@@ -56,13 +58,14 @@ final class Sweep {
     Sweep(Weights weights, Streamer streamer, PanelFeed feed, Workspace workspace, Telemetry telemetry,
             long residentBytes) {
         this.weights = weights;
-        this.ranks = weights.schedule().ranks(weights.program(), weights.rankOfStage());
+        this.ranks = weights.schedule().ranks(weights.rankOfStage());
         this.streamer = streamer;
         this.feed = feed;
         this.workspace = workspace;
         this.telemetry = telemetry;
         this.residentBytes = residentBytes;
-        this.weightBytes = weights.schedule().weightBytes();
+        this.weightBytes = weights.schedule().denseBytes();
+        this.choices = new Choices(weights, streamer, feed, workspace, telemetry);
         this.crew = new Crew(weights.ranks().getFirst().processor().device().info().threads());
     }
 
@@ -148,11 +151,20 @@ final class Sweep {
             } finally {
                 feed.done();
             }
+            if (panel.choice() != null) {
+                var fromDisk = new LongAdder();
+                if (!choices.run(rank, panel.choice(), fromDisk::add, cancelled)) {
+                    return false;
+                }
+                diskBytes += fromDisk.sum();
+                compute(rank, arrived.index(), panel.choice().firstOp(), panel.choice().opCount(), 0, 0);
+            }
             bytesDone += panel.extent().bytes();
             progress.accept(new SweepProgress(done, workspace.rows(), prefill, bytesDone, weightBytes, diskBytes,
                     residentBytes));
         }
         feed.drain();
+        streamer.swept();
         long end = System.nanoTime();
         crew.swept(streamer.counters().waitNanos() - waitedBefore, end - start);
         telemetry.swept(done, workspace.rows(), diskBytes, start, end);
@@ -184,7 +196,8 @@ final class Sweep {
         var tokens = new int[parts.stream().mapToInt(Part::count).sum()];
         for (var part : parts) {
             var sequence = part.sequence;
-            int index = workspace.addSequence(sequence.cache());
+            int index = workspace.addSequence(sequence.cache(), sequence.state());
+            sequence.write(part.count);
             for (int i = 0; i < part.count; i++) {
                 int row = workspace.rows();
                 int position = sequence.cached() + i;

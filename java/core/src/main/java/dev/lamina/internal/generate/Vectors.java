@@ -2,10 +2,10 @@ package dev.lamina.internal.generate;
 
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DType;
-import dev.lamina.internal.checkpoint.Tensor;
+import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
+import dev.lamina.internal.model.Vector;
 import dev.lamina.internal.runtime.Device;
-import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.stream.DataFile;
 import dev.lamina.internal.stream.Extent;
 import dev.lamina.internal.stream.ResidentPanels;
@@ -18,12 +18,14 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
-/** The small tensors of a model, norms and biases: read once, widened to f32, kept in device memory. */
+/** The vectors of a program, such as norms and biases: read once, widened to f32, kept in device memory. */
 final class Vectors implements AutoCloseable {
     private static final ValueLayout.OfShort SHORT =
             ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
@@ -36,6 +38,7 @@ final class Vectors implements AutoCloseable {
     private final Device device;
     private final MemorySegment memory;
     private final Map<String, MemorySegment> slices = new HashMap<>();
+    private final Map<String, float[]> onHost = new HashMap<>(); // what experts are chosen with
 
     private Vectors(Device device, MemorySegment memory) {
         this.device = device;
@@ -50,60 +53,120 @@ final class Vectors implements AutoCloseable {
     static Vectors load(Processor processor, Program program, Checkpoint checkpoint, List<DataFile> files,
             Map<Path, Integer> numbers) throws IOException {
         var device = processor.device();
-        var tensors = program.stages().stream()
-                .flatMap(stage -> stage.tensors().stream())
-                .filter(program.vectors()::contains)
-                .map(checkpoint::tensor)
+        var stored = program.vectors().stream()
+                .flatMap(vector -> vector.parts().stream())
+                .filter(Vector.Stored.class::isInstance)
+                .map(part -> checkpoint.tensor(((Vector.Stored) part).tensor()))
                 .toList();
-        long bytes = tensors.stream().mapToLong(Vectors::bytes).sum();
-        var extents = tensors.stream()
+        var floats = new ArrayList<Long>();
+        for (var vector : program.vectors()) {
+            floats.add(vector.parts().stream().mapToLong(part -> floats(part, checkpoint)).sum());
+        }
+        var extents = stored.stream()
                 .map(tensor -> new Extent(numbers.get(tensor.file()), tensor.offset(), tensor.bytes()))
                 .toList();
-        var host = device.allocate(bytes);
+        var host = device.allocate(Math.max(1, floats.stream().mapToLong(Vectors::bytes).sum()));
         try {
-            return load(device, processor.queue(), tensors, files, extents, host);
+            var vectors = new Vectors(device, device.allocateOnDevice(host.byteSize()));
+            try {
+                vectors.fill(program, checkpoint, floats, host, files, extents);
+                processor.queue().await(processor.queue().copyToDevice(vectors.memory, host));
+                return vectors;
+            } catch (Throwable e) {
+                vectors.close();
+                throw e;
+            }
         } finally {
             device.free(host);
         }
     }
 
-    private static Vectors load(Device device, Queue queue, List<Tensor> tensors, List<DataFile> files,
-            List<Extent> extents, MemorySegment host) throws IOException {
-        var vectors = new Vectors(device, device.allocateOnDevice(host.byteSize()));
-        try (var none = new ResidentPanels(files, extents, new BitSet(), device);
-                var streamer = new Streamer(files, extents, none, READING, device, Telemetry.NONE)) {
+    private void fill(Program program, Checkpoint checkpoint, List<Long> floats, MemorySegment host,
+            List<DataFile> files, List<Extent> extents) throws IOException {
+        try (var reading = extents.isEmpty() ? null : new Reading(files, extents, device)) {
             long offset = 0;
-            for (var tensor : tensors) {
-                var stored = streamer.next();
-                widen(stored.memory(), tensor.dtype(), host.asSlice(offset, floats(tensor) * Float.BYTES));
-                stored.release();
-                vectors.slices.put(tensor.name(), vectors.memory.asSlice(offset, floats(tensor) * Float.BYTES));
-                offset += bytes(tensor);
+            for (int i = 0; i < floats.size(); i++) {
+                var vector = program.vectors().get(i);
+                long bytes = floats.get(i) * Float.BYTES;
+                var whole = host.asSlice(offset, bytes);
+                long at = 0;
+                for (var part : vector.parts()) {
+                    var place = whole.asSlice(at, floats(part, checkpoint) * Float.BYTES);
+                    switch (part) {
+                        case Vector.Given given -> {
+                            for (int j = 0; j < given.values().size(); j++) {
+                                place.setAtIndex(ValueLayout.JAVA_FLOAT, j, given.values().get(j));
+                            }
+                        }
+                        case Vector.Stored stored -> {
+                            var panel = reading.streamer.next();
+                            widen(panel.memory(), checkpoint.tensor(stored.tensor()).dtype(), stored.change(), place);
+                            panel.release();
+                        }
+                    }
+                    at += place.byteSize();
+                }
+                slices.put(vector.name(), memory.asSlice(offset, bytes));
+                offset += bytes(floats.get(i));
             }
-            queue.await(queue.copyToDevice(vectors.memory, host));
-            return vectors;
+            program.ops().forEach(op -> {
+                if (op instanceof Op.Experts experts && experts.bias() != null) {
+                    var slice = slices.get(experts.bias());
+                    onHost.put(experts.bias(), host.asSlice(slice.address() - memory.address(), slice.byteSize())
+                            .toArray(ValueLayout.JAVA_FLOAT));
+                }
+            });
         } catch (InterruptedException e) {
-            vectors.close();
             Thread.currentThread().interrupt();
             throw new InterruptedIOException("interrupted while the model was opened");
-        } catch (Throwable e) {
-            vectors.close();
-            throw e;
         }
     }
 
-    private static long floats(Tensor tensor) {
-        return tensor.bytes() / tensor.dtype().bytes();
+    /** Reads tensors one after the other. */
+    private static final class Reading implements AutoCloseable {
+        final ResidentPanels none;
+        final Streamer streamer;
+
+        Reading(List<DataFile> files, List<Extent> extents, Device device) {
+            none = new ResidentPanels(files, extents, new BitSet(), device);
+            try {
+                streamer = new Streamer(files, extents, none, READING, device, Telemetry.NONE);
+            } catch (Throwable e) {
+                none.close();
+                throw e;
+            }
+        }
+
+        @Override
+        public void close() {
+            streamer.close();
+            none.close();
+        }
+    }
+
+    private static long floats(Vector.Part part, Checkpoint checkpoint) {
+        return switch (part) {
+            case Vector.Given given -> given.values().size();
+            case Vector.Stored stored -> {
+                var tensor = checkpoint.tensor(stored.tensor());
+                yield tensor.bytes() / tensor.dtype().bytes();
+            }
+        };
     }
 
     /** Bytes that a vector takes here: each begins at a multiple of 64. */
-    private static long bytes(Tensor tensor) {
-        return Math.ceilDiv(floats(tensor) * Float.BYTES, 64) * 64;
+    private static long bytes(long floats) {
+        return Math.ceilDiv(floats * Float.BYTES, 64) * 64;
     }
 
-    private static void widen(MemorySegment stored, DType dtype, MemorySegment out) {
+    private static void widen(MemorySegment stored, DType dtype, Vector.Change change, MemorySegment out) {
         for (long i = 0; i < out.byteSize() / Float.BYTES; i++) {
-            out.setAtIndex(ValueLayout.JAVA_FLOAT, i, element(stored, dtype, i));
+            float x = element(stored, dtype, i);
+            out.setAtIndex(ValueLayout.JAVA_FLOAT, i, switch (change) {
+                case NONE -> x;
+                case PLUS_ONE -> 1 + x;
+                case NEGATIVE_EXP -> (float) -StrictMath.exp(x);
+            });
         }
     }
 
@@ -117,8 +180,18 @@ final class Vectors implements AutoCloseable {
     }
 
     /** A vector, in device memory. */
-    MemorySegment get(String tensor) {
-        return slices.get(tensor);
+    MemorySegment get(String name) {
+        return slices.get(name);
+    }
+
+    /** The same, or null where there is no name. */
+    @Nullable MemorySegment getOrNull(@Nullable String name) {
+        return name == null ? null : get(name);
+    }
+
+    /** A vector that experts are chosen with. */
+    float[] onHost(String name) {
+        return onHost.get(name);
     }
 
     /** Bytes that all of them take. */

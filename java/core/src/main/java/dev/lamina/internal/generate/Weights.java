@@ -6,8 +6,10 @@ import dev.lamina.Rates;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DType;
 import dev.lamina.internal.checkpoint.Tensor;
+import dev.lamina.internal.generate.Schedule.ExpertPanel;
 import dev.lamina.internal.model.Architectures;
 import dev.lamina.internal.model.ModelConfig;
+import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
 import dev.lamina.internal.model.Stage;
 import dev.lamina.internal.runtime.Device;
@@ -30,6 +32,7 @@ import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
 import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 
 /**
  * The weights of an opened model: its program, its open files, the panels that it was cut into, and the vectors, which
@@ -77,6 +80,10 @@ record Weights(
                     + "cuda:0, or leave --io out.");
         }
         var program = Architectures.program(config, checkpoint);
+        if (onDevice && program.ops().anyMatch(Op.Experts.class::isInstance)) {
+            throw new LaminaException("--io gds does not read experts that are chosen while the model computes: leave it"
+                    + " out for mixtures.");
+        }
         var opened = new LinkedHashMap<Path, DataFile>();
         var ranks = new ArrayList<Rank>();
         try {
@@ -172,7 +179,11 @@ record Weights(
     private static KvLayout kvLayout(Program program, boolean half) {
         var layers = new ArrayList<KvLayout.Layer>();
         for (var shape : program.kv()) {
-            layers.add(new KvLayout.Layer(shape.heads(), shape.headDim(), shape.headDimV()));
+            int places = shape.reach() == 0
+                    ? 0
+                    : (int) Math.min(Integer.MAX_VALUE, shape.reach() - 1L + Division.PREFILL_ROWS);
+            layers.add(new KvLayout.Layer(KvLayout.Kind.valueOf(shape.kind().name()), shape.heads(), shape.headDim(),
+                    shape.headDimV(), places));
         }
         return new KvLayout(List.copyOf(layers), half);
     }
@@ -209,7 +220,7 @@ record Weights(
         for (int drive = 0; drive < bytes.length; drive++) {
             seconds = Math.max(seconds, bytes[drive] / bytesPerSecond[drive]);
         }
-        return schedule.weightBytes() / seconds;
+        return schedule.denseBytes() / seconds;
     }
 
     /**
@@ -255,14 +266,17 @@ record Weights(
         return together(each);
     }
 
-    /** What each panel belongs to: the stage of the first op that it feeds, and its file. */
+    /** What each panel belongs to, those of experts last: its stage, and its file. */
     PanelMap panelMap() {
         var panels = schedule.panels();
+        var experts = schedule.experts();
         return new PanelMap(
                 program.stages().stream().map(Stage::name).toList(),
-                schedule.stages(program),
+                IntStream.concat(IntStream.of(schedule.stages()), experts.stream().mapToInt(ExpertPanel::stage))
+                        .toArray(),
                 files.stream().map(file -> file.path().toString()).toList(),
-                panels.stream().mapToInt(panel -> panel.extent().file()).toArray(),
+                IntStream.concat(panels.stream().mapToInt(panel -> panel.extent().file()),
+                        experts.stream().mapToInt(panel -> panel.extents().getFirst().file())).toArray(),
                 table.parts().getFirst().file());
     }
 

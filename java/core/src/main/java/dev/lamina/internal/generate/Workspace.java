@@ -1,18 +1,22 @@
 package dev.lamina.internal.generate;
 
 import dev.lamina.internal.checkpoint.DType;
-import dev.lamina.internal.model.Activation;
+import dev.lamina.internal.model.Attending;
 import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Rope;
 import dev.lamina.internal.model.Value;
 import dev.lamina.internal.runtime.HostMemory;
+import dev.lamina.internal.runtime.KvCache;
 import dev.lamina.internal.runtime.OpArray;
 import dev.lamina.internal.runtime.Queue;
 import dev.lamina.internal.runtime.Step;
 import dev.lamina.internal.runtime.View;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.ToIntFunction;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -29,6 +33,8 @@ final class Workspace implements AutoCloseable {
     private static final int ROUNDED_GROUP = 64; // elements that rows of rounded activations are filled up to, at most
     private static final long MOST_SUMS = 4 << 20; // but for few rows
     private static final int FEW = 8; // rows
+    private static final int SCALED_BLOCK = 128; // rows and columns of F8_E4M3 that share a scale
+    private static final int SCALED_ELEMENTS = 32; // of a row of MXFP4 that share a scale
 
     /**
      * How large sweeps can be.
@@ -60,14 +66,19 @@ final class Workspace implements AutoCloseable {
     }
 
     /** What a rank works with. */
-    private record Part(Processor processor, MemorySegment activations, OpArray ops, Step step)
+    private record Part(Rank rank, MemorySegment activations, OpArray ops, OpArray expertOps, Step step)
             implements AutoCloseable {
+        Processor processor() {
+            return rank.processor();
+        }
+
         @Override
         public void close() {
             var all = new Closing();
             all.close(step);
+            all.close(expertOps);
             all.close(ops);
-            all.close(() -> processor.device().freeOnDevice(activations));
+            all.close(() -> processor().device().freeOnDevice(activations));
             all.end();
         }
     }
@@ -82,6 +93,7 @@ final class Workspace implements AutoCloseable {
     private final MemorySegment inputs;
     private final MemorySegment logits;
     private final MemorySegment passage; // what goes from one rank to the next
+    private final MemorySegment choices; // what rows choose experts by
     private final List<Part> parts = new ArrayList<>(); // by rank
     private long arrived; // ticket of the last copy out of the passage, ...
     private @Nullable Queue arrivedAt; // ... and its queue
@@ -95,10 +107,12 @@ final class Workspace implements AutoCloseable {
         this.layout = Inputs.of(weights.program().ropes(), embeddingRowBytes(weights), size.rows);
         this.hostMemory = weights.ranks().getFirst().processor().device();
         long logitsBytes = logitsBytes(plan, size);
-        this.host = hostMemory.allocate(layout.bytes + logitsBytes + passageBytes(weights, plan, size));
+        long passageBytes = passageBytes(weights, plan, size);
+        this.host = hostMemory.allocate(layout.bytes + logitsBytes + passageBytes + choiceBytes(weights, size));
         this.inputs = host.asSlice(0, layout.bytes);
         this.logits = host.asSlice(layout.bytes, logitsBytes);
-        this.passage = host.asSlice(layout.bytes + logitsBytes);
+        this.passage = host.asSlice(layout.bytes + logitsBytes, passageBytes);
+        this.choices = host.asSlice(layout.bytes + logitsBytes + passageBytes);
         try {
             for (var rank : weights.ranks()) {
                 parts.add(part(rank));
@@ -115,8 +129,10 @@ final class Workspace implements AutoCloseable {
         var device = rank.processor().device();
         var activations = device.allocateOnDevice(plan.bytes(size.rows, size.outputRows));
         try {
-            var part = new Part(rank.processor(), activations, new OpArray(schedule.ops().size()),
-                    new Step(size.rows, size.outputRows, size.sequences, activations, inputs));
+            int mostOps = schedule.experts().stream().mapToInt(panel -> panel.ops().size()).max().orElse(1);
+            var part = new Part(rank, activations, new OpArray(schedule.ops().size()), new OpArray(mostOps),
+                    new Step(size.rows, size.outputRows, size.sequences, 0,
+                            Math.toIntExact((long) size.rows * mostChosen(weights)), activations, inputs));
             for (int i = 0; i < schedule.ops().size(); i++) {
                 place(part.ops, i, schedule.ops().get(i), rank);
             }
@@ -131,13 +147,13 @@ final class Workspace implements AutoCloseable {
     static MemoryUse use(Weights weights, ActivationPlan plan, Size size) {
         long activations = plan.bytes(size.rows, size.outputRows);
         long inputs = Inputs.of(weights.program().ropes(), embeddingRowBytes(weights), size.rows).bytes;
-        long onHost = inputs + logitsBytes(plan, size);
+        long onHost = inputs + logitsBytes(plan, size) + choiceBytes(weights, size);
         if (weights.ranks().getFirst().unified()) {
             return MemoryUse.of(onHost + activations, 0, 0);
         }
         var devices = new ArrayList<Long>();
         for (var rank : weights.ranks()) { // each copies inputs and arrays from a copy of its own
-            long step = inputs + arrayBytes(rank, size);
+            long step = inputs + arrayBytes(rank, size, mostChosen(weights));
             onHost += step;
             devices.add(MemoryUse.allocation(activations) + MemoryUse.allocation(step));
         }
@@ -145,10 +161,12 @@ final class Workspace implements AutoCloseable {
     }
 
     /** What a device gets copied of a step beside its inputs: positions, sequences, output rows, places of caches. */
-    private static long arrayBytes(Rank rank, Size size) {
+    private static long arrayBytes(Rank rank, Size size, int mostChosen) {
         long rows = Math.ceilDiv((long) Integer.BYTES * size.rows, ARRAY_ALIGNMENT);
         long outputRows = Math.ceilDiv((long) Integer.BYTES * size.outputRows, ARRAY_ALIGNMENT);
-        return (2 * rows + outputRows) * ARRAY_ALIGNMENT
+        long choices = Math.ceilDiv((long) Integer.BYTES * size.rows * mostChosen, ARRAY_ALIGNMENT);
+        long states = Math.ceilDiv((long) Integer.BYTES * size.sequences, ARRAY_ALIGNMENT);
+        return (2 * rows + outputRows + 2 * choices + states) * ARRAY_ALIGNMENT
                 + (long) rank.kv().layers().size() * size.sequences * CACHE_PLACE_BYTES;
     }
 
@@ -160,12 +178,14 @@ final class Workspace implements AutoCloseable {
     static long scratchBytes(Weights weights, Schedule schedule, Size size, int context) {
         boolean fast = weights.ranks().getFirst().processor().device().info().fast();
         long most = 0;
-        for (var panelOp : schedule.ops()) {
+        var ofExperts = schedule.experts().stream() // all experts of a mixture have the same shapes
+                .filter(panel -> panel.expert() == 0).flatMap(panel -> panel.ops().stream());
+        for (var panelOp : Stream.concat(schedule.ops().stream(), ofExperts).toList()) {
             if (panelOp.op() instanceof Op.Attention attention && context > SEGMENT) {
                 long parts = Math.ceilDiv(weights.kv().layers().get(attention.layer()).headDimV(), STATE_VALUES);
                 long states = Math.ceilDiv(context, SEGMENT) * parts * attention.heads() * size.rows;
                 most = Math.max(most, Math.min(states, MOST_STATES) * (STATE_VALUES + 2) * Float.BYTES);
-            } else if (panelOp.op() instanceof Op.Linear linear && panelOp.slice() != null && fast) {
+            } else if (panelOp.op() instanceof Op.Product linear && panelOp.slice() != null && fast) {
                 int k = linear.in().width();
                 long rounded = Short.BYTES * Math.ceilDiv(k, ROUNDED_GROUP) * (long) ROUNDED_GROUP * size.rows;
                 long sumsOfRow = Math.ceilDiv(k, FAST_SEGMENT) * (long) panelOp.slice().rows();
@@ -179,6 +199,26 @@ final class Workspace implements AutoCloseable {
 
     private static long embeddingRowBytes(Weights weights) {
         return (long) weights.program().hidden() * weights.embeddingType().bytes();
+    }
+
+    /** Most experts that a row chooses at a time; 0 where there are none. */
+    private static int mostChosen(Weights weights) {
+        return mostOfExperts(weights, experts -> experts.router().chosen());
+    }
+
+    /** Host memory for the router logits of all rows. */
+    private static long choiceBytes(Weights weights, Size size) {
+        return (long) Float.BYTES * size.rows * mostOfExperts(weights, experts -> experts.logits().width());
+    }
+
+    private static int mostOfExperts(Weights weights, ToIntFunction<Op.Experts> of) {
+        int most = 0;
+        for (var stage : weights.program().stages()) {
+            for (var op : stage.ops()) {
+                most = op instanceof Op.Experts experts ? Math.max(most, of.applyAsInt(experts)) : most;
+            }
+        }
+        return most;
     }
 
     private static long logitsBytes(ActivationPlan plan, Size size) {
@@ -224,7 +264,7 @@ final class Workspace implements AutoCloseable {
 
     /** Gives back what the queues keep for sweeps that were larger than the next ones. Nothing is under way. */
     void trim() {
-        parts.forEach(part -> part.processor.queue().trim());
+        parts.forEach(part -> part.processor().queue().trim());
     }
 
     /** Begins a sweep without rows and sequences, see {@link Step#clear}. */
@@ -232,11 +272,11 @@ final class Workspace implements AutoCloseable {
         parts.forEach(part -> part.step.clear());
     }
 
-    /** Adds a sequence; returns its number. */
-    int addSequence(Caches caches) {
+    /** Adds a sequence; state: see {@link Step#addSequence(KvCache, int)}. Returns its number. */
+    int addSequence(Caches caches, int state) {
         int index = 0;
         for (int rank = 0; rank < parts.size(); rank++) {
-            index = step(rank).addSequence(caches.parts().get(rank));
+            index = step(rank).addSequence(caches.parts().get(rank), state);
         }
         return index;
     }
@@ -267,6 +307,33 @@ final class Workspace implements AutoCloseable {
         return memory(rank, weights.program().logits(), outputRows(), columns);
     }
 
+    /** Waits for what the rows of the sweep choose experts by: (rows, experts). */
+    float[][] routerLogits(int rank, Value value) {
+        var onHost = choices.asSlice(0, (long) Float.BYTES * rows() * value.width());
+        var queue = parts.get(rank).processor().queue();
+        queue.await(queue.copyToHost(onHost, memory(rank, value, rows(), value.width())));
+        var logits = new float[rows()][value.width()];
+        for (int row = 0; row < logits.length; row++) {
+            MemorySegment.copy(onHost, ValueLayout.JAVA_FLOAT, (long) Float.BYTES * row * value.width(), logits[row], 0,
+                    value.width());
+        }
+        return logits;
+    }
+
+    /** Writes the ops of an expert's panel for {@link #expertOps}; returns how many there are. */
+    int placeExpert(int rank, Schedule.ExpertPanel panel) {
+        var part = parts.get(rank);
+        for (int i = 0; i < panel.ops().size(); i++) {
+            place(part.expertOps, i, panel.ops().get(i), part.rank);
+        }
+        return panel.ops().size();
+    }
+
+    /** The ops of the expert's panel that was placed last, on a rank's device. */
+    OpArray expertOps(int rank) {
+        return parts.get(rank).expertOps;
+    }
+
     /** Host memory for a block of logits: (output rows, columns) floats. */
     MemorySegment logits(int columns) {
         return logits.asSlice(0, (long) Float.BYTES * outputRows() * columns);
@@ -282,8 +349,8 @@ final class Workspace implements AutoCloseable {
      * the queues wait for one another.
      */
     void handOver(int from, int to, Schedule.Panel first) {
-        var source = parts.get(from).processor.queue();
-        var target = parts.get(to).processor.queue();
+        var source = parts.get(from).processor().queue();
+        var target = parts.get(to).processor().queue();
         if (arrivedAt != null) {
             source.after(arrivedAt, arrived); // that has read the passage
         }
@@ -311,46 +378,104 @@ final class Workspace implements AutoCloseable {
 
     private void place(OpArray ops, int index, Schedule.PanelOp panelOp, Rank rank) {
         var vectors = rank.vectors();
+        var slice = panelOp.slice();
+        var rows = rows(panelOp.op().out());
         switch (panelOp.op()) {
             case Op.Embed embed -> ops.embed(index, view(embed.out()), weightType(weights.embeddingType()), 0);
-            case Op.RmsNorm norm -> ops.rmsNorm(index, norm.out().outputRows(), view(norm.out()), view(norm.in()),
-                    vectors.get(norm.weight()), norm.groups(), norm.epsilon());
-            case Op.Linear linear -> placeLinear(ops, index, linear, panelOp.slice(), vectors);
+            case Op.Norm norm -> ops.norm(index, rows, view(norm.out()), view(norm.in()), norm.centred(),
+                    vectors.getOrNull(norm.weight()), norm.groups(), norm.epsilon());
+            case Op.Linear linear -> ops.linear(index, rows, columns(linear.out(), slice, linear.firstRow()),
+                    view(linear.in()), weight(slice, vectors), bias(linear.bias(), linear, slice, vectors));
+            case Op.LinearTransposed linear -> ops.linearTransposed(index, rows, view(linear.out()),
+                    columns(linear.in(), slice, linear.firstRow()), weight(slice, vectors),
+                    slice.firstRow() > linear.firstRow(), bias(linear.bias(), linear, slice, vectors));
+            case Op.WeightNorm norm -> ops.weightNorm(index, rows, columns(norm.out(), slice, 0),
+                    weight(slice, vectors), norm.epsilon());
             case Op.Rotate rotate -> ops.rotate(index, view(rotate.x()), rotate.heads(), rotate.headDim(),
-                    rotate.rope().dim(), layout.ropes[rotate.rope().id()]);
-            case Op.KvStore store -> ops.kvStore(index, view(store.keys()), view(store.values()),
+                    rotate.rope().dim(), rotate.interleaved(), layout.ropes[rotate.rope().id()]);
+            case Op.KvStore store -> ops.kvStore(index, view(store.keys()), viewOrNull(store.values()),
                     store.layer() - rank.firstLayer());
             case Op.Attention a -> ops.attention(index, view(a.out()), view(a.queries()),
-                    a.layer() - rank.firstLayer(), a.heads(), a.headDim(), a.window(), a.scale());
-            case Op.Activate a -> ops.activate(index, a.out().outputRows(), view(a.out()), view(a.in()),
-                    a.gated() == null ? null : view(a.gated()), function(a.function()));
-            case Op.Add add -> ops.add(index, add.out().outputRows(), view(add.out()), view(add.a()), view(add.b()));
-            case Op.GatherRows gather -> ops.gatherRows(index, view(gather.out()), view(gather.in()));
+                    a.layer() - rank.firstLayer(), a.heads(), a.headDim(), attending(a.attending(), vectors));
+            case Op.Activate a -> ops.activate(index, rows, columns(a.out(), slice, 0), columns(a.in(), slice, 0),
+                    viewOrNull(a.gated()), OpArray.Function.valueOf(a.function().name()), a.limit());
+            case Op.Add add -> ops.add(index, rows, view(add.out()), view(add.a()), view(add.b()), add.scale());
+            case Op.AddVector add -> ops.addVector(index, rows, view(add.out()), view(add.a()),
+                    vectors.get(add.vector()));
+            case Op.Scale scale -> ops.scale(index, rows, columns(scale.out(), slice, 0), columns(scale.a(), slice, 0),
+                    scale.scale(), vectors.getOrNull(scale.vector()));
+            case Op.GatherRows gather -> ops.gatherRows(index, rows, view(gather.out()), view(gather.in()),
+                    gather.weighted());
+            case Op.ScatterAdd add -> ops.scatterAdd(index, view(add.out()), view(add.in()), add.weighted());
+            case Op.Convolution c -> ops.convolution(index, view(c.out()), view(c.in()), vectors.get(c.weight()),
+                    c.layer() - rank.firstLayer(), OpArray.Function.valueOf(c.function().name()));
+            case Op.DeltaRule rule -> ops.deltaRule(index, view(rule.out()), view(rule.in()), view(rule.gates()),
+                    vectors.get(rule.vector()), rule.layer() - rank.firstLayer(), rule.heads(), rule.scale(),
+                    rule.epsilon());
+            case Op.Experts experts -> throw new IllegalArgumentException("experts are no op of the runtime");
         }
+    }
+
+    private static OpArray.Rows rows(@Nullable Value out) {
+        return out == null ? OpArray.Rows.ALL : OpArray.Rows.valueOf(out.rows().name());
     }
 
     /**
-     * The logits of a panel are a matrix of their own; the columns of other products lie where the whole product does.
+     * The columns of a product that rows of its weight make. The logits of a panel are a matrix of their own; the columns
+     * of other products lie where the whole product does.
+     *
+     * @param slice the rows of the weight; null: all
+     * @param firstRow the row that makes the first column
      */
-    private void placeLinear(
-            OpArray ops, int index, Op.Linear linear, Schedule.@Nullable Slice slice, Vectors vectors) {
+    private View columns(Value value, Schedule.@Nullable Slice slice, int firstRow) {
+        var whole = view(value);
         if (slice == null) {
-            throw new IllegalArgumentException("a matrix product without a weight: " + linear);
+            return whole;
         }
-        var whole = view(linear.out());
-        var out = linear.out() == weights.program().logits()
+        return value.whole() == weights.program().logits()
                 ? new View(whole.offset(), slice.rows(), slice.rows())
-                : new View(whole.offset() + slice.firstRow(), whole.stride(), slice.rows());
-        var bias = linear.bias() == null
-                ? null
-                : vectors.get(linear.bias())
-                        .asSlice((long) Float.BYTES * slice.firstRow(), (long) Float.BYTES * slice.rows());
-        ops.linear(index, linear.out().outputRows(), out, view(linear.in()), weightType(slice.dtype()), slice.offset(),
-                slice.rowBytes(), bias);
+                : new View(whole.offset() + slice.firstRow() - firstRow, whole.stride(), slice.rows());
+    }
+
+    private static OpArray.Weight weight(Schedule.Slice slice, Vectors vectors) {
+        var matrix = slice.matrix();
+        var type = OpArray.WeightType.valueOf(matrix.format().name());
+        return switch (matrix.format()) {
+            case F32, F16, BF16 -> new OpArray.Weight(type, slice.rows(), matrix.columns(), slice.offset(),
+                    slice.rowBytes());
+            case F8_E4M3 -> {
+                long blocks = Math.ceilDiv(matrix.columns(), SCALED_BLOCK);
+                int row = slice.firstRow() / SCALED_BLOCK;
+                yield new OpArray.Weight(type, slice.rows(), matrix.columns(), slice.offset(), slice.rowBytes(),
+                        vectors.get(matrix.scales()).asSlice(Float.BYTES * blocks * row),
+                        slice.firstRow() % SCALED_BLOCK, 0, blocks);
+            }
+            case MXFP4 -> new OpArray.Weight(type, slice.rows(), matrix.columns(), slice.offset(), slice.rowBytes(),
+                    null, 0, slice.scaleOffset(), matrix.columns() / SCALED_ELEMENTS);
+        };
+    }
+
+    private static @Nullable MemorySegment bias(Op.@Nullable Bias bias, Op.Product product, Schedule.Slice slice,
+            Vectors vectors) {
+        if (bias == null) {
+            return null;
+        }
+        long first = product instanceof Op.Linear ? slice.firstRow() - product.firstRow() : 0;
+        long count = product instanceof Op.Linear ? slice.rows() : product.out().width();
+        return vectors.get(bias.vector()).asSlice(Float.BYTES * (bias.first() + first), Float.BYTES * count);
+    }
+
+    private static OpArray.Attending attending(Attending attending, Vectors vectors) {
+        return new OpArray.Attending(attending.scale(), attending.window(), attending.chunk(), attending.softCap(),
+                OpArray.AttentionKind.valueOf(attending.kind().name()), vectors.getOrNull(attending.vector()));
     }
 
     private View view(Value value) {
-        return new View(plan.offset(value, size.rows, size.outputRows), value.width(), value.width());
+        return new View(plan.offset(value, size.rows, size.outputRows), value.whole().width(), value.width());
+    }
+
+    private @Nullable View viewOrNull(@Nullable Value value) {
+        return value == null ? null : view(value);
     }
 
     private static OpArray.WeightType weightType(DType dtype) {
@@ -358,16 +483,7 @@ final class Workspace implements AutoCloseable {
             case F32 -> OpArray.WeightType.F32;
             case F16 -> OpArray.WeightType.F16;
             case BF16 -> OpArray.WeightType.BF16;
-            default -> throw new IllegalArgumentException("a weight of type " + dtype);
-        };
-    }
-
-    private static OpArray.Function function(Activation activation) {
-        return switch (activation) {
-            case SILU -> OpArray.Function.SILU;
-            case GELU -> OpArray.Function.GELU;
-            case GELU_TANH -> OpArray.Function.GELU_TANH;
-            case RELU -> OpArray.Function.RELU;
+            default -> throw new IllegalArgumentException("an embedding of type " + dtype);
         };
     }
 

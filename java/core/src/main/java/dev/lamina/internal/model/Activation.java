@@ -2,23 +2,31 @@ package dev.lamina.internal.model;
 
 import dev.lamina.LaminaException;
 
-/** An activation function. */
+/** An activation function; the formulas stand in {@code lamina.h}. */
 public enum Activation {
     SILU,
     GELU,
     GELU_TANH,
-    RELU;
+    RELU,
+    SIGMOID,
+    IDENTITY,
+    RELU_SQUARED,
+    QUICK_GELU,
+    SOFT_CAP,
+    CLAMPED_SWIGLU;
 
     /** The function that a configuration names, as Hugging Face spells it. */
     static Activation of(ModelConfig config, String key, String fallback) {
         var name = config.stringOr(key, fallback);
         return switch (name) {
-            case "silu", "swish" -> SILU;
+            case "silu", "swish", "swiglu" -> SILU;
             case "gelu" -> GELU;
             case "gelu_new", "gelu_pytorch_tanh", "gelu_fast" -> GELU_TANH;
+            case "quick_gelu" -> QUICK_GELU;
             case "relu" -> RELU;
+            case "relu2" -> RELU_SQUARED;
             default -> throw new LaminaException(config.where() + ": \"" + key + "\" is \"" + name
-                    + "\", which is not supported; silu, gelu, gelu_pytorch_tanh and relu are.");
+                    + "\", which is not supported; silu, gelu, gelu_pytorch_tanh, quick_gelu, relu and relu2 are.");
         };
     }
 }

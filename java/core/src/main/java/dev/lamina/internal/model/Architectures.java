@@ -7,7 +7,12 @@ import java.util.stream.Collectors;
 
 /** The families that are supported. */
 public final class Architectures {
-    private static final List<Architecture> ALL = List.of(new Llama(), new Mistral(), new Qwen2(), new Qwen3());
+    private static final List<Architecture> ALL = List.of(
+            new Llama(),
+            new Mistral(),
+            new Mixtral(),
+            new Qwen2(),
+            new Qwen3());
 
     private Architectures() {}
 

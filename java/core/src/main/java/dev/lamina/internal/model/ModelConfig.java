@@ -189,6 +189,37 @@ public final class ModelConfig {
         return List.copyOf(result);
     }
 
+    /** The numbers above 0 of a list; empty where the key is absent. */
+    public List<Double> positives(String key) {
+        var numbers = numbers(key);
+        for (double number : numbers) {
+            if (number <= 0) {
+                throw new LaminaException(
+                        where + ": \"" + key + "\" holds " + number + ", but must hold numbers above 0.");
+            }
+        }
+        return numbers;
+    }
+
+    /** The finite numbers of a list; empty where the key is absent. */
+    public List<Double> numbers(String key) {
+        var element = find(key);
+        var result = new ArrayList<Double>();
+        if (element != null) {
+            if (!element.isJsonArray()) {
+                throw new LaminaException(where + ": \"" + key + "\" is not a list.");
+            }
+            for (var item : element.getAsJsonArray()) {
+                if (!(item instanceof JsonPrimitive primitive && primitive.isNumber()
+                        && Double.isFinite(primitive.getAsDouble()))) {
+                    throw new LaminaException(where + ": \"" + key + "\" holds " + item + ", but must hold numbers.");
+                }
+                result.add(item.getAsDouble());
+            }
+        }
+        return List.copyOf(result);
+    }
+
     /** The token ids of a number or of a list of numbers; empty where the key is absent. */
     public List<Integer> ids(String key) {
         var element = find(key);

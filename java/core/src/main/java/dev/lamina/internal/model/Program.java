@@ -1,7 +1,7 @@
 package dev.lamina.internal.model;
 
 import java.util.List;
-import java.util.Set;
+import java.util.stream.Stream;
 
 /**
  * What a model computes, recorded once and run every sweep. This one record serves four masters: the splitter (which
@@ -9,14 +9,14 @@ import java.util.Set;
  *
  * @param architecture name of the family, for messages
  * @param stages embedding, layers, head
- * @param values all activations; {@code values.get(i).id() == i}
+ * @param values all matrices of activations; {@code values.get(i).id() == i}
  * @param kv shape of the KV cache, one entry a layer
  * @param ropes rotary embeddings that the ops use
- * @param embedding tensor of shape (vocabulary, hidden) whose rows are looked up
+ * @param embedding tensor of shape (tokens, hidden) whose rows are looked up
  * @param tokens rows of the embedding table
- * @param hidden width of the residual stream
+ * @param hidden columns of it
  * @param logits the last activation: one row of {@code vocabulary} floats for each output row
- * @param vectors tensors that are loaded once and stay (norms, biases)
+ * @param vectors what is loaded once and stays
  * @param contextLimit positions that the model was made for
  */
 public record Program(
@@ -29,10 +29,15 @@ public record Program(
         int tokens,
         int hidden,
         Value logits,
-        Set<String> vectors,
+        List<Vector> vectors,
         int contextLimit) {
     /** Number of different tokens that the head knows. */
     public int vocabulary() {
         return logits.width();
+    }
+
+    /** All ops in order, those of all experts included. */
+    public Stream<Op> ops() {
+        return stages.stream().flatMap(Stage::flatOps);
     }
 }

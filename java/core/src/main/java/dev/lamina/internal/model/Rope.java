@@ -1,29 +1,63 @@
 package dev.lamina.internal.model;
 
 import dev.lamina.LaminaException;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A rotary position embedding: how fast each pair of a head's elements turns from one position to the next (RoFormer,
  * <a href="https://arxiv.org/abs/2104.09864">arXiv 2104.09864</a>), with the scalings that published models use.
  *
- * @param id number in its program, from 0
+ * @param id number in its program, from 0; -1 before it is in one
  * @param dim elements of a head that are rotated, even
  * @param theta base of the geometric series of wavelengths
  * @param maxPositions {@code max_position_embeddings}
  * @param scaling how the frequencies are stretched for contexts beyond those of the pre-training
+ * @param growth factor of what is rotated, by position
  */
-public record Rope(int id, int dim, double theta, int maxPositions, Scaling scaling) {
+public record Rope(int id, int dim, double theta, int maxPositions, Scaling scaling, Growth growth) {
+
+    /** A factor that grows with the position. */
+    public sealed interface Growth {
+        /** 1 */
+        record None() implements Growth {}
+
+        /** The logarithm of the positions so far to the base of a length, where they are more, as in QWen. */
+        record Logarithm(int length) implements Growth {}
+
+        /** 1 + scale * log(1 + floor(positions so far / floor)), as in Llama 4. */
+        record Temperature(double floor, double scale) implements Growth {}
+    }
 
     /** How frequencies are stretched. */
     public sealed interface Scaling {
         /** As trained. */
         record None() implements Scaling {}
 
+        /** No rotation: what is left is {@link Growth}. */
+        record Still() implements Scaling {}
+
         /** All positions divided by {@code factor}. */
         record Linear(double factor) implements Scaling {}
 
         /** NTK-aware base, which grows with the length of the sequence once that is above {@code maxPositions}. */
         record Dynamic(double factor) implements Scaling {}
+
+        /**
+         * NTK-aware base of QWen v1, which doubles and more each time that the length of the sequence doubles, once that
+         * is above {@code length}.
+         */
+        record QwenDynamic(int length) implements Scaling {}
+
+        /**
+         * LongRoPE, <a href="https://arxiv.org/abs/2402.13753">arXiv 2402.13753</a>: a divisor for each pair.
+         *
+         * @param shortFactors for sequences of at most that many positions
+         * @param longFactors for longer ones
+         * @param attentionFactor factor of cosines and sines
+         */
+        record Long(List<Double> shortFactors, List<Double> longFactors, int originalPositions, double attentionFactor)
+                implements Scaling {}
 
         /** Llama 3.1: long wavelengths are stretched, short ones are kept, those between are blended. */
         record Llama3(double factor, double lowFactor, double highFactor, int originalPositions) implements Scaling {}
@@ -41,14 +75,19 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
     /**
      * Reads {@code rope_theta} and {@code rope_scaling} (or the newer {@code rope_parameters}) of a configuration.
      *
-     * @param headDim elements of a head
+     * @param headDim elements of a head that are rotated
      * @param maxPositions {@code max_position_embeddings}
      */
-    static Rope of(ModelConfig config, int id, int headDim, int maxPositions) {
+    static Rope of(ModelConfig config, int headDim, int maxPositions) {
         var scalingParameters = config.object("rope_scaling");
         var found = scalingParameters == null || scalingParameters.isEmpty()
                 ? config.object("rope_parameters")
                 : scalingParameters;
+        return of(config, found, headDim, maxPositions);
+    }
+
+    /** The same with the rope parameters in an object of their own; null: in the configuration itself. */
+    static Rope of(ModelConfig config, @Nullable ModelConfig found, int headDim, int maxPositions) {
         if (found != null && found.isNested()) {
             throw new LaminaException(found.where() + ": rope parameters for each layer type are not supported here.");
         }
@@ -65,10 +104,32 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
             case "dynamic" -> new Scaling.Dynamic(factor(parameters));
             case "llama3" -> llama3(parameters, originalPositions(config, parameters, maxPositions));
             case "yarn" -> yarn(parameters, maxPositions, originalPositions(config, parameters, maxPositions));
+            case "longrope", "su" -> longRope(parameters, headDim / 2, maxPositions,
+                    originalPositions(config, parameters, maxPositions));
             default -> throw new LaminaException(parameters.where() + ": the rope type \"" + type
-                    + "\" is not supported; default, linear, dynamic, llama3 and yarn are.");
+                    + "\" is not supported; default, linear, dynamic, llama3, longrope and yarn are.");
         };
-        return new Rope(id, headDim, theta, maxPositions, scaling);
+        return new Rope(-1, headDim, theta, maxPositions, scaling, new Growth.None());
+    }
+
+    /** One with a geometric series of wavelengths, as trained. */
+    static Rope plain(int dim, double theta, int maxPositions) {
+        return new Rope(-1, dim, theta, maxPositions, new Scaling.None(), new Growth.None());
+    }
+
+    /** The same with another number in its program. */
+    Rope withId(int id) {
+        return new Rope(id, dim, theta, maxPositions, scaling, growth);
+    }
+
+    /** The same with another factor by position. */
+    Rope withGrowth(Growth growth) {
+        return new Rope(id, dim, theta, maxPositions, scaling, growth);
+    }
+
+    /** The same with another scaling. */
+    Rope withScaling(Scaling scaling) {
+        return new Rope(id, dim, theta, maxPositions, scaling, growth);
     }
 
     private static double factor(ModelConfig parameters) {
@@ -109,7 +170,20 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
                 original, parameters.doubleOr("attention_factor", inferred), parameters.booleanOr("truncate", true));
     }
 
-    private static double yarnScale(double factor, double mscale) {
+    private static Scaling longRope(ModelConfig parameters, int pairs, int maxPositions, int original) {
+        var shortFactors = parameters.positives("short_factor");
+        var longFactors = parameters.positives("long_factor");
+        if (shortFactors.size() != pairs || longFactors.size() != pairs) {
+            throw new LaminaException(parameters.where() + ": \"short_factor\" and \"long_factor\" must have " + pairs
+                    + " numbers, but have " + shortFactors.size() + " and " + longFactors.size() + ".");
+        }
+        double factor = parameters.has("factor") ? factor(parameters) : (double) maxPositions / original;
+        double inferred = factor <= 1 ? 1 : Math.sqrt(1 + StrictMath.log(factor) / StrictMath.log(original));
+        return new Scaling.Long(shortFactors, longFactors, original,
+                parameters.doubleOr("attention_factor", inferred));
+    }
+
+    static double yarnScale(double factor, double mscale) {
         return factor <= 1 ? 1.0 : 0.1 * mscale * StrictMath.log(factor) + 1.0;
     }
 
@@ -117,9 +191,12 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
     public int contextLimit() {
         double limit = switch (scaling) {
             case Scaling.None none -> maxPositions;
+            case Scaling.Still still -> maxPositions;
+            case Scaling.Long stretched -> maxPositions;
             case Scaling.Llama3 llama3 -> maxPositions;
             case Scaling.Linear linear -> maxPositions * Math.max(1, linear.factor);
             case Scaling.Dynamic dynamic -> Integer.MAX_VALUE;
+            case Scaling.QwenDynamic dynamic -> Integer.MAX_VALUE;
             case Scaling.Yarn yarn -> Math.max(maxPositions, yarn.originalPositions * yarn.factor);
         };
         return (int) Math.min(Integer.MAX_VALUE, limit);
@@ -129,11 +206,27 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
      * The angle, in radians, that each pair turns from one position to the next: (dim / 2), float precision as in the
      * reference code.
      *
-     * @param sequenceLength positions of the sequence; only {@link Scaling.Dynamic} depends on it
+     * @param sequenceLength positions of the sequence; some scalings depend on it
      */
     public float[] frequencies(int sequenceLength) {
         return switch (scaling) {
             case Scaling.None none -> series(theta);
+            case Scaling.Still still -> new float[dim / 2];
+            case Scaling.QwenDynamic dynamic -> {
+                double doublings = Math.ceil(StrictMath.log((double) sequenceLength / dynamic.length) / StrictMath.log(2));
+                double alpha = sequenceLength <= dynamic.length ? 1 : StrictMath.pow(2, doublings + 1) - 1;
+                yield series(theta * StrictMath.pow(alpha, dim / (dim - 2.0)));
+            }
+            case Scaling.Long stretched -> {
+                var factors = sequenceLength > stretched.originalPositions
+                        ? stretched.longFactors
+                        : stretched.shortFactors;
+                var result = new float[dim / 2];
+                for (int i = 0; i < result.length; i++) {
+                    result[i] = 1f / (factors.get(i).floatValue() * power(theta, i));
+                }
+                yield result;
+            }
             case Scaling.Linear linear -> {
                 var result = series(theta);
                 for (int i = 0; i < result.length; i++) {
@@ -153,7 +246,22 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
 
     /** Factor of the cosines and sines. */
     private float attentionFactor() {
-        return scaling instanceof Scaling.Yarn yarn ? (float) yarn.attentionFactor : 1f;
+        return switch (scaling) {
+            case Scaling.Yarn yarn -> (float) yarn.attentionFactor;
+            case Scaling.Long stretched -> (float) stretched.attentionFactor;
+            default -> 1f;
+        };
+    }
+
+    private float growth(int position) {
+        return switch (growth) {
+            case Growth.None none -> 1f;
+            case Growth.Logarithm logarithm -> position < logarithm.length
+                    ? 1f
+                    : (float) (StrictMath.log(position + 1.0) / StrictMath.log(logarithm.length));
+            case Growth.Temperature temperature -> (float) (1
+                    + temperature.scale * StrictMath.log1p(Math.floor((position + 1) / temperature.floor)));
+        };
     }
 
     /**
@@ -164,7 +272,7 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
      * @param out (dim): cosines and sines of dim / 2 pairs
      */
     public void table(float[] frequencies, int position, float[] out) {
-        float factor = attentionFactor();
+        float factor = attentionFactor() * growth(position);
         for (int i = 0; i < dim / 2; i++) {
             double angle = frequencies[i] * position;
             out[i] = (float) StrictMath.cos(angle) * factor;

@@ -1,6 +1,7 @@
 package dev.lamina.internal.model;
 
 import java.util.List;
+import java.util.stream.Stream;
 
 /**
  * One part of a program: the embedding, a layer, or the head.
@@ -9,4 +10,9 @@ import java.util.List;
  * @param tensors the tensors it is the first to use, in the order of use
  * @param ops what it computes
  */
-public record Stage(String name, List<String> tensors, List<Op> ops) {}
+public record Stage(String name, List<String> tensors, List<Op> ops) {
+    /** The ops, those of all experts included. */
+    public Stream<Op> flatOps() {
+        return ops.stream().flatMap(Op::flat);
+    }
+}

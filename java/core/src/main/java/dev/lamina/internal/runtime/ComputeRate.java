@@ -39,8 +39,8 @@ public record ComputeRate(double computeBytesPerSecond, double busBytesPerSecond
             try (var ops = new OpArray(1);
                     var step = new Step(1, 1, 1, onDevice.asSlice(0, activationBytes),
                             weights.asSlice(0, ROW_BYTES))) {
-                ops.linear(0, false, new View(WIDTH, rows, rows), new View(0, WIDTH, WIDTH), OpArray.WeightType.BF16, 0,
-                        ROW_BYTES, null);
+                ops.linear(0, OpArray.Rows.ALL, new View(WIDTH, rows, rows), new View(0, WIDTH, WIDTH),
+                        new OpArray.Weight(OpArray.WeightType.BF16, rows, WIDTH, 0, ROW_BYTES), null);
                 step.clear();
                 step.addRow(0, 0, false);
                 return new ComputeRate(best(weights, target, (panel, host) -> {

@@ -17,6 +17,9 @@ public final class Step implements AutoCloseable {
     private final MemorySegment outputIndex;
     private final MemorySegment branches; // (maxRows, mostBranch); read where a row of the sweep was given places
     private final MemorySegment caches;
+    private final MemorySegment states;
+    private final MemorySegment list;
+    private final MemorySegment listWeights;
     private final int mostBranch;
     private boolean fresh; // nothing was submitted since it was cleared
 
@@ -45,18 +48,34 @@ public final class Step implements AutoCloseable {
      */
     public Step(int maxRows, int maxOutputRows, int maxSequences, int mostBranch, MemorySegment activations,
             MemorySegment inputs) {
+        this(maxRows, maxOutputRows, maxSequences, mostBranch, 0, activations, inputs);
+    }
+
+    /**
+     * Makes a step whose rows can choose experts too.
+     *
+     * @param mostChoices most choices of all rows together
+     */
+    public Step(int maxRows, int maxOutputRows, int maxSequences, int mostBranch, int mostChoices,
+            MemorySegment activations, MemorySegment inputs) {
         this.mostBranch = mostBranch;
         memory = lm_step.allocate(arena);
         positions = arena.allocate(ValueLayout.JAVA_INT, maxRows);
         sequences = arena.allocate(ValueLayout.JAVA_INT, maxRows);
         outputIndex = arena.allocate(ValueLayout.JAVA_INT, Math.max(1, maxOutputRows));
         caches = arena.allocate(ValueLayout.ADDRESS, maxSequences);
+        states = arena.allocate(ValueLayout.JAVA_INT, maxSequences);
+        list = arena.allocate(ValueLayout.JAVA_INT, Math.max(1, mostChoices));
+        listWeights = arena.allocate(ValueLayout.JAVA_FLOAT, Math.max(1, mostChoices));
         branches = arena.allocate(ValueLayout.JAVA_INT, Math.max(1, (long) maxRows * mostBranch));
         lm_step.positions(memory, positions);
         lm_step.branch(memory, branches);
         lm_step.sequence(memory, sequences);
         lm_step.output_index(memory, outputIndex);
         lm_step.kv(memory, caches);
+        lm_step.states(memory, states);
+        lm_step.list(memory, list);
+        lm_step.list_weights(memory, listWeights);
         lm_step.activations(memory, activations);
         lm_step.activations_bytes(memory, activations.byteSize());
         lm_step.inputs(memory, inputs);
@@ -82,6 +101,9 @@ public final class Step implements AutoCloseable {
         lm_step.output_rows(memory, 0);
         lm_step.sequences(memory, 0);
         lm_step.branch_width(memory, 0);
+        lm_step.list_length(memory, 0);
+        lm_step.list_first(memory, 0);
+        lm_step.list_rows(memory, 0);
         lm_step.panel(memory, MemorySegment.NULL);
         lm_step.panel_bytes(memory, 0);
     }
@@ -93,7 +115,19 @@ public final class Step implements AutoCloseable {
      * @return its number, for {@link #addRow}
      */
     public int addSequence(@Nullable KvCache cache) {
+        return addSequence(cache, -1);
+    }
+
+    /**
+     * Adds a sequence with states.
+     *
+     * @param cache null where no op uses it
+     * @param state which half of its states, 0 or 1, holds those before its first row; -1: there are none
+     * @return its number, for {@link #addRow}
+     */
+    public int addSequence(@Nullable KvCache cache, int state) {
         int index = lm_step.sequences(memory);
+        states.setAtIndex(ValueLayout.JAVA_INT, index, state);
         caches.setAtIndex(ValueLayout.ADDRESS, index, cache == null ? MemorySegment.NULL : cache.handle());
         lm_step.sequences(memory, index + 1);
         return index;
@@ -150,6 +184,30 @@ public final class Step implements AutoCloseable {
      */
     public void alone(boolean alone) {
         lm_step.alone(memory, alone ? 1 : 0);
+    }
+
+    /**
+     * Begins a list of rows that chose experts, in the place of the one before. Like all but the panel it stays till the
+     * next one, or the next sweep.
+     */
+    public void beginList() {
+        fresh = true;
+        lm_step.list_length(memory, 0);
+        listed(0, 0);
+    }
+
+    /** Adds a row to the list, with the weight that it gives its expert. */
+    public void list(int row, float weight) {
+        int index = lm_step.list_length(memory);
+        list.setAtIndex(ValueLayout.JAVA_INT, index, row);
+        listWeights.setAtIndex(ValueLayout.JAVA_FLOAT, index, weight);
+        lm_step.list_length(memory, index + 1);
+    }
+
+    /** Sets which part of the list the ops that are submitted next are about. */
+    public void listed(int first, int rows) {
+        lm_step.list_first(memory, first);
+        lm_step.list_rows(memory, rows);
     }
 
     /** Rows of this sweep. */

@@ -1,6 +1,7 @@
 package dev.lamina.internal.stream;
 
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -24,6 +25,10 @@ public final class Panel {
     int reading; // requests under way
     long wantedBytes; // of the extent, that came from disk
     long diskBytes; // of the extent, that came from disk since it was handed out the last time
+    final ExpertCache.@Nullable Slot slot; // of an expert; null for panels of the cycle
+    final @Nullable Extent tail; // what follows in memory, and lies elsewhere; read when all before it is there
+    final @Nullable DataFile tailFile;
+    long tailClaimed; // file offset up to which the tail was asked of readers
     boolean dropped; // a part of it will not be read any more
     boolean released;
 
@@ -41,6 +46,33 @@ public final class Panel {
         this.resident = resident;
         this.memory = window == null ? null : window.asSlice(extent.offset() - windowStart, extent.bytes());
         this.claimed = windowStart;
+        this.slot = null;
+        this.tail = null;
+        this.tailFile = null;
+    }
+
+    /**
+     * A panel of an expert, to be read into a slot unless it is there.
+     *
+     * @param index its number, after those of the cycle
+     */
+    Panel(Streamer streamer, int index, List<Extent> extents, List<DataFile> files, MemorySegment window,
+            ExpertCache.Slot slot) {
+        this.streamer = streamer;
+        this.index = index;
+        this.position = -1;
+        this.extent = extents.getFirst();
+        this.file = files.get(extent.file());
+        this.windowStart = extent.windowStart(file.alignment());
+        this.windowEnd = extent.windowEnd(file.alignment());
+        this.window = window;
+        this.resident = false;
+        this.memory = window.asSlice(extent.offset() - windowStart, ExpertCache.memoryBytes(extents));
+        this.slot = slot;
+        this.tail = extents.size() > 1 ? extents.getLast() : null;
+        this.tailFile = tail == null ? null : files.get(tail.file());
+        this.claimed = slot.filled ? windowEnd : windowStart;
+        this.tailClaimed = tail == null ? 0 : slot.filled ? tail.end() : tail.offset();
     }
 
     /** What it is read into. */
@@ -55,14 +87,26 @@ public final class Panel {
         return segment;
     }
 
-    /** Whether all of it was asked of the readers. */
+    /** Whether all of it but the tail was asked of the readers. */
     boolean isClaimed() {
         return claimed == windowEnd;
     }
 
+    /** Whether the tail can be read, and was not wholly asked of the readers. */
+    boolean tailIsDue() {
+        return tail != null && isClaimed() && (reading == 0 || tailClaimed > tail.offset()) && !dropped
+                && tailClaimed < tail.end();
+    }
+
     /** Whether all of it is in memory. */
     boolean isComplete() {
-        return isClaimed() && reading == 0 && !dropped;
+        return isClaimed() && reading == 0 && !dropped && (tail == null || tailClaimed == tail.end());
+    }
+
+    /** Where bytes of the tail go, from this file offset on. */
+    MemorySegment tailMemory(long from) {
+        var target = requireMemory(memory);
+        return target.asSlice(target.byteSize() - (tail.end() - from));
     }
 
     /** How many bytes of [from, to) are the panel's own. */
@@ -75,7 +119,7 @@ public final class Panel {
         return diskBytes;
     }
 
-    /** Its place in the cycle. */
+    /** Its place in the cycle; for panels of experts their number, counted on from there. */
     public int index() {
         return index;
     }

@@ -35,6 +35,7 @@ public final class Streamer implements AutoCloseable {
     private final List<DataFile> files;
     private final List<Extent> cycle;
     private final ResidentPanels residents;
+    private final @Nullable ExpertCache experts;
     private final int limit; // panels read, waiting or held
     private final int requestBytes;
     private final int drives;
@@ -58,6 +59,11 @@ public final class Streamer implements AutoCloseable {
     private final ArrayDeque<MemorySegment> freeSlots = new ArrayDeque<>(); // a stack: the last used is in cache
     private final ArrayDeque<Panel> planned = new ArrayDeque<>(); // begun and not consumed, in schedule order
     private final List<ArrayDeque<Panel>> unclaimed = new ArrayList<>(); // by drive: planned, and not wholly asked for
+    private final ArrayDeque<Integer> expertOrder = new ArrayDeque<>(); // panels of experts to hand out, in order
+    private final ArrayDeque<Integer> expertsToRead = new ArrayDeque<>(); // of these, what no reader has begun
+    private final ArrayDeque<Panel> expertsRead = new ArrayDeque<>(); // begun and not handed out, in order
+    private final List<ArrayDeque<Panel>> unclaimedExperts = new ArrayList<>(); // by drive, as unclaimed
+    private final ArrayDeque<Panel> tails = new ArrayDeque<>(); // of which only the tail is to be read
     private @Nullable Demand demand;
     private long planPosition; // next position of the endless schedule to look at for reading
     private long position; // next position to consume
@@ -70,6 +76,9 @@ public final class Streamer implements AutoCloseable {
     private boolean detached; // closed, and all memory freed
     private @Nullable Throwable failure;
     private long weightBytes;
+    private long expertBytes; // of these
+    private long expertsUsed;
+    private long expertsReadCount;
     private long paddingBytes;
     private long rowBytes;
     private long discardedBytes;
@@ -90,6 +99,12 @@ public final class Streamer implements AutoCloseable {
      */
     public Streamer(List<DataFile> files, List<Extent> cycle, ResidentPanels residents, StreamOptions options,
             HostMemory memory, Telemetry telemetry) {
+        this(files, cycle, residents, null, options, memory, telemetry);
+    }
+
+    /** The same with panels of experts beside the cycle, which are read when they are asked for. */
+    public Streamer(List<DataFile> files, List<Extent> cycle, ResidentPanels residents, @Nullable ExpertCache experts,
+            StreamOptions options, HostMemory memory, Telemetry telemetry) {
         if (options.prefetch() == StreamOptions.AUTO_PREFETCH || cycle.isEmpty()) {
             throw new IllegalArgumentException("a streamer needs panels and a prefetch");
         }
@@ -101,6 +116,7 @@ public final class Streamer implements AutoCloseable {
         this.files = List.copyOf(files);
         this.cycle = List.copyOf(cycle);
         this.residents = residents;
+        this.experts = experts;
         this.limit = options.prefetch() + 1;
         this.requestBytes = options.requestBytes();
         this.drives = drives(files);
@@ -108,8 +124,12 @@ public final class Streamer implements AutoCloseable {
         this.limiter = options.bytesPerSecond() > 0 ? new RateLimiter(options.bytesPerSecond()) : null;
         for (int i = 0; i < drives; i++) {
             unclaimed.add(new ArrayDeque<>());
+            unclaimedExperts.add(new ArrayDeque<>());
         }
         residents.attach(this.files, this.cycle);
+        if (experts != null) {
+            experts.attach(this.files);
+        }
         try {
             int alignment = alignment(files);
             long bytes = 0;
@@ -180,9 +200,9 @@ public final class Streamer implements AutoCloseable {
         return files.stream().mapToInt(DataFile::alignment).max().orElseThrow();
     }
 
-    /** All memory, wherever it is: the ring, what the readers need, the row cache, and the resident panels. */
+    /** All memory, wherever it is: the ring, what the readers need, the row cache, resident panels and experts. */
     public long hostBytes() {
-        return ownBytes + residents.bytes();
+        return ownBytes + residents.bytes() + (experts == null ? 0 : experts.bytes());
     }
 
     /** Panels that can be read, waiting or held at once. */
@@ -194,8 +214,8 @@ public final class Streamer implements AutoCloseable {
     public StreamCounters counters() {
         lock.lock();
         try {
-            return new StreamCounters(weightBytes, paddingBytes, rowBytes, discardedBytes, readBytes, verifiedBytes,
-                    waitNanos);
+            return new StreamCounters(weightBytes, expertBytes, paddingBytes, rowBytes, discardedBytes, readBytes, verifiedBytes,
+                    waitNanos, expertsUsed, expertsReadCount);
         } finally {
             lock.unlock();
         }
@@ -329,7 +349,10 @@ public final class Streamer implements AutoCloseable {
                 throw new IllegalStateException("panel " + panel.index() + " was released before");
             }
             panel.released = true;
-            if (panel.position >= 0) { // it was read, and not found in memory
+            if (panel.slot != null && experts != null) {
+                experts.release(panel.slot);
+                work.signalAll();
+            } else if (panel.position >= 0) { // it was read, and not found in memory
                 held--;
                 if (residents.isElsewhere(panel.index()) && !residents.isFilled(panel.index())) {
                     residents.dropFill(panel.index());
@@ -366,11 +389,14 @@ public final class Streamer implements AutoCloseable {
     public void restart() {
         lock.lock();
         try {
-            if (position % cycle.size() == 0 && !forgotten) {
+            if (position % cycle.size() == 0 && !forgotten && expertOrder.isEmpty()) {
                 return;
             }
             restarting = true;
             unclaimed.forEach(ArrayDeque::clear);
+            unclaimedExperts.forEach(ArrayDeque::clear);
+            expertsToRead.clear();
+            tails.clear();
             paced.signalAll();
             while (panelReads > 0) {
                 idle.awaitUninterruptibly();
@@ -401,6 +427,129 @@ public final class Streamer implements AutoCloseable {
             giveBack(panel);
         }
         planned.clear();
+        discardExperts();
+    }
+
+    /** Forgets the panels of experts that were asked for and not handed out. */
+    private void discardExperts() {
+        if (experts == null) {
+            return;
+        }
+        for (int panel : expertOrder) {
+            var slot = experts.find(panel);
+            if (slot != null && expertsRead.stream().noneMatch(read -> read.slot == slot)) {
+                experts.release(slot);
+            }
+        }
+        for (Panel panel : expertsRead) {
+            discardedBytes += panel.wantedBytes;
+            experts.release(panel.slot);
+        }
+        expertOrder.clear();
+        expertsRead.clear();
+    }
+
+    /**
+     * Asks for panels of experts, to be handed out by {@link #nextExpert} in this order. All that were asked for before
+     * have been handed out.
+     *
+     * @param panels their numbers, each once, those of an expert one after the other
+     */
+    public void demand(int[] panels) {
+        var cache = experts();
+        lock.lock();
+        try {
+            if (!expertOrder.isEmpty()) {
+                throw new IllegalStateException(expertOrder.size() + " panels of experts were not taken");
+            }
+            int expert = -1;
+            boolean reads = false;
+            for (int panel : panels) {
+                if (cache.expert(panel) != expert) {
+                    expert = cache.expert(panel);
+                    cache.used(expert);
+                    expertsUsed++;
+                    reads = false;
+                }
+                expertOrder.add(panel);
+                var slot = cache.find(panel);
+                if (slot == null && !reads) {
+                    expertsReadCount++;
+                    reads = true;
+                }
+                if (slot == null) {
+                    expertsToRead.add(panel);
+                } else {
+                    slot.pins++;
+                }
+            }
+            work.signalAll();
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    /** Notes the end of a sweep, for how often experts are used. */
+    public void swept() {
+        if (experts != null) {
+            lock.lock();
+            try {
+                experts.swept();
+            } finally {
+                lock.unlock();
+            }
+        }
+    }
+
+    private ExpertCache experts() {
+        if (experts == null) {
+            throw new IllegalStateException("there are no experts");
+        }
+        return experts;
+    }
+
+    /**
+     * Waits for the next panel that was asked for by {@link #demand}.
+     *
+     * @throws IOException a reader failed
+     * @throws InterruptedException the caller was interrupted
+     */
+    public Panel nextExpert() throws IOException, InterruptedException {
+        var cache = experts();
+        lock.lockInterruptibly();
+        try {
+            while (true) {
+                checkRunning();
+                Integer wanted = expertOrder.peek();
+                if (wanted == null) {
+                    throw new IllegalStateException("no panel of an expert was asked for");
+                }
+                int index = cycle.size() + wanted;
+                Panel first = expertsRead.peek();
+                if (first != null && first.index() == index) {
+                    if (first.isComplete()) {
+                        expertOrder.remove();
+                        expertsRead.remove();
+                        first.diskBytes = first.wantedBytes;
+                        weightBytes += first.diskBytes;
+                        expertBytes += first.diskBytes;
+                        return first;
+                    }
+                } else if (!wanted.equals(expertsToRead.peek())) { // nobody has to read it
+                    expertOrder.remove();
+                    var slot = Objects.requireNonNull(cache.find(wanted));
+                    return new Panel(this, index, cache.extents(wanted), files, cache.window(slot), slot);
+                }
+                long start = beginWait();
+                try {
+                    ready.await();
+                } finally {
+                    endWait(index, start);
+                }
+            }
+        } finally {
+            lock.unlock();
+        }
     }
 
     /** Begins to wait; returns the time. */
@@ -615,11 +764,17 @@ public final class Streamer implements AutoCloseable {
         final long from;
         final long to;
         final long bytes;
+        final boolean isTail; // of the panel
         final DataFile.Tally tally = new DataFile.Tally();
         long startNanos;
         long turnNanos; // when it may be read, under a limit
 
         Request(@Nullable Panel panel, @Nullable Demand rows, long from, long to, long bytes) {
+            this(panel, rows, from, to, bytes, false);
+        }
+
+        Request(@Nullable Panel panel, @Nullable Demand rows, long from, long to, long bytes, boolean isTail) {
+            this.isTail = isTail;
             this.panel = panel;
             this.rows = rows;
             this.from = from;
@@ -725,6 +880,9 @@ public final class Streamer implements AutoCloseable {
                 while (failure == null && !closed) {
                     Request request = claimRows();
                     if (request == null && readsPanels) {
+                        request = claimExpert();
+                    }
+                    if (request == null && readsPanels) {
                         request = claimPanel();
                     }
                     if (request != null) {
@@ -799,6 +957,36 @@ public final class Streamer implements AutoCloseable {
             return request;
         }
 
+        private @Nullable Request claimExpert() {
+            if (restarting) {
+                return null;
+            }
+            Panel due = tails.peek(); // any reader: it is read into the scratch
+            if (due != null) {
+                long from = due.tailClaimed;
+                long to = Math.min(due.tail.end(), (from / DataFile.UNIT + 1) * DataFile.UNIT);
+                due.tailClaimed = to;
+                if (to == due.tail.end()) {
+                    tails.remove();
+                }
+                due.reading++;
+                panelReads++;
+                return new Request(due, null, from, to, to - from, true);
+            }
+            ArrayDeque<Panel> mine = unclaimedExperts.get(drive);
+            while (mine.isEmpty()) {
+                Panel begun = beginExpert();
+                if (begun == null) {
+                    return null;
+                }
+                unclaimedExperts.get(begun.file.drive()).add(begun);
+                if (begun.file.drive() != drive) {
+                    work.signalAll();
+                }
+            }
+            return claim(mine);
+        }
+
         private @Nullable Request claimPanel() {
             ArrayDeque<Panel> mine = unclaimed.get(drive);
             while (mine.isEmpty() && !restarting) {
@@ -811,6 +999,11 @@ public final class Streamer implements AutoCloseable {
                     work.signalAll(); // its readers may sleep, and this one may find nothing for itself
                 }
             }
+            return claim(mine);
+        }
+
+        /** The next piece of the oldest of these panels. */
+        private @Nullable Request claim(ArrayDeque<Panel> mine) {
             Panel panel = mine.peek();
             if (panel == null) {
                 return null;
@@ -836,6 +1029,8 @@ public final class Streamer implements AutoCloseable {
             Panel panel = request.panel;
             if (panel == null) {
                 finish(place, readRows(request));
+            } else if (request.isTail) {
+                finish(place, readTail(request, panel));
             } else if (residents.isOnDevice()) {
                 panel.file.readOnDevice(request.from, request.to, panel.window(), request.from - panel.windowStart,
                         scratch, request.tally);
@@ -883,11 +1078,20 @@ public final class Streamer implements AutoCloseable {
             return wanted;
         }
 
+        private long readTail(Request request, Panel panel) throws IOException {
+            DataFile file = Objects.requireNonNull(panel.tailFile);
+            long start = file.readInto(scratch, request.from, request.to, request.tally);
+            MemorySegment.copy(scratch, request.from - start, panel.tailMemory(request.from), 0,
+                    request.to - request.from);
+            return request.to - request.from;
+        }
+
         private void finish(int place, long wanted) throws IOException {
             Request request = Objects.requireNonNull(underWay[place]);
             long end = System.nanoTime();
             if (request.panel != null) {
-                request.panel.file.didRead(request.from, request.tally.read);
+                var file = request.isTail ? Objects.requireNonNull(request.panel.tailFile) : request.panel.file;
+                file.didRead(request.from, request.tally.read);
             }
             telemetry.read(request.panel == null ? Telemetry.LOOKUP : request.panel.index(), lane(place),
                     request.tally.read, request.startNanos, end);
@@ -936,7 +1140,16 @@ public final class Streamer implements AutoCloseable {
                 panel.wantedBytes += wanted;
                 panel.reading--;
                 panelReads--;
+                if (panel.slot != null && panel.tail != null && panel.reading == 0 && !restarting && failure == null
+                        && panel.tailClaimed == panel.tail.offset() && panel.tailIsDue()) {
+                    tails.add(panel);
+                    work.signalAll();
+                }
                 if (panel.isComplete() && failure == null) {
+                    if (panel.slot != null) {
+                        panel.slot.filled = true;
+                        ready.signal();
+                    }
                     if (panel.resident) {
                         residents.endFill(panel.index(), panel.wantedBytes);
                     }
@@ -953,6 +1166,19 @@ public final class Streamer implements AutoCloseable {
                 idle.signalAll();
             }
         }
+    }
+
+    /** Begins the next panel of an expert that was asked for, or null when there is none or no slot is free. */
+    private @Nullable Panel beginExpert() {
+        Integer next = expertsToRead.peek();
+        var slot = next == null || experts == null ? null : experts.take(next);
+        if (slot == null) {
+            return null;
+        }
+        expertsToRead.remove();
+        var panel = new Panel(this, cycle.size() + next, experts.extents(next), files, experts.window(slot), slot);
+        expertsRead.add(panel);
+        return panel;
     }
 
     /** Begins the next panel of the schedule that is not in memory, or null when there is none or the ring is full. */
@@ -1000,6 +1226,9 @@ public final class Streamer implements AutoCloseable {
                 detached = true;
                 discardPlanned();
                 discardedBytes += residents.detach();
+                if (experts != null) {
+                    experts.detach();
+                }
                 blocks.forEach(HostBlock::close);
             }
         } finally {

@@ -75,7 +75,7 @@ class ScheduleTest {
 
     /** Whether there were several parts to take turns. */
     private static boolean check(Checkpoint set, Op.Linear linear, List<Piece> pieces) throws IOException {
-        var tensor = set.tensor(linear.weight());
+        var tensor = set.tensor(linear.matrix().tensor());
         var content = SafetensorsFiles.content(tensor);
         var seen = new boolean[linear.out().width()];
         var total = new HashMap<Integer, Long>();
@@ -108,7 +108,7 @@ class ScheduleTest {
                     double ahead = (double) done.getOrDefault(a, 0L) / total.get(a)
                             - (double) done.getOrDefault(b, 0L) / total.get(b);
                     double most = 0.5 * largest.get(a) / total.get(a) + 0.5 * largest.get(b) / total.get(b);
-                    assertTrue(a == b || ahead <= most + 1e-9, linear.weight() + ": " + done + " of " + total);
+                    assertTrue(a == b || ahead <= most + 1e-9, linear.matrix().tensor() + ": " + done + " of " + total);
                 }
             }
         }

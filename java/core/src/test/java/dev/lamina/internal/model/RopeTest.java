@@ -13,7 +13,7 @@ class RopeTest {
     private static Rope rope(String scaling) {
         return Rope.of(
                 ModelConfig.parse("config.json", "{\"rope_theta\": 10000.0, \"rope_scaling\": " + scaling + "}"),
-                0, 8, 64);
+                8, 64);
     }
 
     @Test
@@ -41,7 +41,7 @@ class RopeTest {
     void newerFormOfTheConfiguration() {
         var config = ModelConfig.parse("config.json",
                 "{\"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 2.0, \"rope_theta\": 10000.0}}");
-        assertArrayEquals(new float[] {0.5f, 0.05f, 0.005f, 0.0005f}, Rope.of(config, 0, 8, 64).frequencies(1), 1e-9f);
+        assertArrayEquals(new float[] {0.5f, 0.05f, 0.005f, 0.0005f}, Rope.of(config, 8, 64).frequencies(1), 1e-9f);
     }
 
     @Test

@@ -91,7 +91,8 @@ class StepTest {
                 }
             }
             ops.kvStore(0, views[1], views[2], 0);
-            ops.attention(1, views[3], views[0], 0, 1, WIDTH, 0, 1);
+            ops.attention(1, views[3], views[0], 0, 1, WIDTH,
+                    new OpArray.Attending(1, 0, 0, 0, OpArray.AttentionKind.PLAIN, null));
             queue.copyToDevice(memory, host);
             queue.submit(ops, 0, 2, step);
             queue.await(queue.copyToHost(host, memory));

@@ -1,0 +1,78 @@
+package dev.lamina.internal.model;
+
+import dev.lamina.LaminaException;
+
+/**
+ * The dimensions that almost every decoder has, under the keys that Hugging Face's configurations give them.
+ *
+ * @param hidden width of the residual stream
+ * @param intermediate width inside of the MLP
+ * @param layers how many
+ * @param heads query heads
+ * @param kvHeads key and value heads
+ * @param headDim floats of a head
+ * @param vocabulary tokens
+ * @param maxPositions positions that the model was made for, before any scaling
+ */
+record Dims(int hidden, int intermediate, int layers, int heads, int kvHeads, int headDim, int vocabulary,
+        int maxPositions) {
+    static final int MAX_WIDTH = 1 << 24;
+    static final int MAX_LAYERS = 1 << 12;
+    static final int MAX_EXPERTS = 1 << 12;
+
+    /** Reads them; as many key and value heads as query heads, and heads of hidden / heads floats, unless it says so. */
+    static Dims of(ModelConfig config) {
+        return of(config, 0, 0, 2048);
+    }
+
+    /**
+     * Reads them.
+     *
+     * @param defaultKvHeads where the configuration says nothing; 0: as many as query heads
+     * @param defaultHeadDim where the configuration says nothing; 0: hidden / heads
+     * @param defaultPositions where the configuration says nothing
+     */
+    static Dims of(ModelConfig config, int defaultKvHeads, int defaultHeadDim, int defaultPositions) {
+        int hidden = config.requireInt("hidden_size", 1, MAX_WIDTH);
+        int heads = config.requireInt("num_attention_heads", 1, hidden);
+        var dims = new Dims(
+                hidden,
+                config.requireInt("intermediate_size", 1, MAX_WIDTH),
+                config.requireInt("num_hidden_layers", 1, MAX_LAYERS),
+                heads,
+                config.intOr("num_key_value_heads", defaultKvHeads == 0 ? heads : defaultKvHeads, 1, heads),
+                config.intOr("head_dim", defaultHeadDim == 0 ? hidden / heads : defaultHeadDim, 1, MAX_WIDTH / heads),
+                config.requireInt("vocab_size", 1, Integer.MAX_VALUE),
+                config.intOr("max_position_embeddings", defaultPositions, 1, Integer.MAX_VALUE));
+        if (heads % dims.kvHeads != 0) {
+            throw new LaminaException(config.where() + ": " + heads + " attention heads cannot share " + dims.kvHeads
+                    + " key-value heads evenly.");
+        }
+        return dims;
+    }
+
+    /** Width of all queries. */
+    int queries() {
+        return heads * headDim;
+    }
+
+    /** Width of all keys, or of all values. */
+    int keys() {
+        return kvHeads * headDim;
+    }
+
+    /** The usual factor of attention scores. */
+    float scale() {
+        return (float) (1 / Math.sqrt(headDim));
+    }
+
+    /** Elements of a head that are rotated, where the configuration has a factor for them. */
+    int rotaryDim(ModelConfig config, String key, double fallback) {
+        int dim = (int) (headDim * config.doubleOr(key, fallback, 0, 1));
+        if (dim < 2) {
+            throw new LaminaException(config.where() + ": \"" + key + "\" leaves " + dim
+                    + " of the " + headDim + " elements of a head to be rotated.");
+        }
+        return dim / 2 * 2;
+    }
+}

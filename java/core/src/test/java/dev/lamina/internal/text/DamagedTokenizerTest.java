@@ -229,6 +229,17 @@ class DamagedTokenizerTest {
         assertRefused("too long", model(1).message(3, new Message().bytes(2, endless)));
     }
 
+    @Test
+    void userDefinedPiecesAreNotNormalised() throws IOException {
+        Path published = Fixtures.resource("older/unigram_nmt_nfkc_spm").resolve(MODEL);
+        byte[] rules = SentencePieceModel.read(published).charsmap();
+        Message model = model(1).piece("\ufb01", 0, 4).message(3, new Message().bytes(2, rules));
+        Files.write(folder.resolve(MODEL), model.bytes.toByteArray());
+        try (Tokenizer tokenizer = Tokenizer.open(folder)) {
+            assertEquals(List.of(3, 7, 4), Arrays.stream(tokenizer.encodePlain("\ufb01\uff41")).boxed().toList());
+        }
+    }
+
     private static String line(int value, Object rank) {
         return Base64.getEncoder().encodeToString(new byte[] {(byte) value}) + " " + rank;
     }

@@ -58,6 +58,16 @@ class TextStreamTest {
         }
     }
 
+    /** Blanks that decode to nothing at the start of a text are blanks in the middle of one. */
+    @Test
+    void blanksInARowAreKept() {
+        try (Tokenizer tokenizer = Tokenizer.open(Fixtures.resource("older/unigram_nmt_nfkc_spm"))) {
+            int[] ids = {259, 262, 259, 259, 262};
+            assertEquals("s  s", tokenizer.decode(ids, true));
+            assertEquals("s  s", stream(tokenizer, ids));
+        }
+    }
+
     /** What is sent as soon as it is certain holds no replacement of half a character. */
     @ParameterizedTest
     @MethodSource({FIXTURES, OLDER})

@@ -184,6 +184,24 @@ class TokenizerPartsTest {
         }
     }
 
+    /** Bytes of no character become a replacement each: surrogates, encodings that are too long, too large numbers. */
+    @Test
+    void byteTokensOfNoCharacter() {
+        try (Tokenizer tokenizer = Tokenizer.open(Fixtures.resource("older/chatglm2_spm"))) {
+            assertEquals("😀\ufffd\ufffd\ufffda", decodeBytes(tokenizer, 0xf0, 0x9f, 0x98, 0x80, 0xed, 0xa0, 0x80, 'a'));
+            assertEquals("\ufffd\ufffd\ufffd", decodeBytes(tokenizer, 0xe0, 0x80, 0x80));
+            assertEquals("\ufffd\ufffd", decodeBytes(tokenizer, 0xc1, 0x81));
+            assertEquals("\ufffd\ufffd\ufffd\ufffd", decodeBytes(tokenizer, 0xf0, 0x80, 0x80, 0x80));
+            assertEquals("\ufffd\ufffd\ufffd\ufffd", decodeBytes(tokenizer, 0xf4, 0x90, 0x80, 0x80));
+            assertEquals("é\ufffd", decodeBytes(tokenizer, 0xc3, 0xa9, 0xe4));
+        }
+    }
+
+    /** Byte pieces follow the three special ones. */
+    private static String decodeBytes(Tokenizer tokenizer, int... bytes) {
+        return tokenizer.decode(Arrays.stream(bytes).map(value -> value + 3).toArray(), true);
+    }
+
     /** The vocabulary of a Llama 3 tokenizer as the tiktoken file that Meta published such vocabularies in. */
     @Test
     void tiktokenFileOfLlama3() throws IOException {

@@ -229,6 +229,23 @@ class DamagedTokenizerTest {
         assertRefused("too long", model(1).message(3, new Message().bytes(2, endless)));
     }
 
+    /** A trie of the one key "a", and its value at a place that may be beyond all values. */
+    @ParameterizedTest
+    @ValueSource(ints = {0, 1, 3, 9999, Integer.MAX_VALUE})
+    void placesOfValues(int place) throws IOException {
+        ByteBuffer rules = ByteBuffer.allocate(4 + 4 * 512 + 3).order(ByteOrder.LITTLE_ENDIAN).putInt(4 * 512);
+        rules.putInt(4, 256 << 10); // the root's children begin at 256
+        rules.putInt(4 + 4 * (256 ^ 'a'), 256 << 10 | 1 << 8 | 'a'); // its leaf is at 256 ^ 256 ^ 'a'
+        rules.putInt(4 + 4 * 'a', 1 << 31 | place);
+        rules.put(4 + 4 * 512 + 1, (byte) 'b');
+        Message model = model(1).message(3, new Message().bytes(2, rules.array()));
+        Files.write(folder.resolve(MODEL), model.bytes.toByteArray());
+        List<Integer> expected = place == 0 ? List.of() : List.of(3, place == 1 ? 5 : 4);
+        try (Tokenizer tokenizer = Tokenizer.open(folder)) {
+            assertEquals(expected, Arrays.stream(tokenizer.encodePlain("a")).boxed().toList());
+        }
+    }
+
     @Test
     void userDefinedPiecesAreNotNormalised() throws IOException {
         Path published = Fixtures.resource("older/unigram_nmt_nfkc_spm").resolve(MODEL);

@@ -36,6 +36,8 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.random.RandomGenerator;
 import java.util.stream.Collectors;
@@ -258,8 +260,9 @@ final class StreamedModel implements LanguageModel {
             while (results.size() < prompts.size()) {
                 int first = results.size();
                 int count = together(ids, capacities, first);
-                results.addAll(generateTogether(first, ids.subList(first, first + count),
-                        capacities.subList(first, first + count), options, listener));
+                results.addAll(generateTogether(first, prompts.subList(first, first + count),
+                        ids.subList(first, first + count), capacities.subList(first, first + count), options,
+                        listener));
             }
             return List.copyOf(results);
         });
@@ -277,8 +280,8 @@ final class StreamedModel implements LanguageModel {
         return count;
     }
 
-    private List<Generation> generateTogether(int first, List<int[]> ids, List<Integer> capacities,
-            GenerationOptions options, GenerationListener listener) throws IOException {
+    private List<Generation> generateTogether(int first, List<Prompt> prompts, List<int[]> ids,
+            List<Integer> capacities, GenerationOptions options, GenerationListener listener) throws IOException {
         int count = ids.size();
         long rows = capacities.stream().mapToLong(each -> each).sum();
         var start = new RunStart(budget);
@@ -291,7 +294,7 @@ final class StreamedModel implements LanguageModel {
                 sequences.add(sequence);
                 sequence.setTokens(ids.get(i), expectedLength(ids.get(i), options, capacities.get(i)));
                 answers.add(new Answer(first + i, sequence, defaults.sampler(options, seed(options)), options,
-                        defaults.stopTokens(), text.tokenizerOrNull(), listener));
+                        stopTokens(prompts.get(i) instanceof Prompt.Conversation), text.tokenizerOrNull(), listener));
             }
             return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled, telemetry)
                     .run(answers, start);
@@ -302,6 +305,14 @@ final class StreamedModel implements LanguageModel {
 
     private static int expectedLength(int[] ids, GenerationOptions options, int capacity) {
         return (int) Math.min(capacity, (long) ids.length + options.maxTokens());
+    }
+
+    private Set<Integer> stopTokens(boolean conversation) {
+        var tokens = new TreeSet<>(defaults.stopTokens());
+        if (conversation) {
+            tokens.addAll(text.chatStopTokens());
+        }
+        return tokens;
     }
 
     private static long seed(GenerationOptions options) {
@@ -341,7 +352,7 @@ final class StreamedModel implements LanguageModel {
             var sweep = budget.prepare(sequence.cache().capacity(), 1, 1, List.of(), 1);
             try (var logits = new LogitsRows(hostMemory(), 1, vocabulary)) {
                 var answer = new Answer(0, sequence, defaults.sampler(options, seed(options)), options,
-                        defaults.stopTokens(), text.tokenizerOrNull(), listener);
+                        stopTokens(true), text.tokenizerOrNull(), listener);
                 return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled, telemetry)
                         .run(List.of(answer), start).getFirst();
             }

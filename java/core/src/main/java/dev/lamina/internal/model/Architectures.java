@@ -12,7 +12,12 @@ public final class Architectures {
             new Mistral(),
             new Mixtral(),
             new Qwen2(),
-            new Qwen3());
+            new Qwen3(),
+            new Qwen(),
+            new ChatGlm(),
+            new Baichuan(),
+            new InternLm(),
+            new InternLm2());
 
     private Architectures() {}
 

@@ -17,7 +17,10 @@ public final class Architectures {
             new ChatGlm(),
             new Baichuan(),
             new InternLm(),
-            new InternLm2());
+            new InternLm2(),
+            new Gemma(),
+            new Gemma2(),
+            new Gemma3());
 
     private Architectures() {}
 

@@ -20,7 +20,10 @@ public final class Architectures {
             new InternLm2(),
             new Gemma(),
             new Gemma2(),
-            new Gemma3());
+            new Gemma3(),
+            new Phi(),
+            new Phi3(),
+            new Glm());
 
     private Architectures() {}
 

@@ -23,7 +23,14 @@ public final class Architectures {
             new Gemma3(),
             new Phi(),
             new Phi3(),
-            new Glm());
+            new Glm(),
+            new Cohere(),
+            new Olmo(),
+            new Olmo2(),
+            new Granite(),
+            new SmolLm3(),
+            new StableLm(),
+            new Starcoder2());
 
     private Architectures() {}
 

@@ -75,10 +75,10 @@ record Dims(int hidden, int intermediate, int layers, int heads, int kvHeads, in
         var parameters = config.object("rope_parameters");
         boolean beside = config.has(key) || parameters == null;
         int dim = (int) (headDim * (beside ? config : parameters).doubleOr(key, fallback, 0, 1));
-        if (dim < 2) {
-            throw new LaminaException(config.where() + ": \"" + key + "\" leaves " + dim
-                    + " of the " + headDim + " elements of a head to be rotated.");
+        if (dim < 2 || dim % 2 != 0) {
+            throw new LaminaException(config.where() + ": \"" + key + "\" leaves " + dim + " of the " + headDim
+                    + " elements of a head to be rotated, but these must be pairs.");
         }
-        return dim / 2 * 2;
+        return dim;
     }
 }

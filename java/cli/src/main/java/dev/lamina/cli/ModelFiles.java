@@ -25,7 +25,7 @@ record ModelFiles(Path directory, ModelConfig config, Checkpoint checkpoint, Pro
         var directory = folders.getFirst();
         if (!Files.isDirectory(directory)) {
             throw new LaminaException("there is no model folder " + directory
-                    + ": give the folder of a Hugging Face model in safetensors format, or of a shard set");
+                    + ": give the folder of a Hugging Face model (safetensors or PyTorch .bin), or of a shard set");
         }
         var config = ModelConfig.load(directory);
         var checkpoint = Checkpoint.open(folders);

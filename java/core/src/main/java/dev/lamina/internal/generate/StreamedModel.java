@@ -83,7 +83,7 @@ final class StreamedModel implements LanguageModel {
     static StreamedModel open(Path directory, ModelOptions options) {
         if (!Files.isDirectory(directory)) {
             throw new LaminaException("There is no model folder " + directory
-                    + ": give the folder of a Hugging Face model in safetensors format, or of a shard set.");
+                    + ": give the folder of a Hugging Face model (safetensors or PyTorch .bin), or of a shard set.");
         }
         // each folder of a shard set has what a model needs beside its weights
         var folders = options.shards().isEmpty() ? List.of(directory) : options.shards();

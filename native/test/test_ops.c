@@ -1460,7 +1460,7 @@ static void test_places(void) {
     test_attention(seed += 10,
                    (attention){2, 2, 16, 16, 0, LM_DTYPE_F16, 1, .lengths = {300}, .chunk = 30, .places = 41}, 0);
     test_attention(seed += 10,
-                   (attention){8, 1, 40, 33, 50, LM_DTYPE_F16, 2, .lengths = {200, 90}, .latent = 1, .places = 80}, 0);
+                   (attention){8, 1, 40, 33, 50, LM_DTYPE_F32, 2, .lengths = {200, 90}, .latent = 1, .places = 80}, 0);
     test_attention(seed += 10, (attention){2, 1, 16, 16, 1500, LM_DTYPE_F32, 1, .lengths = {2300}, .places = 1900}, 0);
 }
 
@@ -1792,7 +1792,7 @@ static void test_all_branches(void) {
     test_branches(seed += 10, (attention){4, 2, 16, 24, 16, LM_DTYPE_F32, 3, .lengths = {60, 40, 200}, .places = 50},
                   few, 60, 11, 15);
     test_branches(seed += 10,
-                  (attention){4, 1, 16, 8, 30, LM_DTYPE_F16, 2, .lengths = {150, 20}, .latent = 1, .places = 64}, few,
+                  (attention){4, 1, 16, 8, 30, LM_DTYPE_F32, 2, .lengths = {150, 20}, .latent = 1, .places = 64}, few,
                   60, 7, 15);
 }
 

@@ -31,7 +31,7 @@ public interface LanguageModel extends AutoCloseable {
     /**
      * Opens a model with default options.
      *
-     * @param model folder of a Hugging Face model in safetensors format, or of a shard set
+     * @param model folder of a Hugging Face model (safetensors or PyTorch .bin), or of a shard set
      */
     static LanguageModel open(String model) {
         return open(model, ModelOptions.defaults());
@@ -41,7 +41,7 @@ public interface LanguageModel extends AutoCloseable {
      * Opens a model: reads its configuration, headers and small tensors, and detects its family. The tokenizer is read
      * when it is first needed. Whether the memory is enough is told by the first call that computes.
      *
-     * @param model folder of a Hugging Face model in safetensors format, or of a shard set
+     * @param model folder of a Hugging Face model (safetensors or PyTorch .bin), or of a shard set
      * @throws LaminaException if the model is not there, damaged, of an unknown family, or does not fit the options
      */
     static LanguageModel open(String model, ModelOptions options) {

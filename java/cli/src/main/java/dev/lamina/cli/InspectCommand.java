@@ -46,7 +46,8 @@ final class InspectCommand implements Callable<Integer> {
     @Option(names = "--tensors", description = "List all tensors.")
     private boolean tensors;
 
-    @Option(names = "--verify", description = "Read all of a shard set and compare it with its checksums.")
+    @Option(names = "--verify", description = "Read all of a shard set, or of PyTorch .bin files, and compare it with "
+            + "the checksums in it.")
     private boolean verify;
 
     @Option(names = "--plan", description = "Say what of the memory goes where for one sequence of --context positions "
@@ -82,7 +83,8 @@ final class InspectCommand implements Callable<Integer> {
         main.terminal().print(json ? toJson(model, damage, memoryPlan) + "\n" : toText(model, damage, memoryPlan));
         if (damage != null && !damage.isEmpty()) {
             throw new LaminaException(damage.size() + (damage.size() == 1 ? " file is" : " files are")
-                    + " damaged: split the model again");
+                    + " damaged: " + (model.checkpoint().manifest() == null ? "download" : "split")
+                    + " the model again");
         }
         return main.terminal().interrupts().exitStatus();
     }
@@ -98,9 +100,9 @@ final class InspectCommand implements Callable<Integer> {
         }
     }
 
-    /** The damage of a shard set; null where nothing could be compared. */
+    /** The damage of the weights; null where nothing could be compared. */
     private @Nullable List<Verifier.Damage> verify(ModelFiles model) {
-        if (model.checkpoint().manifest() == null) {
+        if (!Verifier.hasChecksums(model.checkpoint())) {
             return null;
         }
         var damage = Verifier.verify(model.checkpoint(), new FileProgress(main.terminal()));
@@ -113,10 +115,13 @@ final class InspectCommand implements Callable<Integer> {
             return "the model is not split and carries no checksums: headers, bounds and shapes were checked, the "
                     + "weights could not be";
         }
+        var split = model.checkpoint().manifest() != null;
         return damage.isEmpty()
-                ? "all bytes of " + model.checkpoint().files().size() + " files are as they were written"
+                ? (split ? "all bytes of " : "all entries of ") + model.checkpoint().files().size()
+                        + " files are as they were written"
                 : damage.stream()
-                        .map(each -> model.name(each.file()) + ": " + each.chunks() + " damaged MiB from offset "
+                        .map(each -> model.name(each.file()) + ": " + each.pieces() + " damaged "
+                                + (split ? "MiB" : each.pieces() == 1 ? "entry" : "entries") + " from offset "
                                 + each.offset() + " on")
                         .collect(Collectors.joining("; "));
     }
@@ -136,7 +141,7 @@ final class InspectCommand implements Callable<Integer> {
         add(lines, "one sweep", Units.bytes(model.sweepBytes()));
         add(lines, "KV cache", Units.memory(model.kvBytesPerToken()) + " a token in f32, half of it in f16");
         add(lines, "split", manifest == null
-                ? "no; carries no checksums"
+                ? "no; carries " + (Verifier.hasChecksums(model.checkpoint()) ? "" : "no ") + "checksums"
                 : "yes, from " + manifest.source().name() + " by " + manifest.tool());
         var folders = model.checkpoint().folders();
         for (int i = 0; i < folders.size() && folders.size() > 1; i++) {
@@ -148,7 +153,7 @@ final class InspectCommand implements Callable<Integer> {
                     model.name(files.get(i)) + "  " + Units.bytes(ModelFiles.size(files.get(i))));
         }
         add(lines, "stages", stages(model));
-        add(lines, "tokenizer", model.hasTokenizer() ? "yes" : "none (tokenizer.json is missing)");
+        add(lines, "tokenizer", model.hasTokenizer() ? "yes" : "none (no tokenizer.json or older files)");
         add(lines, "chat", model.chatTemplate());
         add(lines, "end tokens", model.endTokens().isEmpty() ? "none" : model.endTokens().toString());
         if (verify) {
@@ -213,7 +218,7 @@ final class InspectCommand implements Callable<Integer> {
         model.dtypes().forEach((dtype, bytes) -> dtypes.addProperty(dtype.name(), bytes));
         object.add("dtype_bytes", dtypes);
         object.addProperty("split", manifest != null);
-        object.addProperty("checksums", manifest != null);
+        object.addProperty("checksums", Verifier.hasChecksums(model.checkpoint()));
         object.addProperty("split_from", manifest == null ? null : manifest.source().name());
         var folders = new JsonArray();
         for (int i = 0; i < model.checkpoint().folders().size(); i++) {

@@ -18,7 +18,7 @@ import picocli.CommandLine.Spec;
 /** Options that say which model. */
 final class ModelFolder {
     @Option(names = "--model", paramLabel = "DIR",
-            description = "Folder of a Hugging Face model in safetensors format, or of a shard set.")
+            description = "Folder of a Hugging Face model (safetensors or PyTorch .bin), or of a shard set.")
     private @Nullable Path model;
 
     @Option(names = "--shards", paramLabel = "DIR,...", split = ",",

@@ -33,7 +33,7 @@ final class SplitCommand implements Callable<Integer> {
     private Main main;
 
     @Option(names = "--model", paramLabel = "DIR", required = true,
-            description = "Folder of a Hugging Face model in safetensors format.")
+            description = "Folder of a Hugging Face model (safetensors or PyTorch .bin).")
     private Path model;
 
     @Option(names = "--shards", paramLabel = "DIR,...", required = true, split = ",",

@@ -25,16 +25,19 @@ import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The tensors of a folder by name: one safetensors file, several with an index, or a shard set, which may lie in
- * several folders. Headers, index and manifests are checked when it is opened; the tensors themselves are not read.
+ * The tensors of a folder by name: one safetensors file, several with an index, the same as files of PyTorch, or a
+ * shard set, which may lie in several folders. What describes the tensors is checked when it is opened; they themselves
+ * are not read.
  *
  * <p>Immutable; any thread may use it. It holds no open file.
  */
 public final class Checkpoint {
-    /** Name of the index of a checkpoint of several files. */
+    /** Name of the index of a checkpoint of several safetensors files. */
     public static final String INDEX_FILE_NAME = "model.safetensors.index.json";
 
     private static final String SINGLE_FILE_NAME = "model.safetensors";
+    private static final String TORCH_FILE_NAME = "pytorch_model.bin";
+    private static final String TORCH_INDEX_FILE_NAME = "pytorch_model.bin.index.json";
     private static final long MAX_INDEX_BYTES = 100_000_000;
 
     private final List<Path> folders;
@@ -102,11 +105,10 @@ public final class Checkpoint {
             throw unfinished(directory);
         }
         // the order in which other readers look
-        if (names.contains(SINGLE_FILE_NAME)) {
-            return loadSingle(directory, SINGLE_FILE_NAME);
-        }
-        if (names.contains(INDEX_FILE_NAME)) {
-            return loadIndexed(directory);
+        for (String name : List.of(SINGLE_FILE_NAME, INDEX_FILE_NAME, TORCH_FILE_NAME, TORCH_INDEX_FILE_NAME)) {
+            if (names.contains(name)) {
+                return name.endsWith(".json") ? loadIndexed(directory, name) : loadSingle(directory, name);
+            }
         }
         List<String> candidates = names.stream().filter(name -> name.endsWith(".safetensors")).toList();
         if (candidates.size() == 1) {
@@ -170,29 +172,29 @@ public final class Checkpoint {
         if (candidates > 1) {
             return "holds " + candidates + " safetensors files but no " + INDEX_FILE_NAME + "; download that file too";
         }
-        boolean pickled = names.stream().anyMatch(name -> name.endsWith(".bin") || name.endsWith(".pt")
-                || name.endsWith(".pth"));
-        if (pickled) {
-            return "holds PyTorch weights (.bin), which are not supported yet; convert them to safetensors";
+        if (names.stream().anyMatch(name -> WeightFile.isTorch(Path.of(name)))) {
+            return "holds files of PyTorch, but neither " + TORCH_FILE_NAME + " nor " + TORCH_INDEX_FILE_NAME
+                    + "; give one the name " + TORCH_FILE_NAME + " if it is the model, or download the index too";
         }
         if (names.stream().anyMatch(name -> name.endsWith(".gguf"))) {
             return "holds GGUF weights, which are not supported; use the safetensors version of the model";
         }
-        return "holds no weights; it needs " + SINGLE_FILE_NAME + " or " + INDEX_FILE_NAME + " and its files";
+        return "holds no weights; it needs " + SINGLE_FILE_NAME + " or " + INDEX_FILE_NAME + " and its files, or "
+                + TORCH_FILE_NAME + " or " + TORCH_INDEX_FILE_NAME + " and its files";
     }
 
     private static Checkpoint loadSingle(Path directory, String name) throws IOException {
         Checkpoint checkpoint = new Checkpoint(List.of(directory), List.of());
-        checkpoint.add(SafetensorsHeader.read(directory.resolve(name)), 0);
+        checkpoint.add(WeightFile.read(directory.resolve(name)), 0);
         return checkpoint;
     }
 
-    private static Checkpoint loadIndexed(Path directory) throws IOException {
-        Path index = directory.resolve(INDEX_FILE_NAME);
+    private static Checkpoint loadIndexed(Path directory, String indexName) throws IOException {
+        Path index = directory.resolve(indexName);
         Map<String, String> fileOf = readIndex(index);
         Checkpoint checkpoint = new Checkpoint(List.of(directory), List.of());
         for (String name : new TreeSet<>(fileOf.values())) {
-            checkpoint.add(SafetensorsHeader.read(directory.resolve(name)), 0);
+            checkpoint.add(WeightFile.read(directory.resolve(name)), 0);
         }
         fileOf.forEach((name, file) -> {
             Tensor tensor = checkpoint.tensors.get(name);
@@ -296,9 +298,9 @@ public final class Checkpoint {
         return header;
     }
 
-    private void add(SafetensorsHeader header, int folder) {
-        folderOfFile.put(header.file(), folder);
-        for (Tensor tensor : header.tensors()) {
+    private void add(WeightFile file, int folder) {
+        folderOfFile.put(file.file(), folder);
+        for (Tensor tensor : file.tensors()) {
             if (tensor.name().startsWith(SafetensorsLayout.PADDING_PREFIX)) {
                 continue;
             }

@@ -2,7 +2,7 @@ package dev.lamina.internal.checkpoint;
 
 import org.jspecify.annotations.Nullable;
 
-/** The element types of safetensors files, under the names that the format gives them. */
+/** The element types of tensors, under the names that safetensors gives them. */
 public enum DType {
     BOOL(1),
     U8(1),

@@ -4,7 +4,9 @@ import dev.lamina.LaminaException;
 import java.io.IOException;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.FileSystemException;
+import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
 import java.util.Locale;
 
 /** Turns what the file system says into one clear line. */
@@ -43,6 +45,23 @@ public final class FileErrors {
     private static boolean isDiskFull(IOException problem) {
         String message = problem.getMessage() == null ? "" : problem.getMessage().toLowerCase(Locale.ROOT);
         return message.contains("no space left") || message.contains("quota") || message.contains("not enough space");
+    }
+
+    /**
+     * Makes sure that there is a file to read weights from.
+     *
+     * @throws LaminaException if there is none
+     */
+    static void checkFile(Path file) {
+        if (Files.isRegularFile(file)) {
+            return;
+        }
+        if (Files.isSymbolicLink(file) && !Files.exists(file)) {
+            throw new LaminaException(file + " is a link to a file that is not there; download the model again");
+        }
+        throw new LaminaException(file + (Files.exists(file)
+                ? " is not a regular file; give a file of weights"
+                : " does not exist; check the path or download the file again"));
     }
 
     /** Returns a name from an untrusted file in quotes, on one line and not longer than a line should be. */

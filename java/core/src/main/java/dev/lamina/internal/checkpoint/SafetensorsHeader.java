@@ -18,7 +18,6 @@ import java.nio.charset.CharacterCodingException;
 import java.nio.charset.CharsetEncoder;
 import java.nio.charset.CodingErrorAction;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
@@ -39,14 +38,15 @@ import org.jspecify.annotations.Nullable;
  * @param fileBytes size of the file
  * @param tensors all tensors in the order of their offsets
  */
-public record SafetensorsHeader(Path file, long headerBytes, int checksum, long fileBytes, List<Tensor> tensors) {
+public record SafetensorsHeader(Path file, long headerBytes, int checksum, long fileBytes, List<Tensor> tensors)
+        implements WeightFile {
     /** Longest JSON header that the format allows, in bytes. */
     public static final long MAX_JSON_BYTES = 100_000_000;
 
     /** More tensors than any known model has; a hostile header could otherwise fill the memory with them. */
     static final int MAX_TENSORS = 250_000;
 
-    private static final int MAX_RANK = 32;
+    static final int MAX_RANK = 32;
 
     /**
      * Reads and checks a header. Nothing is allocated by a size from the file before the size was checked.
@@ -55,21 +55,10 @@ public record SafetensorsHeader(Path file, long headerBytes, int checksum, long 
      * @throws IOException if it cannot be read
      */
     public static SafetensorsHeader read(Path file) throws IOException {
-        if (!Files.isRegularFile(file)) {
-            throw new LaminaException(file + notAFile(file));
-        }
+        FileErrors.checkFile(file);
         try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
             return new Parser(file, channel).parse();
         }
-    }
-
-    private static String notAFile(Path file) {
-        if (Files.isSymbolicLink(file) && !Files.exists(file)) {
-            return " is a link to a file that is not there; download the model again";
-        }
-        return Files.exists(file)
-                ? " is not a regular file; give a safetensors file"
-                : " does not exist; check the path or download the file again";
     }
 
     private static final class Parser {

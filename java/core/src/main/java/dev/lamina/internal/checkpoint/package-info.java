@@ -1,4 +1,7 @@
-/** Checkpoints on disk: safetensors files, their index, shard sets; name to (file, offset, shape, dtype). */
+/**
+ * Checkpoints on disk: safetensors files, files of PyTorch, their indexes, shard sets; name to (file, offset, shape,
+ * dtype).
+ */
 @NullMarked
 package dev.lamina.internal.checkpoint;
 

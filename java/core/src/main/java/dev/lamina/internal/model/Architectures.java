@@ -18,7 +18,25 @@ public final class Architectures {
             new Deepseek(),
             new Glm4Moe(),
             new GptOss(),
-            new Llama4());
+            new Llama4(),
+            new Qwen(),
+            new ChatGlm(),
+            new Baichuan(),
+            new InternLm(),
+            new InternLm2(),
+            new Gemma(),
+            new Gemma2(),
+            new Gemma3(),
+            new Phi(),
+            new Phi3(),
+            new Glm(),
+            new Cohere(),
+            new Olmo(),
+            new Olmo2(),
+            new Granite(),
+            new SmolLm3(),
+            new StableLm(),
+            new Starcoder2());
 
     private Architectures() {}
 

@@ -1,6 +1,5 @@
 package dev.lamina.internal.model;
 
-import dev.lamina.LaminaException;
 import java.util.Set;
 
 /** DeepSeek V2, V2 Lite, V3, R1 and models of their design: latent attention, and mixtures of many small experts. */
@@ -43,11 +42,11 @@ final class Deepseek implements Architecture {
         boolean grouped = switch (method) {
             case "greedy" -> false;
             case "group_limited_greedy" -> true;
-            default -> throw unsupported(config, "topk_method", method);
+            default -> throw config.unsupported("topk_method", method, "greedy and group_limited_greedy are");
         };
         refuseUnless(config, "scoring_func", "softmax");
         if (config.booleanOr("norm_topk_prob", false)) { // what published code makes of it differs
-            throw unsupported(config, "norm_topk_prob", "true");
+            throw config.unsupported("norm_topk_prob", "true", "false is");
         }
         return DeepseekMixture.router(config, Router.Scoring.SOFTMAX, Router.GroupScore.LARGEST,
                 grouped ? config.requireInt("n_group", 1, Dims.MAX_EXPERTS) : 1,
@@ -62,12 +61,7 @@ final class Deepseek implements Architecture {
 
     private static void refuseUnless(ModelConfig config, String key, String value) {
         if (!config.stringOr(key, value).equals(value)) {
-            throw unsupported(config, key, config.stringOr(key, value));
+            throw config.unsupported(key, config.stringOr(key, value), value + " is");
         }
-    }
-
-    private static LaminaException unsupported(ModelConfig config, String key, String value) {
-        return new LaminaException(config.where() + ": \"" + key + "\" is " + value
-                + ", which is not supported for this family.");
     }
 }

@@ -35,7 +35,7 @@ record Dims(int hidden, int intermediate, int layers, int heads, int kvHeads, in
     static Dims of(ModelConfig config, int defaultKvHeads, int defaultHeadDim, int defaultPositions) {
         int hidden = config.requireInt("hidden_size", 1, MAX_WIDTH);
         int heads = config.requireInt("num_attention_heads", 1, hidden);
-        var dims = new Dims(
+        return checked(config, new Dims(
                 hidden,
                 config.has("moe_intermediate_size")
                         ? config.intOr("intermediate_size", 1, 1, MAX_WIDTH)
@@ -45,10 +45,14 @@ record Dims(int hidden, int intermediate, int layers, int heads, int kvHeads, in
                 config.intOr("num_key_value_heads", defaultKvHeads == 0 ? heads : defaultKvHeads, 1, heads),
                 config.intOr("head_dim", defaultHeadDim == 0 ? hidden / heads : defaultHeadDim, 1, MAX_WIDTH / heads),
                 config.requireInt("vocab_size", 1, Integer.MAX_VALUE),
-                config.intOr("max_position_embeddings", defaultPositions, 1, Integer.MAX_VALUE));
-        if (heads % dims.kvHeads != 0) {
-            throw new LaminaException(config.where() + ": " + heads + " attention heads cannot share " + dims.kvHeads
-                    + " key-value heads evenly.");
+                config.intOr("max_position_embeddings", defaultPositions, 1, Integer.MAX_VALUE)));
+    }
+
+    /** Returns dimensions that were read under other keys, if they fit together. */
+    static Dims checked(ModelConfig config, Dims dims) {
+        if (dims.heads % dims.kvHeads != 0) {
+            throw new LaminaException(config.where() + ": " + dims.heads + " attention heads cannot share "
+                    + dims.kvHeads + " key-value heads evenly.");
         }
         return dims;
     }
@@ -68,15 +72,15 @@ record Dims(int hidden, int intermediate, int layers, int heads, int kvHeads, in
         return (float) (1 / Math.sqrt(headDim));
     }
 
-    /** Elements of a head that are rotated, where the configuration, or its rope parameters, have a factor for them. */
+    /** Elements of a head that are rotated: a factor that the configuration has, or what it says of the rope. */
     int rotaryDim(ModelConfig config, String key, double fallback) {
         var parameters = config.object("rope_parameters");
         boolean beside = config.has(key) || parameters == null;
         int dim = (int) (headDim * (beside ? config : parameters).doubleOr(key, fallback, 0, 1));
-        if (dim < 2) {
-            throw new LaminaException(config.where() + ": \"" + key + "\" leaves " + dim
-                    + " of the " + headDim + " elements of a head to be rotated.");
+        if (dim < 2 || dim % 2 != 0) {
+            throw new LaminaException(config.where() + ": \"" + key + "\" leaves " + dim + " of the " + headDim
+                    + " elements of a head to be rotated, but these must be pairs.");
         }
-        return dim / 2 * 2;
+        return dim;
     }
 }

@@ -40,23 +40,18 @@ final class GptOss implements Architecture {
         float limit = (float) config.positiveOr("swiglu_limit", DEFAULT_LIMIT);
         int fallback = config.mentions("sliding_window") ? 0 : DEFAULT_WINDOW;
         int window = config.intOr("sliding_window", fallback, 0, Integer.MAX_VALUE);
-        var types = config.strings("layer_types");
-        var decoder = new PreNormDecoder(name(), "model.", dims, norm, (h, layer) -> {
-            boolean sliding = layer < types.size() ? types.get(layer).equals("sliding_attention") : layer % 2 == 0;
-            return attention(p, h, dims, rope, bias, sliding ? window : 0);
-        }, (x, h, layer) -> mixture(p, x, h, router, experts, dims.intermediate(), limit));
+        var sliding = LayerTypes.sliding(config, dims.layers(), layer -> layer % 2 == 0);
+        var decoder = new PreNormDecoder(name(), "model.", dims, norm,
+                (h, layer) -> attention(p, h, dims, rope, bias, sliding.test(layer) ? window : 0),
+                (x, h, layer) -> mixture(p, x, h, router, experts, dims.intermediate(), limit));
         return decoder.build(p, p.head(config, decoder.embedding(), false), rope.contextLimit());
     }
 
     private static Value attention(ProgramBuilder p, Value h, Dims dims, Rope rope, boolean bias, int window) {
-        int heads = dims.heads();
-        int kvHeads = dims.kvHeads();
-        var q = p.rotate(p.linear(h, "self_attn.q_proj", dims.queries(), bias), rope, heads);
-        var k = p.rotate(p.linear(h, "self_attn.k_proj", dims.keys(), bias), rope, kvHeads);
-        var v = p.linear(h, "self_attn.v_proj", dims.keys(), bias);
         var attending = Attending.all(dims.scale()).withWindow(window)
-                .with(Attending.Kind.SINKS, p.vector("self_attn.sinks", heads, false));
-        return p.linear(p.attention(q, k, v, heads, kvHeads, attending), "self_attn.o_proj", dims.hidden(), bias);
+                .with(Attending.Kind.SINKS, p.vector("self_attn.sinks", dims.heads(), false));
+        var attended = Qkv.separate(p, h, dims, bias).rotated(p, rope, false).attend(p, attending);
+        return p.linear(attended, "self_attn.o_proj", dims.hidden(), bias);
     }
 
     private static void mixture(ProgramBuilder p, Value x, Value h, Router router, int experts, int intermediate,

@@ -30,10 +30,9 @@ final class Llama4 implements Architecture {
     }
 
     @Override
-    public Program build(ModelConfig whole, ProgramBuilder p) {
-        var text = whole.object("text_config");
-        var config = text == null ? whole : text;
-        var prefix = text == null ? "" : "language_model.";
+    public Program build(ModelConfig given, ProgramBuilder p) {
+        var text = TextModel.of(given, p);
+        var config = text.config();
         var dims = Dims.of(config, DEFAULT_KV_HEADS, DEFAULT_HEAD_DIM, DEFAULT_POSITIONS);
         float epsilon = (float) config.positiveOr("rms_norm_eps", 1e-5);
         var rope = p.rope(Rope.of(config, dims.headDim(), dims.maxPositions()));
@@ -44,12 +43,11 @@ final class Llama4 implements Architecture {
         var types = config.strings("layer_types");
         var rotated = rotatedLayers(config, dims.layers());
         var feedForward = FeedForward.of(config, p, dims);
-        var decoder = new PreNormDecoder(name(), prefix + "model.", dims, NormStyle.rms(epsilon), (h, layer) -> {
+        var decoder = new PreNormDecoder(name(), text.prefix(), dims, NormStyle.rms(epsilon), (h, layer) -> {
             boolean chunked = layer < types.size() ? types.get(layer).equals("chunked_attention") : rotated[layer];
             return attention.of(h, rotated[layer], chunked ? chunk : 0);
         }, feedForward::add);
-        var head = p.head(config, prefix + "lm_head.weight", decoder.embedding(), false);
-        return decoder.build(p, head, rope.contextLimit());
+        return decoder.build(p, text.head(given, p, false), rope.contextLimit());
     }
 
     /** What the queries of layers that do not rotate are multiplied with; null: nothing. */
@@ -79,23 +77,18 @@ final class Llama4 implements Architecture {
     private record Attention(ProgramBuilder p, Dims dims, Rope rope,
             @Nullable Rope temperature, float epsilon, boolean normalised, boolean bias) {
         Value of(Value h, boolean rotated, int chunk) {
-            int heads = dims.heads();
-            int kvHeads = dims.kvHeads();
-            var q = p.linear(h, "self_attn.q_proj", dims.queries(), bias);
-            var k = p.linear(h, "self_attn.k_proj", dims.keys(), bias);
-            var v = p.linear(h, "self_attn.v_proj", dims.keys(), bias);
+            var qkv = Qkv.separate(p, h, dims, bias);
             if (rotated) {
-                p.rotateInterleaved(q, rope, heads);
-                p.rotateInterleaved(k, rope, kvHeads);
+                qkv.rotated(p, rope, true);
                 if (normalised) {
-                    p.normHeads(q, null, heads, false, epsilon);
-                    p.normHeads(k, null, kvHeads, false, epsilon);
+                    p.normHeads(qkv.queries(), null, dims.heads(), false, epsilon);
+                    p.normHeads(qkv.keys(), null, dims.kvHeads(), false, epsilon);
                 }
             } else if (temperature != null) {
-                p.rotate(q, temperature, heads);
+                p.rotate(qkv.queries(), temperature, dims.heads());
             }
-            var attending = Attending.all(dims.scale()).withChunk(chunk);
-            return p.linear(p.attention(q, k, v, heads, kvHeads, attending), "self_attn.o_proj", dims.hidden(), bias);
+            var attended = qkv.attend(p, Attending.all(dims.scale()).withChunk(chunk));
+            return p.linear(attended, "self_attn.o_proj", dims.hidden(), bias);
         }
     }
 

@@ -57,18 +57,13 @@ record LlamaDecoder(
     }
 
     private Value attention(ProgramBuilder p, Dims dims, NormStyle norm, Rope rope, Value h, int layer) {
-        int heads = dims.heads();
-        int kvHeads = dims.kvHeads();
-        var q = p.linear(h, "self_attn.q_proj", dims.queries(), qkvBias);
-        var k = p.linear(h, "self_attn.k_proj", dims.keys(), qkvBias);
-        var v = p.linear(h, "self_attn.v_proj", dims.keys(), qkvBias);
+        var qkv = Qkv.separate(p, h, dims, qkvBias);
         if (headNorm) {
-            p.normHeads(q, "self_attn.q_norm", heads, norm);
-            p.normHeads(k, "self_attn.k_norm", kvHeads, norm);
+            p.normHeads(qkv.queries(), "self_attn.q_norm", dims.heads(), norm);
+            p.normHeads(qkv.keys(), "self_attn.k_norm", dims.kvHeads(), norm);
         }
-        p.rotate(q, rope, heads);
-        p.rotate(k, rope, kvHeads);
         var attending = Attending.all(dims.scale()).withWindow(window.of(layer));
-        return p.linear(p.attention(q, k, v, heads, kvHeads, attending), "self_attn.o_proj", dims.hidden(), outputBias);
+        var attended = qkv.rotated(p, rope, false).attend(p, attending);
+        return p.linear(attended, "self_attn.o_proj", dims.hidden(), outputBias);
     }
 }

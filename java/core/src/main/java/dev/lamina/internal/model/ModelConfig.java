@@ -12,6 +12,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -71,6 +72,14 @@ public final class ModelConfig {
     /** Names the file in error messages. */
     public String where() {
         return where;
+    }
+
+    /** Whether it is of this class; where it names none, whether it is of this model type. */
+    boolean isA(String architecture, String modelType) {
+        var names = strings("architectures");
+        return names.isEmpty()
+                ? stringOr("model_type", "").equals(modelType)
+                : names.getFirst().equals(architecture);
     }
 
     /** Whether the key is there with a value other than null. */
@@ -253,6 +262,30 @@ public final class ModelConfig {
             return new ModelConfig(where + " \"" + key + "\"", object);
         }
         throw new LaminaException(where + ": \"" + key + "\" is not an object.");
+    }
+
+    /** The same with values for keys that it does not mention; null is a mention. */
+    ModelConfig withDefaults(Map<String, Number> defaults) {
+        var filled = json.deepCopy();
+        defaults.forEach((key, value) -> {
+            if (!filled.has(key)) {
+                filled.addProperty(key, value);
+            }
+        });
+        return new ModelConfig(where, filled);
+    }
+
+    /** Refuses a key that means something which is not supported, unless its value is null, false or 0. */
+    void refuse(String key) {
+        if (find(key) instanceof JsonElement element && !List.of("false", "0", "0.0").contains(element.toString())) {
+            throw new LaminaException(where + ": \"" + key + "\" is " + element + ", which is not supported.");
+        }
+    }
+
+    /** What to throw where a value of a known key is not supported; {@code supported} says which are. */
+    LaminaException unsupported(String key, String value, String supported) {
+        return new LaminaException(where + ": \"" + key + "\" is " + value + ", which is not supported; " + supported
+                + ".");
     }
 
     /** Whether there is no key at all. */

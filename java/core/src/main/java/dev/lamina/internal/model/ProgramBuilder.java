@@ -5,6 +5,7 @@ import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DType;
 import dev.lamina.internal.checkpoint.Tensor;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -106,13 +107,18 @@ public final class ProgramBuilder {
     }
 
     /**
-     * A norm of each head of {@code x}, in place, with {@code name.weight}: one for all heads, or of all heads one after
-     * the other.
+     * A norm of each head of {@code x}, in place, with {@code name.weight}, and {@code name.bias} where the style has
+     * one: one for all heads, or of all heads one after the other.
      */
     void normHeads(Value x, String name, int heads, NormStyle style) {
         int length = elements(prefix + name + ".weight") == x.width() ? x.width() : x.width() / heads;
         add(new Op.Norm(x, x, style.centred(), vector(name + ".weight", length, style.plusOne()), heads,
                 style.epsilon()));
+        if (style.biased()) {
+            var bias = prefix + name + ".bias";
+            var part = new Vector.Stored(bias, Vector.Change.NONE);
+            add(new Op.AddVector(x, x, joined(bias, x.width(), Collections.nCopies(x.width() / length, part))));
+        }
     }
 
     /** The same with a vector from {@link #joined} or without one. */
@@ -174,7 +180,7 @@ public final class ProgramBuilder {
      * @param name another one than any other vector's
      * @param length numbers of all parts
      */
-    String joined(String name, long length, List<Vector.Part> parts) {
+    String joined(String name, long length, List<? extends Vector.Part> parts) {
         long found = 0;
         var tensors = new ArrayList<Tensor>();
         for (var part : parts) {
@@ -194,7 +200,7 @@ public final class ProgramBuilder {
             requirePlain(tensor);
             note(tensor.name());
         }
-        vectors.put(name, new Vector(name, parts));
+        vectors.put(name, new Vector(name, List.copyOf(parts)));
         return name;
     }
 
@@ -406,9 +412,9 @@ public final class ProgramBuilder {
         return head(config, "lm_head.weight", embedding, tiedByDefault);
     }
 
-    /** The same for a head of another name. */
-    String head(ModelConfig config, String head, String embedding, boolean tiedByDefault) {
-        return config.booleanOr("tie_word_embeddings", tiedByDefault) && !has(head) ? embedding : head;
+    /** The same for a head with another name. */
+    String head(ModelConfig config, String own, String embedding, boolean tiedByDefault) {
+        return config.booleanOr("tie_word_embeddings", tiedByDefault) && !has(own) ? embedding : own;
     }
 
     /** {@code in} times the transposed {@code head}, of shape (vocabulary, in.width), which is not prefixed. */

@@ -37,13 +37,9 @@ final class Qwen2Moe implements Architecture {
         int window = config.booleanOr("use_sliding_window", false)
                 ? config.intOr("sliding_window", fallback, 0, Integer.MAX_VALUE)
                 : 0;
-        var types = config.strings("layer_types");
         int end = config.intOr("max_window_layers", DEFAULT_WINDOW_LAYERS, 0, Integer.MAX_VALUE);
-        return layer -> {
-            boolean sliding = layer < types.size()
-                    ? types.get(layer).equals("sliding_attention")
-                    : layer % 2 == 0 && layer < end;
-            return sliding ? window : 0;
-        };
+        int layers = config.requireInt("num_hidden_layers", 1, Dims.MAX_LAYERS);
+        var sliding = LayerTypes.sliding(config, layers, layer -> layer % 2 == 0 && layer < end);
+        return layer -> sliding.test(layer) ? window : 0;
     }
 }

@@ -95,11 +95,17 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
 
     /** The same with the rope parameters in an object of their own; null: in the configuration itself. */
     static Rope of(ModelConfig config, @Nullable ModelConfig found, int headDim, int maxPositions) {
+        return of(config, found, config.positiveOr("rope_theta", 10000.0), headDim, maxPositions);
+    }
+
+    /** The same with a base for parameters that have none. */
+    static Rope of(ModelConfig config, @Nullable ModelConfig found, double defaultTheta, int headDim,
+            int maxPositions) {
         if (found != null && found.isNested()) {
             throw new LaminaException(found.where() + ": rope parameters for each layer type are not supported here.");
         }
         var parameters = found == null ? config : found;
-        double theta = parameters.positiveOr("rope_theta", config.positiveOr("rope_theta", 10000.0));
+        double theta = found == null ? defaultTheta : found.positiveOr("rope_theta", defaultTheta);
         var type = found == null ? "default" : type(found);
         if (headDim % 2 != 0) {
             throw new LaminaException(

@@ -2,9 +2,10 @@ package dev.lamina.internal.shard;
 
 import dev.lamina.LaminaException;
 import dev.lamina.internal.checkpoint.Checkpoint;
-import dev.lamina.internal.checkpoint.SafetensorsHeader;
 import dev.lamina.internal.checkpoint.ShardManifest;
 import dev.lamina.internal.checkpoint.Tensor;
+import dev.lamina.internal.checkpoint.TorchFile;
+import dev.lamina.internal.checkpoint.WeightFile;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.nio.ByteBuffer;
@@ -53,13 +54,13 @@ final class Original {
     }
 
     private static ShardManifest.SourceFile describe(Path file, int files) throws IOException {
-        SafetensorsHeader header = SafetensorsHeader.read(file);
-        int step = Math.ceilDiv(Math.max(1, header.tensors().size()), Math.max(16, SAMPLES / files));
+        WeightFile weights = WeightFile.read(file);
+        int step = Math.ceilDiv(Math.max(1, weights.tensors().size()), Math.max(16, SAMPLES / files));
         MessageDigest sample = sha256();
         ByteBuffer buffer = ByteBuffer.allocate(SAMPLE_BYTES);
         try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
-            for (int i = 0; i < header.tensors().size(); i += step) {
-                Tensor tensor = header.tensors().get(i);
+            for (int i = 0; i < weights.tensors().size(); i += step) {
+                Tensor tensor = weights.tensors().get(i);
                 buffer.clear().limit((int) Math.min(SAMPLE_BYTES, tensor.bytes()));
                 long position = tensor.offset() + (tensor.bytes() - buffer.limit()) / 2;
                 while (buffer.hasRemaining()) {
@@ -70,7 +71,7 @@ final class Original {
                 sample.update(buffer.flip());
             }
         }
-        return new ShardManifest.SourceFile(file.getFileName().toString(), header.fileBytes(), hex(sample));
+        return new ShardManifest.SourceFile(file.getFileName().toString(), weights.fileBytes(), hex(sample));
     }
 
     private static TreeSet<String> tensorLines(Collection<Tensor> tensors) {
@@ -104,6 +105,7 @@ final class Original {
 
     /**
      * Makes sure that this is the model that a shard set was made from, even if weight files of it were deleted since.
+     * The same model in another format may lie beside them.
      *
      * @param recorded what was noted of the source
      * @param tensors its tensors
@@ -113,7 +115,8 @@ final class Original {
     void checkSame(ShardManifest.Source recorded, Collection<Tensor> tensors, Path out) throws IOException {
         boolean complete = recorded.files().stream().allMatch(file -> Files.exists(model.resolve(file.name())));
         Checkpoint checkpoint = openIfWhole(complete);
-        if (checkpoint != null && (complete || tensorLines(checkpoint.tensors()).equals(tensorLines(tensors)))) {
+        if (checkpoint != null && isOfFormat(recorded, checkpoint)
+                && (complete || tensorLines(checkpoint.tensors()).equals(tensorLines(tensors)))) {
             if (!describe(checkpoint).identity().equals(recorded.identity())) {
                 throw other(recorded, out);
             }
@@ -127,6 +130,11 @@ final class Original {
         if (!same) {
             throw other(recorded, out);
         }
+    }
+
+    private static boolean isOfFormat(ShardManifest.Source recorded, Checkpoint checkpoint) {
+        return recorded.files().stream().anyMatch(file -> WeightFile.isTorch(Path.of(file.name())))
+                == checkpoint.files().stream().anyMatch(WeightFile::isTorch);
     }
 
     private @Nullable Checkpoint openIfWhole(boolean mustOpen) {
@@ -147,6 +155,9 @@ final class Original {
 
     /** Returns why a weight file will not be deleted, or null if it can be. */
     @Nullable String reasonToKeep(Path file) throws IOException {
+        if (WeightFile.isTorch(file) && WeightFile.read(file) instanceof TorchFile torch && torch.rest() != null) {
+            return file + " also holds " + torch.rest() + ", which is no weight of the model";
+        }
         if (!Files.isSymbolicLink(file)) {
             return null;
         }

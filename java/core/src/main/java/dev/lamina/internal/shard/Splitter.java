@@ -4,9 +4,9 @@ import dev.lamina.LaminaException;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DurableFiles;
 import dev.lamina.internal.checkpoint.FileErrors;
-import dev.lamina.internal.checkpoint.SafetensorsHeader;
 import dev.lamina.internal.checkpoint.ShardManifest;
 import dev.lamina.internal.checkpoint.Tensor;
+import dev.lamina.internal.checkpoint.WeightFile;
 import dev.lamina.internal.runtime.NativeFile;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -613,7 +613,7 @@ public final class Splitter {
             Path source = sourceFile(file);
             List<Tensor> planned = plan.tensors().stream().filter(tensor -> plan.fileOf(tensor) == file).toList();
             if (Files.exists(source)
-                    && !new HashSet<>(SafetensorsHeader.read(source).tensors()).containsAll(planned)) {
+                    && !new HashSet<>(WeightFile.read(source).tensors()).containsAll(planned)) {
                 throw new LaminaException(source + " was changed since the split began; delete " + names(outs)
                         + " and split again");
             }
@@ -987,7 +987,7 @@ public final class Splitter {
             for (ShardManifest.SourceFile source : manifest.source().files()) {
                 Path file = model.resolve(source.name());
                 if (Files.exists(file)) {
-                    compare(SafetensorsHeader.read(file), set);
+                    compare(WeightFile.read(file), set);
                 }
                 if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) {
                     delete(file);
@@ -998,10 +998,11 @@ public final class Splitter {
     }
 
     /** Makes sure that all tensors of a file are in a shard set, bit by bit. */
-    private void compare(SafetensorsHeader header, Checkpoint set) throws IOException {
-        Progress progress = new Progress(SplitListener.Phase.VERIFY, header.fileBytes() - header.headerBytes());
-        try (FileChannel source = FileChannel.open(header.file(), StandardOpenOption.READ)) {
-            for (Tensor tensor : header.tensors()) {
+    private void compare(WeightFile weights, Checkpoint set) throws IOException {
+        long total = weights.tensors().stream().mapToLong(Tensor::bytes).sum();
+        Progress progress = new Progress(SplitListener.Phase.VERIFY, total);
+        try (FileChannel source = FileChannel.open(weights.file(), StandardOpenOption.READ)) {
+            for (Tensor tensor : weights.tensors()) {
                 Tensor copy = set.tensor(tensor.name());
                 boolean same = copy.dtype() == tensor.dtype() && copy.shape().equals(tensor.shape());
                 long at = 0;

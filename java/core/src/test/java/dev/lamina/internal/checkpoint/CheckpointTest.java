@@ -15,6 +15,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -92,6 +93,46 @@ class CheckpointTest {
         assertRefused("tensor 'a' is in");
     }
 
+    private void twoTorchFiles() throws IOException {
+        TorchFiles.writeIndexed(folder, Map.of(
+                "pytorch_model-00001-of-00002.bin", Map.of("a", new byte[] {1, 2}),
+                "pytorch_model-00002-of-00002.bin", Map.of("b", new byte[] {3}, "c", new byte[0])));
+    }
+
+    @Test
+    void opensFilesOfPyTorchByTheirIndex() throws IOException {
+        twoTorchFiles();
+        Checkpoint checkpoint = Checkpoint.open(folder);
+        assertEquals(Set.of("a", "b", "c"),
+                checkpoint.tensors().stream().map(Tensor::name).collect(Collectors.toSet()));
+        assertEquals(List.of(folder.resolve("pytorch_model-00001-of-00002.bin"),
+                folder.resolve("pytorch_model-00002-of-00002.bin")), checkpoint.files());
+        assertArrayEquals(new byte[] {1, 2}, SafetensorsFiles.content(checkpoint.tensor("a")));
+        Files.delete(folder.resolve("pytorch_model-00002-of-00002.bin"));
+        assertRefused("pytorch_model-00002-of-00002.bin does not exist");
+    }
+
+    /** transformers, too, looks for safetensors first, and for a single file before several. */
+    @Test
+    void prefersSafetensorsAndSingleFiles() throws IOException {
+        twoTorchFiles();
+        Files.writeString(folder.resolve("adapter.safetensors"), "x");
+        assertEquals(3, Checkpoint.open(folder).tensors().size());
+        TorchFiles.write(folder.resolve("pytorch_model.bin"), Map.of("p", new byte[1]));
+        assertEquals("p", Checkpoint.open(folder).tensors().iterator().next().name());
+        twoFiles();
+        assertEquals(folder.resolve("m-1.safetensors"), Checkpoint.open(folder).files().getFirst());
+        SafetensorsFiles.write(folder.resolve("model.safetensors"), Map.of("s", new byte[1]));
+        assertEquals("s", Checkpoint.open(folder).tensors().iterator().next().name());
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"../m.bin", "/etc/passwd", "sub/m.bin"})
+    void refusesFilesOfPyTorchOutsideOfTheFolder(String file) throws IOException {
+        Files.writeString(folder.resolve("pytorch_model.bin.index.json"), "{\"weight_map\":{\"a\":\"" + file + "\"}}");
+        assertRefused("not in the model's folder");
+    }
+
     @ParameterizedTest
     @ValueSource(strings = {"../m.safetensors", "/etc/passwd", "..", "sub/m.safetensors", "a\\\\b", "", "a\\u0000b"})
     void refusesFilesOutsideOfTheFolder(String file) throws IOException {
@@ -118,8 +159,8 @@ class CheckpointTest {
     @Test
     void saysWhatElseIsThere() throws IOException {
         assertRefused("holds no weights");
-        Files.writeString(folder.resolve("pytorch_model.bin"), "x");
-        assertRefused("convert them to safetensors");
+        Files.writeString(folder.resolve("training_args.bin"), "x");
+        assertRefused("neither pytorch_model.bin nor pytorch_model.bin.index.json");
         Files.writeString(folder.resolve("a.safetensors"), "x");
         Files.writeString(folder.resolve("b.safetensors"), "x");
         assertRefused("no model.safetensors.index.json");

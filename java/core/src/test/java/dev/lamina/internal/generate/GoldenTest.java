@@ -18,9 +18,15 @@ class GoldenTest {
     private static final double GAP = 0.01;
 
     static List<Fixture> fixtures() throws IOException {
-        return Fixture.find(List.of("llama2_mha", "llama31_gqa", "llama32_tied", "llama_rope_linear_bias",
-                "yi_llama_gqa", "mistral_swa", "mistral_nowin_headdim", "qwen2_tied", "qwen2_untied", "qwen2_yarn",
-                "qwen3", "e2e_llama2", "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3",
+        return Fixture.find(List.of(
+                "llama2_mha", "llama31_gqa", "llama32_tied", "llama_rope_linear_bias", "yi_llama_gqa", "mistral_swa",
+                "mistral_nowin_headdim", "qwen2_tied", "qwen2_untied", "qwen2_yarn", "qwen3", "qwen_v1",
+                "qwen_v1_ntk_logn", "chatglm2", "chatglm3", "chatglm_glm4_rope_ratio", "baichuan_7b",
+                "baichuan_13b_alibi", "baichuan2_7b_normhead", "baichuan2_13b_alibi_normhead", "internlm", "internlm2",
+                "internlm2_dynamic_cfg", "gemma", "gemma2", "gemma3_text", "phi2", "phi3_swa", "phi3_longrope",
+                "phi4_mini", "glm", "glm4", "cohere", "cohere2", "olmo2", "granite", "smollm3", "stablelm",
+                "starcoder2", "e2e_llama2", "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3", "e2e_qwen_v1",
+                "e2e_chatglm2", "e2e_chatglm3", "e2e_baichuan2_7b", "e2e_internlm2", "e2e_gemma2",
                 "mixtral",
                 "qwen2_moe",
                 "qwen3_moe",
@@ -69,7 +75,8 @@ class GoldenTest {
         try (var model = LanguageModel.open(fixture.directory().toString(), options())) {
             for (var prompt : fixture.prompts()) {
                 var expected = prompt.greedyIds();
-                var options = GenerationOptions.builder().maxTokens(expected.length).greedy().ignoreEos(true).build();
+                var options = GenerationOptions.builder().maxTokens(expected.length).greedy()
+                        .repetitionPenalty(1.0).ignoreEos(true).build();
                 var answer = model.generate(Prompt.ids(prompt.ids()), options);
                 assertEquals(FinishReason.LENGTH, answer.finishReason());
                 for (int i = 0; i < expected.length && prompt.greedyGap()[i] >= GAP; i++) {

@@ -1,0 +1,63 @@
+package dev.lamina.internal.model;
+
+import java.util.Set;
+
+/** InternLM, the first generation: Llama with biases around its attention, and a rope that grows with the context. */
+final class InternLm implements Architecture {
+    @Override
+    public String name() {
+        return "InternLM";
+    }
+
+    @Override
+    public Set<String> architectures() {
+        return Set.of("InternLMForCausalLM");
+    }
+
+    @Override
+    public Set<String> modelTypes() {
+        return Set.of("internlm");
+    }
+
+    @Override
+    public Program build(ModelConfig config, ProgramBuilder p) {
+        var dims = Dims.of(config);
+        var norm = NormStyle.rms((float) config.positiveOr("rms_norm_eps", 1e-6));
+        var activation = Activation.of(config, "hidden_act", "silu");
+        boolean bias = config.booleanOr("bias", true);
+        var rope = p.rope(rope(config, dims));
+        var attending = Attending.all(dims.scale());
+        var embedding = "model.embed_tokens.weight";
+
+        p.stage("embedding", "");
+        var x = p.embed(embedding, dims.vocabulary(), dims.hidden());
+        for (int layer = 0; layer < dims.layers(); layer++) {
+            p.layer(layer, "model.layers." + layer + ".");
+            var attended = Qkv.separate(p, p.norm(x, "input_layernorm", norm), dims, bias)
+                    .rotated(p, rope, false)
+                    .attend(p, attending);
+            p.addTo(x, p.linear(attended, "self_attn.o_proj", dims.hidden(), bias));
+            p.addTo(x, Mlp.gated(p, p.norm(x, "post_attention_layernorm", norm), "mlp.gate_proj", "mlp.up_proj",
+                    "mlp.down_proj", dims.intermediate(), activation, false));
+        }
+        p.stage("head", "");
+        var last = p.norm(p.outputRows(x), "model.norm", norm);
+        p.logits(last, p.head(config, embedding, false), dims.vocabulary(), null);
+        return p.program(name(), rope.contextLimit());
+    }
+
+    /** The object {@code rotary}, which the oldest configurations do not have. */
+    private static Rope rope(ModelConfig config, Dims dims) {
+        var rotary = config.object("rotary");
+        if (rotary == null) {
+            return Rope.of(config, dims.headDim(), dims.maxPositions());
+        }
+        var plain = Rope.plain(dims.headDim(), rotary.positiveOr("base", 10000), dims.maxPositions());
+        var type = rotary.stringOr("type", "origin");
+        return switch (type) {
+            case "origin" -> plain;
+            case "dynamic" -> plain.withScaling(new Rope.Scaling.Dynamic(rotary.positiveOr("scaling_factor", 1)));
+            default -> throw rotary.unsupported("type", type, "origin and dynamic are");
+        };
+    }
+}

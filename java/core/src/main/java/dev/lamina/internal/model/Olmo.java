@@ -1,0 +1,56 @@
+package dev.lamina.internal.model;
+
+import java.util.Set;
+
+/** OLMo, the first generation: Llama with layer norms that have neither weights nor biases. */
+final class Olmo implements Architecture {
+    private static final float EPSILON = 1e-5f;
+
+    @Override
+    public String name() {
+        return "OLMo";
+    }
+
+    @Override
+    public Set<String> architectures() {
+        return Set.of("OlmoForCausalLM");
+    }
+
+    @Override
+    public Set<String> modelTypes() {
+        return Set.of("olmo");
+    }
+
+    @Override
+    public Program build(ModelConfig config, ProgramBuilder p) {
+        config.refuse("clip_qkv");
+        var dims = Dims.of(config);
+        var activation = Activation.of(config, "hidden_act", "silu");
+        boolean bias = config.booleanOr("attention_bias", false);
+        var rope = p.rope(Rope.of(config, dims.headDim(), dims.maxPositions()));
+        var attending = Attending.all(dims.scale());
+        var embedding = "model.embed_tokens.weight";
+
+        p.stage("embedding", "");
+        var x = p.embed(embedding, dims.vocabulary(), dims.hidden());
+        for (int layer = 0; layer < dims.layers(); layer++) {
+            p.layer(layer, "model.layers." + layer + ".");
+            var attended = Qkv.separate(p, norm(p, x), dims, bias).rotated(p, rope, false).attend(p, attending);
+            p.addTo(x, p.linear(attended, "self_attn.o_proj", dims.hidden(), bias));
+            p.addTo(x, Mlp.gated(p, norm(p, x), "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", dims.intermediate(),
+                    activation, false));
+        }
+        p.stage("head", "");
+        var last = p.outputRows(x);
+        p.normHeads(last, null, 1, true, EPSILON);
+        p.logits(last, p.head(config, embedding, false), dims.vocabulary(), null);
+        return p.program(name(), rope.contextLimit());
+    }
+
+    private static Value norm(ProgramBuilder p, Value x) {
+        var h = p.matrixOf(x.width());
+        p.copyInto(h, x);
+        p.normHeads(h, null, 1, true, EPSILON);
+        return h;
+    }
+}

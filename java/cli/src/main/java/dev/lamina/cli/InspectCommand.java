@@ -7,6 +7,7 @@ import dev.lamina.LanguageModel;
 import dev.lamina.MemoryPlan;
 import dev.lamina.ModelOptions;
 import dev.lamina.internal.checkpoint.Tensor;
+import dev.lamina.internal.model.UnusedTensors;
 import dev.lamina.internal.shard.Verifier;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -138,6 +139,10 @@ final class InspectCommand implements Callable<Integer> {
         add(lines, "weights", Units.bytes(model.weightBytes()) + " (" + model.dtypes().entrySet().stream()
                 .map(entry -> entry.getKey() + " " + Units.bytes(entry.getValue()))
                 .collect(Collectors.joining(", ")) + ")");
+        var unused = UnusedTensors.of(program, model.checkpoint());
+        if (!unused.isEmpty()) {
+            add(lines, "unused", unused.count() + " tensors, " + Units.bytes(unused.bytes()) + ": " + unused.examples());
+        }
         add(lines, "one sweep", Units.bytes(model.sweepBytes()));
         add(lines, "KV cache", Units.memory(model.kvBytesPerToken()) + " a token in f32, half of it in f16");
         add(lines, "split", manifest == null
@@ -212,6 +217,7 @@ final class InspectCommand implements Callable<Integer> {
         object.addProperty("context", program.contextLimit());
         object.addProperty("parameters", model.parameters());
         object.addProperty("weight_bytes", model.weightBytes());
+        object.addProperty("unused_bytes", UnusedTensors.of(program, model.checkpoint()).bytes());
         object.addProperty("sweep_bytes", model.sweepBytes());
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
         var dtypes = new JsonObject();

@@ -87,7 +87,7 @@ record ModelFiles(Path directory, ModelConfig config, Checkpoint checkpoint, Pro
         var defaults = ModelConfig.loadIfPresent(directory.resolve("generation_config.json"));
         return defaults != null && defaults.has("eos_token_id")
                 ? defaults.ids("eos_token_id")
-                : config.ids("eos_token_id");
+                : config.endTokens();
     }
 
     /** Whether there is a tokenizer that can be used. */

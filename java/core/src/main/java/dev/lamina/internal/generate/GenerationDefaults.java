@@ -25,7 +25,7 @@ record GenerationDefaults(
 
     /** Reads generation_config.json of a model folder; end tokens also come from its config.json. */
     static GenerationDefaults load(Path directory, ModelConfig config) {
-        var stopTokens = new TreeSet<>(config.ids("eos_token_id"));
+        var stopTokens = new TreeSet<>(config.endTokens());
         var file = ModelConfig.loadIfPresent(directory.resolve("generation_config.json"));
         if (file == null) {
             return new GenerationDefaults(false, 1, 0, 1, 0, 1, Set.copyOf(stopTokens));

@@ -20,6 +20,7 @@ import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DurableFiles;
 import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.model.ModelConfig;
+import dev.lamina.internal.model.UnusedTensors;
 import dev.lamina.internal.runtime.ComputeRate;
 import dev.lamina.internal.runtime.FreeMemory;
 import dev.lamina.internal.runtime.HostMemory;
@@ -54,6 +55,7 @@ final class StreamedModel implements LanguageModel {
     /** A device keeps this share of what is free: for the kernels' code, and whatever else is on it. */
     private static final int DEVICE_RESERVE = 10;
 
+    private static final System.Logger LOG = System.getLogger(StreamedModel.class.getName());
     private static final long DISK_RATE_BYTES = 4L << 30;
     private static final double DISK_RATE_SECONDS = 1.5;
 
@@ -117,6 +119,7 @@ final class StreamedModel implements LanguageModel {
                 saved.check(weights, options.hostCompute(), options.plan());
             }
             host = options.hostCompute() ? HostProcessor.open(weights, use, threads) : null;
+            tellOfUnused(weights);
             var panels = weights.panelMap();
             var recorder = options.profile() ? new Recorder(panels) : null;
             var events = Telemetry.flightEvents(panels);
@@ -138,6 +141,15 @@ final class StreamedModel implements LanguageModel {
                 case IOException checked -> failure(checked);
                 default -> new LaminaException(e.toString(), e);
             };
+        }
+    }
+
+    private static void tellOfUnused(Weights weights) {
+        var unused = UnusedTensors.of(weights.program(), weights.checkpoint());
+        if (!unused.isEmpty()) {
+            LOG.log(System.Logger.Level.DEBUG, "{0}: {1} tensors, {2} bytes, are not used by {3}: {4}.",
+                    weights.checkpoint().directory(), unused.count(), unused.bytes(), weights.program().architecture(),
+                    unused.examples());
         }
     }
 

@@ -36,7 +36,7 @@ final class ChatGlm implements Architecture {
         boolean interleaved = config.booleanOr("original_rope", true);
         // a quarter of a head's elements are cosines, a quarter sines, and half of it is not rotated
         double theta = 10000 * config.positiveOr("rope_ratio", 1);
-        var rope = p.rope(Rope.plain(dims.headDim() / 2, theta, dims.maxPositions()));
+        var rope = p.rope(Rope.of(config, null, theta, dims.headDim() / 2, dims.maxPositions()));
         var attending = Attending.all(dims.scale());
         var embedding = "transformer.embedding.word_embeddings.weight";
         var head = "transformer.output_layer.weight";

@@ -65,6 +65,8 @@ final class Cohere implements Architecture {
         var last = p.norm(p.outputRows(x), "model.norm", norm);
         var logits = p.logits(last, p.head(config, embedding, true), dims.vocabulary(), null);
         p.scale(logits, (float) config.doubleOr("logit_scale", 0.0625));
-        return p.program(name(), rope.contextLimit());
+        // the longer context that the model was trained for in the end stands beside the one that it began with
+        int context = config.intOr("model_max_length", 1, 1, Integer.MAX_VALUE);
+        return p.program(name(), Math.max(rope.contextLimit(), context));
     }
 }

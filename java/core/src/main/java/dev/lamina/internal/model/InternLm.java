@@ -52,7 +52,8 @@ final class InternLm implements Architecture {
         if (rotary == null) {
             return Rope.of(config, dims.headDim(), dims.maxPositions());
         }
-        var plain = Rope.plain(dims.headDim(), rotary.positiveOr("base", 10000), dims.maxPositions());
+        double base = rotary.positiveOr("base", 10000);
+        var plain = Rope.of(config, null, base, dims.headDim(), dims.maxPositions());
         var type = rotary.stringOr("type", "origin");
         return switch (type) {
             case "origin" -> plain;

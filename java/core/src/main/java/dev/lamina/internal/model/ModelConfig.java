@@ -252,6 +252,18 @@ public final class ModelConfig {
         return List.copyOf(result);
     }
 
+    /** The ids that end a text; where it names none, those that the configuration of its language model names. */
+    public List<Integer> endTokens() {
+        var own = ids("eos_token_id");
+        return own.isEmpty() ? text().ids("eos_token_id") : own;
+    }
+
+    /** The configuration of the language model: {@code text_config} where there is one. */
+    ModelConfig text() {
+        var inner = object("text_config");
+        return inner == null ? this : inner;
+    }
+
     /** An object, or null where the key is absent. */
     public @Nullable ModelConfig object(String key) {
         var element = find(key);

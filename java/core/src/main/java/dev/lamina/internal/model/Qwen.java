@@ -34,7 +34,8 @@ final class Qwen implements Architecture {
         boolean bias = !config.booleanOr("no_bias", true);
         int length = config.intOr("seq_length", DEFAULT_LENGTH, 2, Integer.MAX_VALUE);
         int rotaryDim = dims.rotaryDim(config, "rotary_pct", 1);
-        var plain = Rope.plain(rotaryDim, config.positiveOr("rotary_emb_base", 10000), dims.maxPositions());
+        double base = config.positiveOr("rotary_emb_base", 10000);
+        var plain = Rope.of(config, null, base, rotaryDim, dims.maxPositions());
         var keyRope = p.rope(config.booleanOr("use_dynamic_ntk", true)
                 ? plain.withScaling(new Rope.Scaling.QwenDynamic(length))
                 : plain);

@@ -93,12 +93,12 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
         return parameters.stringOr("rope_type", parameters.stringOr("type", "default"));
     }
 
-    /** The same with the rope parameters in an object of their own; null: in the configuration itself. */
+    /** The same with the rope parameters in an object of their own; null: there is {@code rope_theta} alone. */
     static Rope of(ModelConfig config, @Nullable ModelConfig found, int headDim, int maxPositions) {
         return of(config, found, config.positiveOr("rope_theta", 10000.0), headDim, maxPositions);
     }
 
-    /** The same with a base for parameters that have none. */
+    /** The same with a base for parameters that have none; where there are none, it turns as trained. */
     static Rope of(ModelConfig config, @Nullable ModelConfig found, double defaultTheta, int headDim,
             int maxPositions) {
         if (found != null && found.isNested()) {
@@ -123,11 +123,6 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
                     + "\" is not supported; default, linear, dynamic, llama3, longrope and yarn are.");
         };
         return new Rope(-1, headDim, theta, maxPositions, scaling, new Growth.None());
-    }
-
-    /** One with a geometric series of wavelengths, as trained. */
-    static Rope plain(int dim, double theta, int maxPositions) {
-        return new Rope(-1, dim, theta, maxPositions, new Scaling.None(), new Growth.None());
     }
 
     /** The same with another number in its program. */

@@ -18,12 +18,11 @@ record TextModel(ModelConfig config, String prefix, String ownHead) {
 
     /** Finds it by its embedding. */
     static TextModel of(ModelConfig config, ProgramBuilder p) {
-        var inner = config.object("text_config");
         var names = NAMES.stream()
                 .filter(each -> p.has(each.getFirst() + "embed_tokens.weight"))
                 .findFirst()
                 .orElse(NAMES.getFirst());
-        return new TextModel(inner == null ? config : inner, names.getFirst(), names.getLast());
+        return new TextModel(config.text(), names.getFirst(), names.getLast());
     }
 
     /** The tensor of the head; {@code outer} is the configuration of all. */

@@ -36,6 +36,7 @@ class GoldenTest {
                 "glm4_moe",
                 "gpt_oss",
                 "llama4_text",
+                "qwen3_next", "qwen3_5_text",
                 "qwen3_fp8"));
     }
 

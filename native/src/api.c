@@ -415,6 +415,8 @@ static const char* op_name(int32_t code) {
         [LM_OP_LAYER_NORM] = "layer_norm",
         [LM_OP_SCALE] = "scale",
         [LM_OP_SCATTER_ADD] = "scatter_add",
+        [LM_OP_CONVOLUTION] = "convolution",
+        [LM_OP_DELTA_RULE] = "delta_rule",
     };
     return code >= LM_OP_EMBED && code < (int32_t)(sizeof names / sizeof names[0]) ? names[code] : NULL;
 }
@@ -586,6 +588,7 @@ static int32_t check_kv(const checked* c, lm_kv_layer* out) {
             REQUIRE_OP(step->kv[other] != kv, "step.kv[%d] is step.kv[%d] too", other, i);
         }
         lm_kv_layer shape = kv->layers[op->layer].shape;
+        REQUIRE_OP(shape.kind != LM_KV_STATE, "layer %d of step.kv[%d] is a state, without keys", op->layer, i);
         if (i == 0) {
             *out = shape;
         }
@@ -619,6 +622,73 @@ static int32_t check_norm(const checked* c) {
         return LM_OK;
     }
     return check_vector(c, op->vector_length == op->a.width ? op->a.width : op->a.width / op->heads);
+}
+
+/* The rows' sequences and their states, and the shape of the op's layer in each of them; *out is that shape. */
+static int32_t check_states(const checked* c, lm_kv_layer* out) {
+    const lm_op* op = c->op;
+    const lm_step* step = c->step;
+    REQUIRE_OP(step->sequence != NULL && step->states != NULL && step->kv != NULL, "step.%s is null",
+               step->sequence == NULL ? "sequence"
+               : step->states == NULL ? "states"
+                                      : "kv");
+    REQUIRE_OP(step->sequences > 0, "step.sequences is %d, it must be above 0", step->sequences);
+    REQUIRE_OP(step->branch_width == 0, "step.branch_width is %d, a state has no branches", step->branch_width);
+    for (int32_t i = 0; i < step->sequences; i++) {
+        const lm_kv* kv = step->kv[i];
+        REQUIRE_OP(kv != NULL, "step.kv[%d] is null", i);
+        REQUIRE_OP(kv->device == c->device, "step.kv[%d] belongs to another device than the queue", i);
+        REQUIRE_OP(op->layer >= 0 && op->layer < kv->layer_count, "layer %d of a KV cache that has %d", op->layer,
+                   kv->layer_count);
+        for (int32_t other = 0; other < i; other++) {
+            REQUIRE_OP(step->kv[other] != kv, "step.kv[%d] is step.kv[%d] too", other, i);
+        }
+        lm_kv_layer shape = kv->layers[op->layer].shape;
+        REQUIRE_OP(shape.kind == LM_KV_STATE, "layer %d of step.kv[%d] is no state", op->layer, i);
+        if (i == 0) {
+            *out = shape;
+        }
+        REQUIRE_OP(shape.kv_heads == out->kv_heads && shape.head_dim == out->head_dim
+                       && shape.head_dim_v == out->head_dim_v,
+                   "layer %d of step.kv[%d] has another shape than that of step.kv[0]", op->layer, i);
+        REQUIRE_OP(step->states[i] >= -1 && step->states[i] <= 1, "step.states[%d] is %d, it must be -1, 0 or 1", i,
+                   step->states[i]);
+    }
+    for (int32_t i = 0; i < c->rows; i++) {
+        int32_t row = lm_step_row(step, op->row_set, i);
+        int32_t sequence = step->sequence[row];
+        REQUIRE_OP(sequence >= 0 && sequence < step->sequences, "row %d is of sequence %d, step.sequences is %d", row,
+                   sequence, step->sequences);
+    }
+    return LM_OK;
+}
+
+static int32_t check_convolution(const checked* c) {
+    const lm_op* op = c->op;
+    lm_kv_layer shape;
+    TRY(check_states(c, &shape));
+    REQUIRE_OP(op->kind == LM_ACTIVATION_SILU || op->kind == LM_ACTIVATION_IDENTITY, "unknown kind %d", op->kind);
+    REQUIRE_OP(shape.kv_heads == 1 && shape.head_dim < LM_TAPS_MOST && shape.head_dim_v == op->a.width,
+               "a state of %d x %d x %d floats; it must be 1 x 1 to %d x %d, as wide as a", shape.kv_heads,
+               shape.head_dim, shape.head_dim_v, LM_TAPS_MOST - 1, op->a.width);
+    REQUIRE_OP(op->out.width == op->a.width, "out is %d wide, a %d", op->out.width, op->a.width);
+    TRY(check_apart(c, "a", &op->a, c->rows, 0));
+    return check_vector(c, (int64_t)op->a.width * (shape.head_dim + 1));
+}
+
+static int32_t check_delta_rule(const checked* c) {
+    const lm_op* op = c->op;
+    lm_kv_layer shape;
+    TRY(check_states(c, &shape));
+    REQUIRE_OP(op->heads > 0 && shape.kv_heads % op->heads == 0, "%d heads cannot be shared by %d value heads",
+               op->heads, shape.kv_heads);
+    int64_t values = (int64_t)shape.kv_heads * shape.head_dim_v;
+    TRY(check_view(c, "a", &op->a, c->rows, 2 * (int64_t)op->heads * shape.head_dim + values));
+    TRY(check_view(c, "b", &op->b, c->rows, 2 * (int64_t)shape.kv_heads));
+    TRY(check_view(c, "out", &op->out, c->rows, values));
+    TRY(check_apart(c, "a", &op->a, c->rows, 0));
+    TRY(check_apart(c, "b", &op->b, c->rows, 0));
+    return check_vector(c, 2 * (int64_t)shape.kv_heads);
 }
 
 static int32_t check_linear(const checked* c) {
@@ -834,6 +904,10 @@ static int32_t check_op(const checked* c) {
         return check_linear_transposed(c);
     case LM_OP_WEIGHT_NORM:
         return check_weight_norm(c);
+    case LM_OP_CONVOLUTION:
+        return check_convolution(c);
+    case LM_OP_DELTA_RULE:
+        return check_delta_rule(c);
     case LM_OP_ROPE:
         return check_rope(c);
     case LM_OP_KV_STORE:

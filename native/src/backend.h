@@ -137,7 +137,9 @@ static inline int32_t lm_scale_block(int32_t dtype) {
 
 /* Bytes of so many elements of a weight row, whole scale blocks of MXFP4, without scales; 0 for an unknown dtype. */
 static inline int64_t lm_weight_bytes(int32_t dtype, int64_t elements) {
-    return dtype == LM_DTYPE_F8_E4M3 ? elements : dtype == LM_DTYPE_MXFP4 ? elements / 2 : elements * lm_dtype_bytes(dtype);
+    return dtype == LM_DTYPE_F8_E4M3 ? elements
+           : dtype == LM_DTYPE_MXFP4 ? elements / 2
+                                     : elements * lm_dtype_bytes(dtype);
 }
 
 /* Rows of a row set, and the step's row behind its row i. */
@@ -150,6 +152,8 @@ static inline int32_t lm_step_row(const lm_step* step, int32_t row_set, int32_t 
            : row_set == LM_ROWS_OUTPUT ? step->output_index[i]
                                        : step->list[step->list_first + i];
 }
+
+#define LM_TAPS_MOST 65 /* of LM_OP_CONVOLUTION: rows that one is made of, far above any model */
 
 /* The place, of so many that its layer has, at which a row of the step is stored. */
 static inline int32_t lm_row_place(const lm_step* step, int32_t row, int32_t places) {

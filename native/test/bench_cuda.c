@@ -9,12 +9,12 @@
  * of it, small, so that this program is tested too; its figures mean nothing.
  */
 #define _GNU_SOURCE
+#include "bench.h"
 #include "device_copy.h"
 #include "ops.h"
 
 #include <ctype.h>
 #include <math.h>
-#include <time.h>
 
 #if defined(EMULATED)
 enum { BACKEND = LM_BACKEND_CUDA_EMULATED };
@@ -112,18 +112,6 @@ static struct {
 } found;
 
 static int64_t asked; /* bytes of device memory at the moment */
-
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static int ascending(const void* a, const void* b) {
-    double x = *(const double*)a;
-    double y = *(const double*)b;
-    return (x > y) - (x < y);
-}
 
 static range range_of(const double* values) {
     double sorted[MOST_ROUNDS];

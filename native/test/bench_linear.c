@@ -7,26 +7,13 @@
  * of a weight that is larger than the caches; beside them a read-only pass (sum of 64-bit words, one thread) and memcpy.
  */
 #define _GNU_SOURCE
+#include "bench.h"
 #include "test.h"
-
-#include <time.h>
 
 enum { K = 4096, PASSES = 200, PANEL = 32 << 20 };
 
 static const int64_t WEIGHT_BYTES = INT64_C(512) << 20;
 static const double SECONDS = 1; /* a line takes at most */
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static int ascending(const void* a, const void* b) {
-    double x = *(const double*)a;
-    double y = *(const double*)b;
-    return (x > y) - (x < y);
-}
 
 static void report(const char* name, double* times, int passes, double bytes, double flops) {
     qsort(times, (size_t)passes, sizeof *times, ascending);
@@ -55,15 +42,15 @@ static void read_all(const uint8_t* from) {
 static void bench_memory(const uint8_t* from, uint8_t* to) {
     double times[PASSES];
     for (int pass = 0; pass < PASSES; pass++) {
-        double start = seconds();
+        double start = seconds_now();
         read_all(from + (int64_t)pass * PANEL % WEIGHT_BYTES);
-        times[pass] = seconds() - start;
+        times[pass] = seconds_now() - start;
     }
     report("read", times, PASSES, PANEL, 0);
     for (int pass = 0; pass < PASSES; pass++) {
-        double start = seconds();
+        double start = seconds_now();
         memcpy(to + (int64_t)pass * PANEL % WEIGHT_BYTES, from + (int64_t)pass * PANEL % WEIGHT_BYTES, PANEL);
-        times[pass] = seconds() - start;
+        times[pass] = seconds_now() - start;
     }
     report("memcpy", times, PASSES, PANEL, 0);
 }
@@ -87,15 +74,15 @@ static void bench_rows(lm_device* device, lm_queue* queue, const uint8_t* weight
                 .dtype = dtype};
     double times[PASSES];
     int passes = 0;
-    for (double begin = seconds(); passes < PASSES && (passes < 3 || seconds() - begin < SECONDS); passes++) {
-        double start = seconds();
+    for (double begin = seconds_now(); passes < PASSES && (passes < 3 || seconds_now() - begin < SECONDS); passes++) {
+        double start = seconds_now();
         lm_step step = {.rows = rows,
                         .activations = activations,
                         .activations_bytes = bytes,
                         .panel = weights + passes * panel % WEIGHT_BYTES,
                         .panel_bytes = panel};
         MUST(lm_submit(queue, &op, 1, &step, NULL));
-        times[passes] = seconds() - start;
+        times[passes] = seconds_now() - start;
     }
     char name[32];
     snprintf(name, sizeof name, "%s x %d", names[dtype], rows);

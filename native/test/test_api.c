@@ -523,7 +523,7 @@ static void test_scales(void) {
         WRONG(code, (op = good, op.scales_length = INT64_MIN), "end beyond");
         WRONG(code, (op = good, op.scale_stride = INT64_MAX - 1, op.scales_length = INT64_MAX), "end beyond");
         WRONG(code, (op = good, op.weight_stride = 31), "weight_stride of 31 bytes is below a row of 32");
-        WRONG(code, (op = good, op.weight_offset = 1024 - 3 * 128 - 31), "weight of 4 rows, 128 bytes apart, at byte 609");
+        WRONG(code, (op = good, op.weight_offset = 609), "weight of 4 rows, 128 bytes apart, at byte 609");
         good.scale_row = 124; /* one block */
         good.scales_length = 1;
         MUST(lm_submit(queue, &good, 1, &good_one, NULL));
@@ -535,7 +535,7 @@ static void test_scales(void) {
             continue;
         }
         MUST(lm_submit(queue, &good, 1, &good_one, NULL));
-        WRONG(code, (op = good, op.scale_offset = 1024 - 9), "scale of 4 rows, 3 bytes apart, at byte 1015 ends beyond");
+        WRONG(code, (op = good, op.scale_offset = 1024 - 9), "scale of 4 rows, 3 bytes apart, at byte 1015");
         WRONG(code, (op = good, op.scale_offset = -1), "at byte -1");
         WRONG(code, (op = good, op.scale_offset = INT64_MAX), "beyond");
         WRONG(code, (op = good, op.scale_stride = 0), "scale_stride of 0 bytes is below a row of 1");
@@ -545,6 +545,82 @@ static void test_scales(void) {
     }
     WRONG(LM_OP_EMBED, op.dtype = LM_DTYPE_F8_E4M3, "unknown dtype 3");
     WRONG(LM_OP_EMBED, op.dtype = LM_DTYPE_MXFP4, "unknown dtype 4");
+}
+
+/* The ops with a state: one of three rows of 32, and two value heads of 8 x 8. */
+static void test_states(void) {
+    static float long_vector[4 * 32];
+    const lm_kv_layer layers[3] = {{1, 3, 32, LM_KV_STATE, 0, 0}, {2, 8, 8, LM_KV_STATE, 0, 0}, {2, 8, 8, 0, 0, 0}};
+    const lm_kv_layer others[3] = {{1, 2, 32, LM_KV_STATE, 0, 0}, {2, 8, 7, LM_KV_STATE, 0, 0}, {2, 8, 8, 0, 0, 0}};
+    lm_kv* kv[4];
+    for (int i = 0; i < 4; i++) {
+        MUST(lm_kv_create(device, i < 3 ? layers : others, 3, 8, LM_DTYPE_F16, i == 1 ? 3 : 0, &kv[i]));
+    }
+    int64_t bytes;
+    MUST(lm_kv_bytes(layers, 2, 8, LM_DTYPE_F16, &bytes));
+    CHECK(bytes == (3 * 32 + 2 * 8 * 8) * 2 * 4, "%lld bytes of states", (long long)bytes);
+    static const int32_t states[] = {-1, 1};
+    for (int i = 0; i < 2; i++) {
+        int32_t code = i == 0 ? LM_OP_CONVOLUTION : LM_OP_DELTA_RULE;
+        lm_op good = good_op(code);
+        lm_step good_one = good_step();
+        good_one.kv = kv;
+        good_one.states = states;
+        good_one.positions = NULL;
+        good.layer = i;
+        good.kind = LM_ACTIVATION_SILU;
+        good.vector = long_vector;
+        good.vector_length = i == 0 ? 4 * 32 : 4;
+        if (i == 1) {
+            good.heads = 1;
+            good.b.width = 4;
+            good.out.width = 16;
+        }
+        MUST(lm_submit(queue, &good, 1, &good_one, NULL));
+        good.row_set = LM_ROWS_OUTPUT;
+        MUST(lm_submit(queue, &good, 1, &good_one, NULL));
+        good_one.output_rows = 0;
+        MUST(lm_submit(queue, &good, 1, &good_one, NULL));
+        good_one.output_rows = 2;
+        good.row_set = LM_ROWS_ALL;
+#define WRONG_STATE(change, text) WRONG(code, (op = good, step = good_one, change), text)
+        WRONG_STATE(step.sequence = NULL, "sequence is null");
+        WRONG_STATE(step.states = NULL, "states is null");
+        WRONG_STATE(step.kv = NULL, "kv is null");
+        WRONG_STATE(step.sequences = 0, "sequences is 0");
+        WRONG_STATE(step.sequences = 1, "row 2 is of sequence 1");
+        WRONG_STATE(step.sequence = ((const int32_t[]){0, -1, 0, 0}), "row 1 is of sequence -1");
+        WRONG_STATE((step.branch_width = 1, step.branch = positions), "branch_width is 1");
+        WRONG_STATE(step.states = ((const int32_t[]){0, 2}), "states[1] is 2");
+        WRONG_STATE(step.states = ((const int32_t[]){-2, 0}), "states[0] is -2");
+        WRONG_STATE(step.kv = ((lm_kv* const[]){kv[0], NULL}), "kv[1] is null");
+        WRONG_STATE(step.kv = ((lm_kv* const[]){kv[0], kv[0]}), "kv[0] is step.kv[1] too");
+        WRONG_STATE(step.kv = ((lm_kv* const[]){kv[0], kv[3]}), "another shape");
+        WRONG_STATE(step.kv = ((lm_kv* const[]){other_device, kv[1]}), "another device");
+        WRONG_STATE(op.layer = 2, "layer 2 of step.kv[0] is no state");
+        WRONG_STATE(op.layer = 3, "layer 3 of a KV cache that has 3");
+        WRONG_STATE(op.layer = -1, "layer -1");
+        WRONG_STATE(op.a.width = 31, "31");
+        WRONG_STATE(op.out.width = 31, "out is 31 wide");
+        WRONG_STATE(op.a.offset = op.out.offset, "overlaps a");
+        WRONG_STATE(op.vector = NULL, "vector is null");
+        WRONG_STATE(op.vector_length++, "floats, it must have");
+        if (code == LM_OP_CONVOLUTION) {
+            WRONG_STATE(op.kind = LM_ACTIVATION_GELU, "unknown kind 1");
+            WRONG_STATE(op.layer = 1, "a state of 2 x 8 x 8 floats");
+        } else {
+            WRONG_STATE(op.heads = 0, "0 heads");
+            WRONG_STATE(op.heads = 3, "3 heads cannot be shared by 2 value heads");
+            WRONG_STATE(op.b.width = 3, "b is 3 wide, it must be 4");
+            WRONG_STATE(op.b.offset = 15, "overlaps b");
+        }
+    }
+    for (int32_t code = LM_OP_KV_STORE; code <= LM_OP_ATTENTION; code++) {
+        WRONG(code, (step.kv = kv, op.layer = 1), "layer 1 of step.kv[0] is a state");
+    }
+    for (int i = 0; i < 4; i++) {
+        MUST(lm_kv_destroy(kv[i]));
+    }
 }
 
 static void test_ops(void) {
@@ -736,6 +812,7 @@ int main(void) {
     test_ops();
     test_layers();
     test_scales();
+    test_states();
     MUST(lm_kv_destroy(other_device));
     MUST(lm_kv_destroy(other_shape));
     MUST(lm_kv_destroy(caches[0]));

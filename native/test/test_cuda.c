@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "backend.h"
+#include "cuda/faults.h"
 #include "device_file.h"
 #include "ops.h"
 
@@ -40,6 +41,11 @@ static int64_t row_bytes(int32_t dtype, int64_t elements) {
     return dtype == LM_DTYPE_MXFP4     ? elements / 2
            : dtype == LM_DTYPE_F8_E4M3 ? elements
                                        : elements * element_bytes(dtype);
+}
+
+/* Elements of a row that the dtype can have, about as many as these. */
+static int32_t whole_blocks(int32_t dtype, int32_t elements) {
+    return dtype == LM_DTYPE_MXFP4 ? (elements + 31) / 32 * 32 : elements;
 }
 
 /* Random elements, without infinities and NaNs. */
@@ -98,7 +104,9 @@ static void run(const machine* m, const problem* p, float* result) {
 
 /* The GPU's out is that of the CPU within tolerance * (1 + |x|), and it writes nothing else; result gets its memory. */
 static void check_problem(const problem* p, double tolerance, float* result) {
-    int32_t rows = p->op.row_set == LM_ROWS_ALL ? p->step.rows : p->step.output_rows;
+    int32_t rows = p->op.row_set == LM_ROWS_ALL || p->op.code == LM_OP_SCATTER_ADD ? p->step.rows
+                   : p->op.row_set == LM_ROWS_OUTPUT                               ? p->step.output_rows
+                                                                                   : p->step.list_rows;
     float* expected = malloc((size_t)p->floats * 4);
     run(&cpu, p, expected);
     run(&gpu, p, result);
@@ -255,7 +263,7 @@ static problem make_product(uint64_t* seed, int32_t code, int32_t rows, int32_t 
                    .weight_rows = weight_rows,
                    .columns = code == LM_OP_WEIGHT_NORM ? k : 0,
                    .dtype = dtype,
-                   .epsilon = 1e-12f};
+                   .epsilon = random_int(seed, 0, 3) == 0 ? 2 : 1e-12f};
     if (dtype == LM_DTYPE_MXFP4) {
         p.op.scale_offset = panel_bytes + random_int(seed, 0, 5);
         p.op.scale_stride = columns / 32 + random_int(seed, 0, 2);
@@ -311,37 +319,78 @@ static void test_linear(uint64_t seed, int32_t rows, int32_t k, int32_t n, int32
 static void test_linears(void) {
     uint64_t seed = 1;
     uint64_t shapes = 2;
-    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
+    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_MXFP4; dtype++) {
         for (int32_t rows = 1; rows <= 20; rows += step_of_shapes) {
-            int32_t k = random_int(&shapes, 1, rows % 4 == 0 ? 700 : 90);
+            int32_t k = whole_blocks(dtype, random_int(&shapes, 1, rows % 4 == 0 ? 700 : 90));
             int32_t n = random_int(&shapes, 1, 30);
             test_linear(seed += 10, rows, k, n, dtype, rows & 1, rows % 3 == 0);
         }
-        test_linear(seed += 10, 1, 1, 1, dtype, 0, 0);
-        test_linear(seed += 10, 3, 2100, 5, dtype, 1, 0);
+        test_linear(seed += 10, 1, whole_blocks(dtype, 1), 1, dtype, 0, 0);
+        test_linear(seed += 10, 3, whole_blocks(dtype, 2100), 5, dtype, 1, 0);
         test_linear(seed += 10, 9, 1024, 7, dtype, 0, 1);
         test_linear(seed += 10, 67, 256, 9, dtype, 0, 1);
+        if (dtype > LM_DTYPE_BF16) {
+            test_linear(seed += 10, 2, 256, 300, dtype, 0, 1);
+            continue;
+        }
         test_linear(seed += 10, 6, 17500, 3, dtype, 1, 1); /* more segments than warps */
         test_linear(seed += 10, 3, 99000, 2, dtype, 0, 0); /* and more than fit into shared memory for 3 rows */
     }
+}
+
+/* All codes of an element, or of a scale, where nothing is added to it but zeros: exact, or NaN on both sides. */
+static void test_all_codes(int32_t dtype) {
+    enum { CODES = 256, BLOCK = 32 };
+    uint64_t seed = 13;
+    problem p = make_product(&seed, LM_OP_LINEAR, 1, BLOCK, CODES, dtype, 0, 1);
+    uint8_t* panel = (uint8_t*)p.step.panel;
+    float* a = p.image + p.op.a.offset;
+    memset(a, 0, BLOCK * sizeof *a);
+    a[0] = 1;
+    for (int i = 0; i < CODES; i++) {
+        if (dtype == LM_DTYPE_F8_E4M3) {
+            panel[p.op.weight_offset + i * p.op.weight_stride] = (uint8_t)i;
+        } else {
+            panel[p.op.scale_offset + i * p.op.scale_stride] = (uint8_t)i;
+        }
+    }
+    float* expected = malloc((size_t)p.floats * 4);
+    float* result = malloc((size_t)p.floats * 4);
+    run(&cpu, &p, expected);
+    run(&gpu, &p, result);
+    for (int i = 0; i < CODES; i++) {
+        float x = expected[p.op.out.offset + i];
+        float got = result[p.op.out.offset + i];
+        CHECK(isnan(x) ? isnan(got) : got == x, "dtype %d: code %d gives %g, not %g", dtype, i, got, x);
+    }
+    free(expected);
+    free(result);
+    free_product(&p);
 }
 
 /* Weights whose rows are those of a; what a weight row is divided by. */
 static void test_other_products(void) {
     uint64_t seed = 5000000;
     uint64_t shapes = 12;
-    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
+    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_MXFP4; dtype++) {
+        int transposed = dtype != LM_DTYPE_MXFP4; /* there are none of those */
         for (int32_t rows = 1; rows <= 12; rows += step_of_shapes) {
             int32_t k = random_int(&shapes, 1, 90);
             int32_t n = random_int(&shapes, 1, rows % 4 == 0 ? 300 : 40);
-            test_product(seed += 10, LM_OP_LINEAR_TRANSPOSED, rows, k, n, dtype, rows & 1, rows % 3 == 0);
-            test_product(seed += 10, LM_OP_WEIGHT_NORM, rows, n, k, dtype, 0, rows % 3 == 0);
+            if (transposed) {
+                test_product(seed += 10, LM_OP_LINEAR_TRANSPOSED, rows, k, n, dtype, rows & 1, rows % 3 == 0);
+            }
+            test_product(seed += 10, LM_OP_WEIGHT_NORM, rows, whole_blocks(dtype, n), k, dtype, 0, rows % 3 == 0);
         }
-        test_product(seed += 10, LM_OP_LINEAR_TRANSPOSED, 1, 1, 1, dtype, 0, 0);
-        test_product(seed += 10, LM_OP_LINEAR_TRANSPOSED, 5, 700, 33, dtype, 1, 1);
-        test_product(seed += 10, LM_OP_WEIGHT_NORM, 1, 1, 1, dtype, 0, 0);
-        test_product(seed += 10, LM_OP_WEIGHT_NORM, 40, 700, 70, dtype, 0, 1);
+        if (transposed) {
+            test_product(seed += 10, LM_OP_LINEAR_TRANSPOSED, 1, 1, 1, dtype, 0, 0);
+            test_product(seed += 10, LM_OP_LINEAR_TRANSPOSED, 5, 700, 33, dtype, 1, 1);
+        }
+        test_product(seed += 10, LM_OP_WEIGHT_NORM, 1, whole_blocks(dtype, 1), 1, dtype, 0, 0);
+        test_product(seed += 10, LM_OP_WEIGHT_NORM, 40, whole_blocks(dtype, 700), 70, dtype, 0, 1);
     }
+    test_all_codes(LM_DTYPE_F8_E4M3);
+    test_all_codes(LM_DTYPE_MXFP4);
 }
 
 /* -- linear on tensor cores ---------------------------------------------------------------------------------------- */
@@ -358,18 +407,27 @@ static double round_digits(double x, int digits, int least) {
 
 /* An activation as a product on tensor cores takes it. */
 static double rounded(float x, int32_t dtype) {
-    if (dtype == LM_DTYPE_BF16) {
+    if (dtype != LM_DTYPE_F16) {
         return round_digits(x, 8, -126);
     }
     double y = round_digits(x, 11, -14);
     return isnan(y) ? y : y > 65504 ? 65504 : y < -65504 ? -65504 : y;
 }
 
-static double weight_value(const uint8_t* at, int32_t dtype) {
+/* Element k of weight row n. */
+static double weight_value(const problem* p, int32_t n, int32_t k) {
+    static const double e2m1[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+    const uint8_t* panel = p->step.panel;
+    const uint8_t* row = panel + p->op.weight_offset + n * p->op.weight_stride;
+    if (p->op.dtype == LM_DTYPE_MXFP4) {
+        int code = row[k / 2] >> k % 2 * 4 & 15;
+        double size = ldexp(e2m1[code & 7], panel[p->op.scale_offset + n * p->op.scale_stride + k / 32] - 127);
+        return code & 8 ? -size : size;
+    }
     uint16_t bits;
-    memcpy(&bits, at, sizeof bits);
+    memcpy(&bits, row + k * 2, sizeof bits);
     double sign = bits >> 15 ? -1 : 1;
-    if (dtype == LM_DTYPE_BF16) {
+    if (p->op.dtype == LM_DTYPE_BF16) {
         int exponent = bits >> 7 & 0xff; /* never 0 here */
         return sign * ldexp(128 + (bits & 0x7f), exponent - 127 - 7);
     }
@@ -387,11 +445,10 @@ static void check_fast(const problem* p, float* result) {
             a[k] = rounded(p->image[op->a.offset + (int64_t)r * op->a.stride + k], op->dtype);
         }
         for (int32_t n = 0; n < op->weight_rows; n++) {
-            const uint8_t* weight = (const uint8_t*)p->step.panel + op->weight_offset + n * op->weight_stride;
             double sum = op->vector == NULL ? 0 : op->vector[n];
             double size = 1;
             for (int32_t k = 0; k < op->a.width; k++) {
-                double product = a[k] * weight_value(weight + k * 2, op->dtype);
+                double product = a[k] * weight_value(p, n, k);
                 sum += product;
                 size += fabs(product);
             }
@@ -422,7 +479,7 @@ static void test_fast_linear(uint64_t seed, int32_t rows, int32_t k, int32_t n, 
 /* Whether two machines give a product the same bits. */
 static int same_product(const machine* x, const machine* y, int32_t rows, int32_t dtype) {
     uint64_t seed = 5;
-    problem p = make_product(&seed, LM_OP_LINEAR, rows, 700, 40, dtype, 1, 1);
+    problem p = make_product(&seed, LM_OP_LINEAR, rows, 704, 40, dtype, 1, 1);
     float* of_x = malloc((size_t)p.floats * 4);
     float* of_y = malloc((size_t)p.floats * 4);
     run(x, &p, of_x);
@@ -434,10 +491,37 @@ static int same_product(const machine* x, const machine* y, int32_t rows, int32_
     return same;
 }
 
+/*
+ * Compute capability of the first GPU, 10 * major + minor, from the driver itself: what the library makes of it is to
+ * be tested. The emulation's is 80.
+ */
+static int32_t capability(void) {
+    enum { MAJOR = 75, MINOR = 76 }; /* CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_* */
+    if (backend == LM_BACKEND_CUDA_EMULATED) {
+        return 80;
+    }
+    void* driver = dlopen("libcuda.so.1", RTLD_NOW);
+    if (driver == NULL) {
+        printf("test_cuda: %s\n", dlerror());
+        exit(1);
+    }
+    int (*init)(unsigned) = (int (*)(unsigned))dlsym(driver, "cuInit");
+    int (*get)(int*, int) = (int (*)(int*, int))dlsym(driver, "cuDeviceGet");
+    int (*ask)(int*, int, int) = (int (*)(int*, int, int))dlsym(driver, "cuDeviceGetAttribute");
+    int device = 0;
+    int major = 0;
+    int minor = 0;
+    CHECK(init != NULL && get != NULL && ask != NULL && init(0) == 0 && get(&device, 0) == 0 &&
+              ask(&major, MAJOR, device) == 0 && ask(&minor, MINOR, device) == 0,
+          "the driver does not tell the GPU's compute capability");
+    dlclose(driver);
+    return 10 * major + minor;
+}
+
 /* What no f16 can hold, and what is none, in some rows; the others do not feel it. */
 static void test_fast_limits(int32_t rows, int32_t dtype) {
     uint64_t seed = 6;
-    problem p = make_product(&seed, LM_OP_LINEAR, rows, 70, 20, dtype, 0, 1);
+    problem p = make_product(&seed, LM_OP_LINEAR, rows, whole_blocks(dtype, 70), 20, dtype, 0, 1);
     float* a = p.image + p.op.a.offset;
     a[3] = 1e6f;
     a[p.op.a.stride + 11] = -65519;
@@ -460,20 +544,27 @@ static void test_fast_linears(void) {
     };
     uint64_t seed = 3000000;
     uint64_t random = 4;
-    CHECK(same_product(&fast, &gpu, 3, LM_DTYPE_F32) && same_product(&fast, &gpu, 30, LM_DTYPE_F32),
-          "f32 products have other bits in fast mode");
-    for (int32_t dtype = LM_DTYPE_F16; dtype <= LM_DTYPE_BF16; dtype++) {
-        if (dtype == LM_DTYPE_BF16 && backend == LM_BACKEND_CUDA && same_product(&fast, &gpu, 3, dtype)) {
-            printf("test_cuda: the GPU has no tensor cores for bf16: its products are exact\n");
+    for (int i = 0; i < 2; i++) {
+        int32_t dtype = i == 0 ? LM_DTYPE_F32 : LM_DTYPE_F8_E4M3;
+        CHECK(same_product(&fast, &gpu, 3, dtype) && same_product(&fast, &gpu, 30, dtype),
+              "products with weights of dtype %d have other bits in fast mode", dtype);
+    }
+    for (int i = 0; i < 3; i++) {
+        int32_t dtype = (const int32_t[]){LM_DTYPE_F16, LM_DTYPE_BF16, LM_DTYPE_MXFP4}[i];
+        int exact = dtype != LM_DTYPE_F16 && capability() < 80; /* such a GPU has no tensor cores for it */
+        CHECK(same_product(&fast, &gpu, 3, dtype) == exact && same_product(&fast, &gpu, 30, dtype) == exact,
+              "dtype %d in fast mode: %s, on a GPU of compute capability %d", dtype,
+              exact ? "other bits than in exact mode" : "not computed by tensor cores", capability());
+        if (exact) {
             continue;
         }
         for (int32_t rows = 1; rows <= 20; rows += step_of_shapes) {
-            int32_t k = random_int(&random, 1, rows % 4 == 0 ? 1300 : 90);
+            int32_t k = whole_blocks(dtype, random_int(&random, 1, rows % 4 == 0 ? 1300 : 90));
             test_fast_linear(seed += 10, rows, k, random_int(&random, 1, 40), dtype, rows & 1, rows % 3 == 0);
         }
-        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i += (size_t)(step_of_shapes + 1) / 2) {
-            const int32_t* s = shapes[i];
-            test_fast_linear(seed += 10, s[0], s[1], s[2], dtype, i & 1, s[3]);
+        for (size_t n = 0; n < sizeof shapes / sizeof shapes[0]; n += (size_t)(step_of_shapes + 1) / 2) {
+            const int32_t* s = shapes[n];
+            test_fast_linear(seed += 10, s[0], whole_blocks(dtype, s[1]), s[2], dtype, n & 1, s[3]);
         }
         if (backend == LM_BACKEND_CUDA) { /* enough tiles for any GPU; then few tiles with more sums than are kept */
             test_fast_linear(seed += 10, 200, 4200, 1200, dtype, 1, 1);
@@ -602,6 +693,148 @@ static void test_gather_rows(uint64_t seed, int32_t rows, int32_t output_rows, i
     free(index);
 }
 
+/* -- rows of a list ------------------------------------------------------------------------------------------------ */
+
+/* A step whose submission is about list_rows rows of a longer list; free list and list_weights. */
+static lm_step list_step(int32_t rows, int32_t list_rows, uint64_t* seed) {
+    lm_step step = {.rows = rows, .list_first = random_int(seed, 0, 9), .list_rows = list_rows};
+    step.list_length = step.list_first + list_rows + random_int(seed, 0, 5);
+    int32_t* list = malloc((size_t)step.list_length * 4 + 4);
+    int32_t* others = malloc((size_t)rows * 4); /* rows that are not in the list */
+    for (int32_t r = 0; r < rows; r++) {
+        others[r] = r;
+    }
+    for (int32_t i = 0; i < step.list_length; i++) {
+        list[i] = INT32_MIN; /* which nobody reads */
+    }
+    for (int32_t i = 0; i < list_rows; i++) {
+        int32_t which = random_int(seed, 0, rows - i - 1);
+        list[step.list_first + i] = others[which];
+        others[which] = others[rows - i - 1];
+    }
+    free(others);
+    step.list = list;
+    step.list_weights = random_floats(step.list_length + 1, 1, seed);
+    return step;
+}
+
+static void test_list_rows(uint64_t seed, int32_t rows, int32_t list_rows, int32_t width) {
+    lm_step step = list_step(rows, list_rows, &seed);
+    for (int32_t n = 0; n < 4; n++) {
+        int scatter = n >= 2;
+        problem p = {.name = scatter ? "scatter_add" : "gather_rows of a list"};
+        int64_t end = 0;
+        p.op = (lm_op){.code = scatter ? LM_OP_SCATTER_ADD : LM_OP_GATHER_ROWS, .row_set = LM_ROWS_LIST, .kind = n % 2};
+        p.op.out = place(&end, scatter ? rows : list_rows, width, 0, &seed);
+        p.op.a = place(&end, scatter ? list_rows : rows, width, 0, &seed);
+        p.step = step;
+        make_image(&p, end, &seed);
+        finish_rows(&p, 0, 0, &seed);
+    }
+    free((void*)step.list);
+    free((void*)step.list_weights);
+}
+
+/* Rows of a list have the bits of as many rows of a step: f32, and what a fast product has. */
+static void test_list_products(uint64_t seed, int32_t rows, int32_t dtype) {
+    problem p = make_product(&seed, LM_OP_LINEAR, rows, 96, 20, dtype, 1, 1);
+    const machine* machines[] = {&gpu, &fast};
+    float* expected = malloc((size_t)p.floats * 4);
+    float* result = malloc((size_t)p.floats * 4);
+    for (int i = 0; i < 2; i++) {
+        problem q = p;
+        q.step.rows = rows + 70;
+        q.step.list_length = q.step.list_rows = rows;
+        q.step.list = calloc((size_t)rows, 4);
+        q.op.row_set = LM_ROWS_LIST;
+        run(machines[i], &p, expected);
+        run(machines[i], &q, result);
+        CHECK(memcmp(result, expected, (size_t)p.floats * 4) == 0, "dtype %d: %d rows of a list have other bits", dtype,
+              rows);
+        free((void*)q.step.list);
+    }
+    free(result);
+    free(expected);
+    free_product(&p);
+}
+
+/* A mixture of experts: one list for all of them, whose parts are submitted one after the other and copied once. */
+static void test_experts(void) {
+    enum { ROWS = 7, WIDTH = 20, EXPERTS = 4, LENGTH = 11, FLOATS = 3 * ROWS * WIDTH };
+    static const int32_t firsts[EXPERTS + 1] = {0, 3, 3, 10, LENGTH};
+    int32_t list[LENGTH] = {6, 0, 3, 5, 1, 0, 2, 6, 4, 3, 2};
+    uint64_t seed = 14;
+    float* weights = random_floats(LENGTH, 1, &seed);
+    float* image = random_floats(FLOATS, 1, &seed); // (3, ROWS, WIDTH): in, packed, out
+    float* memory = on_device(&gpu, image, FLOATS * 4);
+    lm_view views[3];
+    for (int32_t i = 0; i < 3; i++) {
+        views[i] = (lm_view){i * ROWS * WIDTH, WIDTH, WIDTH};
+    }
+    lm_op ops[2] = {{.code = LM_OP_GATHER_ROWS, .row_set = LM_ROWS_LIST, .out = views[1], .a = views[0]},
+                    {.code = LM_OP_SCATTER_ADD,
+                     .row_set = LM_ROWS_LIST,
+                     .out = views[2],
+                     .a = views[1],
+                     .kind = LM_ROWS_WEIGHTED}};
+    void* handle = backend == LM_BACKEND_CUDA_EMULATED ? dlopen(library, RTLD_NOW | RTLD_LOCAL) : NULL;
+    int64_t (*calls)(int32_t) = NULL;
+    *(void**)&calls = handle == NULL ? NULL : dlsym(handle, "emulated_calls");
+    CHECK(calls != NULL || backend == LM_BACKEND_CUDA, "%s", library);
+    lm_step step = {.rows = ROWS,
+                    .generation = ++generation,
+                    .list_length = LENGTH,
+                    .list = list,
+                    .list_weights = weights,
+                    .activations = memory,
+                    .activations_bytes = FLOATS * 4};
+    for (int again = 0; again < 2; again++) {
+        int64_t copies = 0;
+        for (int32_t e = 0; e < EXPERTS; e++) {
+            step.list_first = firsts[e];
+            step.list_rows = firsts[e + 1] - firsts[e];
+            MUST(lm_submit(gpu.queue, ops, 2, &step, NULL));
+            for (int32_t i = firsts[e]; i < firsts[e + 1]; i++) {
+                for (int32_t c = 0; c < WIDTH; c++) {
+                    float* to = &image[views[2].offset + list[i] * WIDTH + c];
+                    *to = fmaf(image[list[i] * WIDTH + c], weights[i], *to);
+                }
+            }
+            if (calls != NULL) {
+                CHECK(e == 0 || again > 0 || calls(EMULATED_COPY) == copies, "expert %d: the list is copied again", e);
+                copies = calls(EMULATED_COPY);
+            }
+        }
+        list[4] = list[9]; /* who does not say so gets what he asked for all the same, */
+        weights[9] = 0.1f; /* here another row and another weight */
+        list[9] = 1;
+    }
+    float* result = malloc(FLOATS * 4);
+    to_host(&gpu, result, memory, FLOATS * 4);
+    CHECK(memcmp(result + views[2].offset, image + views[2].offset, ROWS * WIDTH * 4) == 0, "experts: other sums");
+    if (handle != NULL) {
+        dlclose(handle);
+    }
+    MUST(lm_device_free(gpu.device, memory, FLOATS * 4));
+    free(result);
+    free(image);
+    free(weights);
+}
+
+static void test_lists(void) {
+    uint64_t seed = 6000000;
+    uint64_t shapes = 15;
+    for (int32_t rows = 1; rows <= 20; rows += step_of_shapes) {
+        test_list_rows(seed += 10, rows, random_int(&shapes, 1, rows), random_int(&shapes, 1, 300));
+    }
+    test_list_rows(seed += 10, 3, 0, 16);
+    for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_MXFP4; dtype += step_of_shapes) {
+        test_list_products(seed += 10, 3, dtype);
+        test_list_products(seed += 10, 30, dtype);
+    }
+    test_experts();
+}
+
 static void test_row_ops(void) {
     uint64_t seed = 1000000;
     uint64_t shapes = 3;
@@ -642,14 +875,18 @@ static void test_attention(uint64_t seed, attention t, const int32_t* chunks, in
         longest = t.lengths[s] > longest ? t.lengths[s] : longest;
     }
     int64_t out_floats = (int64_t)total * t.heads * t.head_dim_v;
+    float* vector = random_floats(t.heads, 3, &seed);
     float* q = random_floats((int64_t)total * t.heads * t.head_dim, 4, &seed);
     float* k = random_floats((int64_t)total * t.kv_heads * t.head_dim, 1, &seed);
     float* v = random_floats((int64_t)total * t.kv_heads * t.head_dim_v, 1, &seed);
     float* expected = malloc((size_t)out_floats * 4);
     float* out = malloc((size_t)out_floats * 4);
     float* other = malloc((size_t)out_floats * 4);
-    attend(&cpu, &t, longest, 0, q, k, v, expected);
-    attend(&gpu, &t, longest, 0, q, k, v, out);
+    t.vector = vector;
+    attention plain = t;
+    plain.places = 0;
+    attend(&cpu, &plain, longest, 0, q, k, v, expected);
+    attend(&gpu, &plain, longest, 0, q, k, v, out);
     for (int64_t i = 0; i < out_floats; i++) {
         CHECK(fabs(out[i] - expected[i]) <= 6e-6, "attention: float %lld is %.9g, not %.9g", (long long)i, out[i],
               expected[i]);
@@ -660,7 +897,7 @@ static void test_attention(uint64_t seed, attention t, const int32_t* chunks, in
               chunks[i]);
     }
     for (int32_t host_layers = 1; host_layers <= 2; host_layers++) {
-        attend(&gpu, &t, longest, host_layers, q, k, v, other);
+        attend(&gpu, &plain, longest, host_layers, q, k, v, other);
         CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0, "attention: %d layers in host memory give other bits",
               host_layers);
     }
@@ -670,6 +907,7 @@ static void test_attention(uint64_t seed, attention t, const int32_t* chunks, in
     free(v);
     free(k);
     free(q);
+    free(vector);
 }
 
 /* Of rows at one place the last one is kept, of output rows too. apart: places are others than positions. */
@@ -691,7 +929,8 @@ static void test_overwritten(int32_t dtype, int apart) {
         const machine* m = i == 0 ? &cpu : &gpu;
         lm_kv* kv[2];
         for (int s = 0; s < 2; s++) {
-            MUST(lm_kv_create(m->device, &(lm_kv_layer){.kv_heads = HEADS, .head_dim = DIM, .head_dim_v = DIM}, 1, CAPACITY, dtype, 0, &kv[s]));
+            lm_kv_layer layer = {.kv_heads = HEADS, .head_dim = DIM, .head_dim_v = DIM};
+            MUST(lm_kv_create(m->device, &layer, 1, CAPACITY, dtype, 0, &kv[s]));
         }
         int64_t bytes = ROWS * HEADS * DIM * 4 * 4;
         void* memory = on_device(m, image, bytes);
@@ -761,13 +1000,51 @@ static void test_attentions(void) {
     test_attention(seed += 10, (attention){2, 1, 4, 6, 120, LM_DTYPE_F32, 1, .lengths = {1200}}, many, 1);
 }
 
+/* Scores that are capped, biased, or have a sink beside them; chunks; latent layers, and those with few places. */
+static void test_further_attentions(void) {
+    uint64_t seed = 7000000;
+    const int32_t few[] = {1, 7, 40};
+    for (int32_t dtype = step_of_shapes == 1 ? LM_DTYPE_F32 : LM_DTYPE_F16; dtype <= LM_DTYPE_F16; dtype++) {
+        attention t = {4, 2, 16, 24, 0, dtype, 2, .lengths = {40, 21}};
+        t.softcap = 1.5f;
+        test_attention(seed += 10, t, few, 2);
+        t.kind = LM_ATTENTION_ALIBI;
+        test_attention(seed += 10, t, few, 2);
+        t.softcap = 0;
+        t.kind = LM_ATTENTION_SINKS;
+        test_attention(seed += 10, t, few, 2);
+        t.kind = LM_ATTENTION_PLAIN;
+        t.chunk = 9;
+        t.places = 15;
+        test_attention(seed += 10, t, few, 2);
+        t.window = 8; /* which reaches into the chunk before */
+        test_attention(seed += 10, t, few, 2);
+        test_attention(seed += 10, (attention){3, 1, 8, 40, 5, dtype, 3, .lengths = {3, 30, 17}, .places = 11}, few, 2);
+        test_attention(seed += 10, (attention){6, 3, 1, 1, 1, dtype, 1, .lengths = {20}, .places = 1}, few, 1);
+        t = (attention){2, 1, 24, 8, 130, dtype, 1, .lengths = {290}, .places = 136};
+        test_attention(seed += 10, t, few + 1, 1);
+        test_attention(seed += 10, (attention){6, 1, 40, 33, 0, dtype, 2, .lengths = {20, 7}, .latent = 1}, few, 2);
+        t = (attention){4, 2, 9, 9, 3, dtype, 1, .lengths = {30}, .latent = 1, .places = 9};
+        test_attention(seed += 10, t, few, 2);
+        test_attention(seed += 10, (attention){3, 1, 576, 512, 0, dtype, 1, .lengths = {5}, .latent = 1}, few, 1);
+    }
+    /* Segments, spread over blocks of threads: the sink is beside all of them. */
+    attention t = {2, 1, 4, 6, 120, LM_DTYPE_F32, 1, .lengths = {1200}, .places = 450};
+    t.kind = LM_ATTENTION_SINKS;
+    const int32_t many[] = {300};
+    test_attention(seed += 10, t, many, 1);
+}
+
 static void test_branches(uint64_t seed, attention shape, const int32_t* nodes, int32_t chain, int32_t spare,
                           int32_t most) {
+    float* vector = random_floats(shape.heads, 3, &seed);
+    shape.vector = vector;
     forest f = make_forest(shape, nodes, chain, spare, &seed);
     float* expected = attend_paths(&gpu, &f);
     check_forest(&gpu, &f, most, expected, seed);
     free(expected);
     free_forest(f);
+    free(vector);
 }
 
 static void test_all_branches(void) {
@@ -779,9 +1056,190 @@ static void test_all_branches(void) {
     test_branches(seed += 10, (attention){6, 3, 9, 40, 5, LM_DTYPE_F16, 2, .lengths = {3, 126}}, few, 60, 2000, 20);
     test_branches(seed += 10, (attention){2, 1, 8, 300, 0, LM_DTYPE_F16, 2, .lengths = {100, 3}}, more, 96, 0, 100);
     test_branches(seed += 10, (attention){1, 1, 9001, 3, 0, LM_DTYPE_F32, 1, .lengths = {2}}, few, 60, 1, 5);
+    attention t = {6, 2, 9, 8, 5, LM_DTYPE_F16, 2, .lengths = {30, 20}, .latent = 1, .places = 50};
+    t.kind = LM_ATTENTION_ALIBI;
+    t.softcap = 2;
+    test_branches(seed += 10, t, few, 60, 5, 15);
     /* Segments: spread over blocks of threads, then together in one. */
     test_branches(seed += 10, (attention){2, 1, 4, 6, 0, LM_DTYPE_F16, 1, .lengths = {1018}}, few, 70, 100, 9);
     test_branches(seed += 10, (attention){300, 1, 4, 2, 130, LM_DTYPE_F32, 1, .lengths = {1020}}, few, 90, 100, 9);
+}
+
+/*
+ * -- states ---------------------------------------------------------------------------------------------------------
+ */
+
+/* An op over rows of sequences that have a state: operands of all rows, one sequence after the other. */
+typedef struct recurrence {
+    lm_op op; /* with the widths of out, a and b */
+    lm_kv_layer layer;
+    int32_t sequences;
+    int32_t lengths[3]; /* rows of each sequence */
+    float* a;      // (rows, a.width)
+    float* b;      // (rows, b.width)
+    float* vector; // (vector_length)
+} recurrence;
+
+/*
+ * Gives out of each row. A step has up to `most` rows of each sequence, mixed at random, and sometimes none of one; the
+ * second of two layers has the state, and the last host_layers of them are in host memory.
+ */
+static void run_recurrence(const machine* m, const recurrence* c, int32_t most, int32_t host_layers, uint64_t seed,
+                           float* out) {
+    const lm_kv_layer layers[2] = {{.kv_heads = 1, .head_dim = 3, .head_dim_v = 5}, c->layer};
+    int32_t stride = c->op.a.width + c->op.b.width + c->op.out.width + 3;
+    int32_t base[3];
+    int32_t done[3] = {0};
+    int32_t states[3] = {-1, -1, -1};
+    lm_kv* kv[3];
+    int32_t left = 0;
+    for (int32_t s = 0; s < c->sequences; s++) {
+        MUST(lm_kv_create(m->device, layers, 2, 7, LM_DTYPE_F16, host_layers, &kv[s]));
+        base[s] = left;
+        left += c->lengths[s];
+    }
+    int64_t floats = (int64_t)most * c->sequences * stride;
+    float* image = random_floats(floats, 1, &seed);
+    float* memory = on_device(m, image, floats * 4);
+    float* vector = on_device(m, c->vector, c->op.vector_length * 4);
+    int32_t* sequence = malloc((size_t)(most * c->sequences) * 4);
+    int32_t* number = malloc((size_t)(most * c->sequences) * 4); /* of each row among all */
+    lm_op op = c->op;
+    op.a = (lm_view){0, stride, c->op.a.width};
+    op.b = (lm_view){c->op.a.width, stride, c->op.b.width};
+    op.out = (lm_view){c->op.a.width + c->op.b.width + 2, stride, c->op.out.width};
+    op.vector = vector;
+    op.layer = 1;
+    while (left > 0) {
+        int32_t wanted[3] = {0};
+        int32_t rows = 0;
+        for (int32_t s = 0; s < c->sequences; s++) {
+            int32_t rest = c->lengths[s] - done[s];
+            wanted[s] = random_int(&seed, 0, 3) == 0 ? 0 : rest < most ? rest : random_int(&seed, 1, most);
+            rows += wanted[s];
+        }
+        for (int32_t i = 0; i < rows; i++) {
+            int32_t s = random_int(&seed, 0, c->sequences - 1);
+            while (wanted[s] == 0) {
+                s = (s + 1) % c->sequences;
+            }
+            wanted[s]--;
+            sequence[i] = s;
+            number[i] = base[s] + done[s]++;
+            memcpy(image + i * stride, c->a + (int64_t)number[i] * op.a.width, (size_t)op.a.width * 4);
+            if (op.b.width > 0) {
+                memcpy(image + i * stride + op.b.offset, c->b + (int64_t)number[i] * op.b.width,
+                       (size_t)op.b.width * 4);
+            }
+        }
+        if (rows == 0) {
+            continue;
+        }
+        lm_step step = {.rows = rows,
+                        .sequences = c->sequences,
+                        .generation = ++generation,
+                        .sequence = sequence,
+                        .states = states,
+                        .kv = kv,
+                        .activations = memory,
+                        .activations_bytes = floats * 4};
+        MUST(lm_copy_to_device(m->queue, memory, image, floats * 4, NULL));
+        MUST(lm_submit(m->queue, &op, 1, &step, NULL));
+        to_host(m, image, memory, floats * 4);
+        for (int32_t i = 0; i < rows; i++) {
+            memcpy(out + (int64_t)number[i] * op.out.width, image + i * stride + op.out.offset,
+                   (size_t)op.out.width * 4);
+        }
+        for (int32_t s = 0; s < c->sequences; s++) {
+            int32_t any = 0;
+            for (int32_t i = 0; i < rows; i++) {
+                any |= sequence[i] == s;
+            }
+            states[s] = any ? states[s] == 0 : states[s];
+        }
+        left -= rows;
+    }
+    for (int32_t s = 0; s < c->sequences; s++) {
+        MUST(lm_kv_destroy(kv[s]));
+    }
+    MUST(lm_device_free(m->device, memory, floats * 4));
+    MUST(lm_device_free(m->device, vector, c->op.vector_length * 4));
+    free(number);
+    free(sequence);
+    free(image);
+}
+
+static void test_recurrence(uint64_t seed, recurrence c, double tolerance) {
+    int32_t rows = 0;
+    int32_t longest = 0;
+    for (int32_t s = 0; s < c.sequences; s++) {
+        rows += c.lengths[s];
+        longest = c.lengths[s] > longest ? c.lengths[s] : longest;
+    }
+    const char* name = c.op.code == LM_OP_CONVOLUTION ? "convolution" : "delta_rule";
+    int64_t floats = (int64_t)rows * c.op.out.width;
+    c.a = random_floats((int64_t)rows * c.op.a.width, 2, &seed);
+    c.b = random_floats((int64_t)rows * c.op.b.width + 1, 3, &seed);
+    c.vector = random_floats(c.op.vector_length, 1, &seed);
+    for (int32_t i = 0; c.op.code == LM_OP_DELTA_RULE && i < c.layer.kv_heads; i++) {
+        c.vector[i] = -fabsf(c.vector[i]); /* states decay */
+    }
+    float* expected = malloc((size_t)floats * 4);
+    float* out = malloc((size_t)floats * 4);
+    float* other = malloc((size_t)floats * 4);
+    run_recurrence(&cpu, &c, longest, 0, seed, expected);
+    run_recurrence(&gpu, &c, longest, 0, seed, out);
+    for (int64_t i = 0; i < floats; i++) {
+        CHECK(fabs(out[i] - expected[i]) <= tolerance * (1 + fabs(expected[i])),
+              "%s: row %lld, element %lld is %.9g, not %.9g", name, (long long)(i / c.op.out.width), (long long)(i % c.op.out.width), out[i], expected[i]);
+    }
+    for (int32_t most = 1; most <= 5; most += 2) {
+        run_recurrence(&gpu, &c, most, most % 3, seed + (uint64_t)most, other);
+        CHECK(memcmp(out, other, (size_t)floats * 4) == 0, "%s: up to %d rows of a sequence give other bits", name,
+              most);
+    }
+    free(other);
+    free(out);
+    free(expected);
+    free(c.vector);
+    free(c.b);
+    free(c.a);
+}
+
+static void test_convolution(uint64_t seed, int32_t width, int32_t taps, int32_t kind, recurrence c) {
+    c.op = (lm_op){.code = LM_OP_CONVOLUTION, .kind = kind, .vector_length = (int64_t)width * taps};
+    c.op.a.width = c.op.out.width = width;
+    c.layer = (lm_kv_layer){.kv_heads = 1, .head_dim = taps - 1, .head_dim_v = width, .kind = LM_KV_STATE};
+    test_recurrence(seed, c, 8e-6);
+}
+
+/* Of heads of K floats, and value_heads of V. */
+static void test_delta_rule(uint64_t seed, int32_t heads, int32_t K, int32_t value_heads, int32_t V, recurrence c) {
+    c.op = (lm_op){.code = LM_OP_DELTA_RULE,
+                   .vector_length = 2 * value_heads,
+                   .heads = heads,
+                   .scale = 0.3f,
+                   .epsilon = 1e-6f};
+    c.op.a.width = 2 * heads * K + value_heads * V;
+    c.op.b.width = 2 * value_heads;
+    c.op.out.width = value_heads * V;
+    c.layer = (lm_kv_layer){.kv_heads = value_heads, .head_dim = K, .head_dim_v = V, .kind = LM_KV_STATE};
+    test_recurrence(seed, c, 1e-5);
+}
+
+static void test_states(void) {
+    uint64_t seed = 9000000;
+    const recurrence one = {.sequences = 1, .lengths = {9}};
+    const recurrence three = {.sequences = 3, .lengths = {7, 1, 12}};
+    test_convolution(seed += 10, 1, 2, LM_ACTIVATION_IDENTITY, one);
+    test_convolution(seed += 10, 300, 4, LM_ACTIVATION_SILU, three);
+    test_convolution(seed += 10, 40, 9, LM_ACTIVATION_IDENTITY, three); /* a state of more rows than a step has */
+    test_delta_rule(seed += 10, 1, 1, 1, 1, one);
+    test_delta_rule(seed += 10, 2, 16, 2, 8, three);
+    test_delta_rule(seed += 10, 2, 13, 6, 19, three);
+    test_delta_rule(seed += 10, 1, 128, 2, 128, one);
+    test_delta_rule(seed += 10, 1, 3, 3, 50, three);
+    test_delta_rule(seed += 10, 1, 500, 1, 9, one); /* columns that do not fit into shared memory */
 }
 
 /* -- more of all, and larger --------------------------------------------------------------------------------------- */
@@ -1253,11 +1711,14 @@ int main(int argc, char** argv) {
     test_parts_of_inputs();
     test_broken_promises();
     test_row_ops();
+    test_lists();
     test_linears();
     test_other_products();
     test_fast_linears();
     test_attentions();
+    test_further_attentions();
     test_all_branches();
+    test_states();
     const char* rounds = getenv("LAMINA_ROUNDS");
     uint64_t shapes = 6;
     for (int round = 0; round < (rounds == NULL ? 0 : atoi(rounds)); round++) {

@@ -13,6 +13,7 @@
 /* FNV-1a over the bits of results below. A change means that results changed for every user of every platform. */
 #define DIGEST UINT64_C(0xc8ab73a2dc392ff)
 #define FURTHER_ROW_OPS_DIGEST UINT64_C(0x142cc5120af5057a)
+#define STATE_DIGEST UINT64_C(0x622ac6b163ec7fa3)
 #define WEIGHT_DIGEST UINT64_C(0x103ecb933fa32c48)
 #define LISTS_DIGEST UINT64_C(0xb9d081b13addadb6)
 #define FURTHER_ATTENTIONS_DIGEST UINT64_C(0xe4cf1762d08875fa)
@@ -1459,8 +1460,295 @@ static void test_places(void) {
     test_attention(seed += 10,
                    (attention){2, 2, 16, 16, 0, LM_DTYPE_F16, 1, .lengths = {300}, .chunk = 30, .places = 41}, 0);
     test_attention(seed += 10,
-                   (attention){8, 1, 40, 33, 50, LM_DTYPE_F16, 2, .lengths = {200, 90}, .latent = 1, .places = 80}, 0);
+                   (attention){8, 1, 40, 33, 50, LM_DTYPE_F32, 2, .lengths = {200, 90}, .latent = 1, .places = 80}, 0);
     test_attention(seed += 10, (attention){2, 1, 16, 16, 1500, LM_DTYPE_F32, 1, .lengths = {2300}, .places = 1900}, 0);
+}
+
+/* -- layers with a state ------------------------------------------------------------------------------------------- */
+
+/* Rows of up to three sequences for one op with a state: layer 1 of their caches. */
+typedef struct recurrent {
+    lm_op op; /* widths of the views, and the rest of it */
+    lm_kv_layer shape;
+    int32_t sequences;
+    int32_t lengths[3];
+    float* a; // (rows of all sequences, op.a.width)
+    float* b; // (rows of all sequences, op.b.width)
+} recurrent;
+
+/* One sweep: the rows in their order, rows[i] a row of t->a; out (count, op.out.width) may be null. */
+static void sweep_rows(const machine* m, const recurrent* t, lm_kv* const* kv, const int32_t* states,
+                       const int32_t* rows, const int32_t* of, int32_t count, float* out, uint64_t* seed) {
+    int32_t packed = random_int(seed, 0, 1);
+    int32_t step_rows = count + (packed ? random_int(seed, 0, 3) : 0);
+    int32_t* index = malloc((size_t)step_rows * 4);
+    int32_t* sequence = malloc((size_t)step_rows * 4);
+    for (int32_t i = 0; i < step_rows; i++) {
+        index[i] = i;
+        sequence[i] = INT32_MAX;
+    }
+    problem p = {.name = "a state", .count = 1};
+    int64_t end = 0;
+    p.ops[0] = t->op;
+    p.ops[0].layer = 1;
+    p.ops[0].row_set = packed ? LM_ROWS_OUTPUT : LM_ROWS_ALL;
+    p.ops[0].a = place(&end, count, t->op.a.width, seed);
+    p.ops[0].b = place(&end, count, t->op.b.width, seed);
+    p.ops[0].out = place(&end, count, t->op.out.width, seed);
+    make_image(&p, end, seed);
+    for (int32_t i = 0; i < count; i++) {
+        int32_t other = packed ? random_int(seed, i, step_rows - 1) : i;
+        int32_t at = index[other];
+        index[other] = index[i];
+        index[i] = at;
+        sequence[at] = of[i];
+        memcpy(p.image + p.ops[0].a.offset + (int64_t)i * p.ops[0].a.stride, t->a + (int64_t)rows[i] * t->op.a.width,
+               (size_t)t->op.a.width * 4);
+        memcpy(p.image + p.ops[0].b.offset + (int64_t)i * p.ops[0].b.stride, t->b + (int64_t)rows[i] * t->op.b.width,
+               (size_t)t->op.b.width * 4);
+    }
+    p.step = (lm_step){.rows = step_rows,
+                       .output_rows = packed ? count : 0,
+                       .sequences = t->sequences,
+                       .sequence = sequence,
+                       .output_index = index,
+                       .states = states,
+                       .kv = kv};
+    float* result = malloc((size_t)p.floats * 4);
+    run(m, &p, result);
+    for (int64_t i = 0; i < p.floats; i++) {
+        CHECK(in_view(&p.ops[0].out, count, i) || memcmp(&result[i], &p.image[i], 4) == 0,
+              "a state: float %lld is overwritten", (long long)i);
+    }
+    for (int32_t i = 0; out != NULL && i < count; i++) {
+        memcpy(out + (int64_t)i * t->op.out.width, result + p.ops[0].out.offset + (int64_t)i * p.ops[0].out.stride,
+               (size_t)t->op.out.width * 4);
+    }
+    free(result);
+    free(p.image);
+    free(index);
+    free(sequence);
+}
+
+/*
+ * All rows in sweeps of at most `most` of them, those of different sequences mixed; before some sweeps comes another
+ * from the same states, whose own are given up. out (rows of all sequences, op.out.width).
+ */
+static void sweep_all(const machine* m, const recurrent* t, int32_t most, float* out, uint64_t seed) {
+    const lm_kv_layer layers[2] = {{3, 7, 5, LM_KV_HEADS, 0, 0}, t->shape};
+    lm_kv* kv[3];
+    int32_t states[3] = {-1, -1, -1};
+    int32_t base[3];
+    int32_t done[3] = {0};
+    int32_t total = 0;
+    for (int32_t s = 0; s < t->sequences; s++) {
+        MUST(lm_kv_create(m->device, layers, 2, 3 + s, LM_DTYPE_F16, s % 2, &kv[s]));
+        base[s] = total;
+        total += t->lengths[s];
+    }
+    int32_t* rows = malloc((size_t)total * 4);
+    int32_t* of = malloc((size_t)total * 4);
+    float* some = malloc((size_t)total * (size_t)t->op.out.width * 4);
+    for (int32_t left = total; left > 0;) {
+        int32_t count = most < left ? random_int(&seed, 1, most) : left;
+        int32_t had[3] = {0};
+        for (int32_t i = 0; i < count; i++) {
+            int32_t s = random_int(&seed, 0, t->sequences - 1);
+            while (done[s] == t->lengths[s]) {
+                s = (s + 1) % t->sequences;
+            }
+            of[i] = s;
+            rows[i] = base[s] + done[s]++;
+            had[s] = 1;
+        }
+        if (random_int(&seed, 0, 2) == 0) {
+            int32_t* others = malloc((size_t)count * 4);
+            for (int32_t i = 0; i < count; i++) {
+                others[i] = random_int(&seed, 0, total - 1);
+            }
+            sweep_rows(m, t, kv, states, others, of, count, NULL, &seed);
+            free(others);
+        }
+        sweep_rows(m, t, kv, states, rows, of, count, some, &seed);
+        for (int32_t i = 0; i < count; i++) {
+            memcpy(out + (int64_t)rows[i] * t->op.out.width, some + (int64_t)i * t->op.out.width,
+                   (size_t)t->op.out.width * 4);
+        }
+        for (int32_t s = 0; s < t->sequences; s++) {
+            states[s] = had[s] ? states[s] == 0 : states[s];
+        }
+        left -= count;
+    }
+    for (int32_t s = 0; s < t->sequences; s++) {
+        MUST(lm_kv_destroy(kv[s]));
+    }
+    free(rows);
+    free(of);
+    free(some);
+}
+
+/* expected (rows of all sequences, op.out.width), within the tolerance; the same bits from all machines and sweeps. */
+static void check_recurrent(const recurrent* t, const double* expected, double tolerance, uint64_t seed) {
+    int32_t total = t->lengths[0] + t->lengths[1] + t->lengths[2];
+    int64_t floats = (int64_t)total * t->op.out.width;
+    float* whole = malloc((size_t)floats * 4);
+    float* other = malloc((size_t)floats * 4);
+    sweep_all(&machines[0], t, INT32_MAX, whole, seed);
+    for (int64_t i = 0; i < floats; i++) {
+        CHECK(fabs(whole[i] - expected[i]) <= tolerance * (1 + fabs(expected[i])),
+              "op %d: row %lld, element %lld is %.9g, not %.9g", t->op.code, (long long)(i / t->op.out.width),
+              (long long)(i % t->op.out.width), whole[i], expected[i]);
+    }
+    digest_floats(whole, floats);
+    static const int32_t sweeps[] = {1, 3, 20, INT32_MAX};
+    for (int i = 0; i < machine_count; i++) {
+        int32_t most = sweeps[i % 4];
+        sweep_all(&machines[i], t, most, other, ++seed);
+        CHECK(memcmp(whole, other, (size_t)floats * 4) == 0, "op %d: simd %d, %d threads, up to %d rows: other bits",
+              t->op.code, machines[i].simd, machines[i].threads, most);
+    }
+    for (int i = 0; i < 4; i++) {
+        sweep_all(&machines[machine_count - 1], t, sweeps[i], other, ++seed);
+        CHECK(memcmp(whole, other, (size_t)floats * 4) == 0, "op %d: up to %d rows: other bits", t->op.code,
+              sweeps[i]);
+    }
+    free(whole);
+    free(other);
+}
+
+static void test_convolution(uint64_t seed, const int32_t* lengths, int32_t width, int32_t taps, int32_t kind) {
+    float* vector = random_floats((int64_t)width * taps, 1, &seed);
+    int32_t total = lengths[0] + lengths[1] + lengths[2];
+    recurrent t = {.op = {.code = LM_OP_CONVOLUTION,
+                          .out = {0, 0, width},
+                          .a = {0, 0, width},
+                          .b = {0, 0, 1},
+                          .vector = vector,
+                          .vector_length = (int64_t)width * taps,
+                          .kind = kind},
+                   .shape = {1, taps - 1, width, LM_KV_STATE, 0, 0},
+                   .sequences = 3,
+                   .lengths = {lengths[0], lengths[1], lengths[2]},
+                   .a = random_floats((int64_t)total * width, 1, &seed),
+                   .b = random_floats(total, 1, &seed)};
+    double* expected = malloc((size_t)total * (size_t)width * sizeof(double));
+    int32_t base = 0;
+    for (int32_t s = 0; s < 3; s++) {
+        for (int32_t i = 0; i < lengths[s]; i++) {
+            for (int32_t c = 0; c < width; c++) {
+                double sum = 0;
+                for (int32_t j = 0; j < taps; j++) {
+                    int32_t from = i - taps + 1 + j;
+                    sum += from < 0 ? 0
+                                    : (double)vector[(int64_t)c * taps + j] * t.a[(int64_t)(base + from) * width + c];
+                }
+                expected[(int64_t)(base + i) * width + c] = kind == LM_ACTIVATION_SILU ? sum / (1 + exp(-sum)) : sum;
+            }
+        }
+        base += lengths[s];
+    }
+    check_recurrent(&t, expected, 2e-6, seed);
+    free(expected);
+    free(t.a);
+    free(t.b);
+    free(vector);
+}
+
+/* One row of one value head: its state S (K, V), and all in double. */
+static void delta_row(double* state, const double* q, const double* k, const float* x, double decay, double rate,
+                      int32_t dim, int32_t dim_v, double* out) {
+    for (int32_t c = 0; c < dim_v; c++) {
+        double predicted = 0;
+        for (int32_t i = 0; i < dim; i++) {
+            state[i * dim_v + c] *= decay;
+            predicted += state[i * dim_v + c] * k[i];
+        }
+        out[c] = 0;
+        for (int32_t i = 0; i < dim; i++) {
+            state[i * dim_v + c] += k[i] * (x[c] - predicted) * rate;
+            out[c] += state[i * dim_v + c] * q[i];
+        }
+    }
+}
+
+static void unit(double* out, const float* x, int32_t count, double epsilon) {
+    double squares = epsilon;
+    for (int32_t i = 0; i < count; i++) {
+        squares += (double)x[i] * x[i];
+    }
+    for (int32_t i = 0; i < count; i++) {
+        out[i] = x[i] / sqrt(squares);
+    }
+}
+
+static void test_delta_rule(uint64_t seed, const int32_t* lengths, int32_t heads, int32_t group, int32_t dim,
+                            int32_t dim_v) {
+    int32_t value_heads = heads * group;
+    int32_t width = 2 * heads * dim + value_heads * dim_v;
+    int32_t out_width = value_heads * dim_v;
+    int32_t total = lengths[0] + lengths[1] + lengths[2];
+    float* vector = random_floats(2 * value_heads, 1, &seed);
+    for (int32_t h = 0; h < value_heads; h++) {
+        vector[h] = -fabsf(vector[h]); /* states decay */
+    }
+    recurrent t = {.op = {.code = LM_OP_DELTA_RULE,
+                          .out = {0, 0, out_width},
+                          .a = {0, 0, width},
+                          .b = {0, 0, 2 * value_heads},
+                          .vector = vector,
+                          .vector_length = 2 * value_heads,
+                          .heads = heads,
+                          .scale = 0.3f,
+                          .epsilon = 1e-6f},
+                   .shape = {value_heads, dim, dim_v, LM_KV_STATE, 0, 0},
+                   .sequences = 3,
+                   .lengths = {lengths[0], lengths[1], lengths[2]},
+                   .a = random_floats((int64_t)total * width, 1, &seed),
+                   .b = random_floats((int64_t)total * 2 * value_heads, 4, &seed)};
+    double* expected = malloc((size_t)total * (size_t)out_width * sizeof(double));
+    double* state = malloc((size_t)dim * (size_t)dim_v * sizeof(double));
+    double* q = malloc((size_t)dim * sizeof(double));
+    double* k = malloc((size_t)dim * sizeof(double));
+    for (int32_t h = 0; h < value_heads; h++) {
+        for (int32_t s = 0, row = 0; s < 3; s++) {
+            memset(state, 0, (size_t)dim * (size_t)dim_v * sizeof(double));
+            for (int32_t i = 0; i < lengths[s]; i++, row++) {
+                const float* a = t.a + (int64_t)row * width;
+                const float* b = t.b + (int64_t)row * 2 * value_heads;
+                unit(q, a + (int64_t)(h / group) * dim, dim, 1e-6);
+                unit(k, a + (int64_t)(heads + h / group) * dim, dim, 1e-6);
+                for (int32_t j = 0; j < dim; j++) {
+                    q[j] *= 0.3f;
+                }
+                double decay = exp(vector[h] * log1p(exp((double)b[value_heads + h] + vector[value_heads + h])));
+                delta_row(state, q, k, a + 2 * heads * dim + h * dim_v, decay, 1 / (1 + exp(-b[h])), dim, dim_v,
+                          expected + (int64_t)row * out_width + h * dim_v);
+            }
+        }
+    }
+    check_recurrent(&t, expected, 3e-6, seed);
+    free(expected);
+    free(state);
+    free(q);
+    free(k);
+    free(t.a);
+    free(t.b);
+    free(vector);
+}
+
+static void test_states(void) {
+    uint64_t seed = 10000000;
+    static const int32_t lengths[][3] = {{1, 0, 2}, {40, 7, 23}, {3, 90, 1}, {0, 0, 5}};
+    test_convolution(seed += 10, lengths[0], 5, 2, LM_ACTIVATION_IDENTITY);
+    test_convolution(seed += 10, lengths[1], 100, 4, LM_ACTIVATION_SILU);
+    test_convolution(seed += 10, lengths[2], 2000, 4, LM_ACTIVATION_SILU);
+    test_convolution(seed += 10, lengths[1], 33, 65, LM_ACTIVATION_IDENTITY);
+    test_convolution(seed += 10, lengths[3], 64, 3, LM_ACTIVATION_SILU);
+    test_delta_rule(seed += 10, lengths[0], 1, 1, 1, 1);
+    test_delta_rule(seed += 10, lengths[1], 2, 2, 16, 16);
+    test_delta_rule(seed += 10, lengths[2], 1, 3, 33, 150);
+    test_delta_rule(seed += 10, lengths[1], 3, 1, 64, 64);
+    test_delta_rule(seed += 10, lengths[3], 2, 4, 20, 40);
 }
 
 static void test_branches(uint64_t seed, attention shape, const int32_t* nodes, int32_t chain, int32_t spare,
@@ -1504,7 +1792,7 @@ static void test_all_branches(void) {
     test_branches(seed += 10, (attention){4, 2, 16, 24, 16, LM_DTYPE_F32, 3, .lengths = {60, 40, 200}, .places = 50},
                   few, 60, 11, 15);
     test_branches(seed += 10,
-                  (attention){4, 1, 16, 8, 30, LM_DTYPE_F16, 2, .lengths = {150, 20}, .latent = 1, .places = 64}, few,
+                  (attention){4, 1, 16, 8, 30, LM_DTYPE_F32, 2, .lengths = {150, 20}, .latent = 1, .places = 64}, few,
                   60, 7, 15);
 }
 
@@ -1522,6 +1810,8 @@ int main(void) {
     check_digest(LISTS_DIGEST, "rows of lists");
     test_further_attentions();
     check_digest(FURTHER_ATTENTIONS_DIGEST, "attentions of further families");
+    test_states();
+    check_digest(STATE_DIGEST, "results with states");
     test_linear_blocks();
     for (int i = 0; i < machine_count; i++) {
         test_linear_after_nans(&machines[i]);

@@ -1,6 +1,7 @@
 /*
- * test_simd.c: the 16-lane vector and its exp, tanh, erf, built once for each instruction set: all 65536 values of f16
- * and bf16, all of e4m3, e2m1 and e8m0, rounding to f16, accuracy in units in the last place, infinities, NaN, and the order of the sum.
+ * test_simd.c: the 16-lane vector and its exp, tanh, erf, softplus, built once for each instruction set: all 65536 values
+ * of f16 and bf16, all of e4m3, e2m1 and e8m0, rounding to f16, accuracy in units in the last place, infinities, NaN, and
+ * the order of the sum.
  */
 #include "cpu/vmath.h"
 #include "cpu/weight.h"
@@ -144,6 +145,16 @@ static float one_erf(float x) {
     return y[0];
 }
 
+static float one_softplus(float x) {
+    float y[LM_LANES];
+    v_store(y, v_softplus(v_set(x)));
+    return y[0];
+}
+
+static double softplus(double x) {
+    return fmax(x, 0) + log1p(exp(-fabs(x)));
+}
+
 /* Distance of got from want in the spacing of floats at want. */
 static double ulps(float got, double want) {
     if (isinf((float)want) || isnan(want)) {
@@ -178,6 +189,11 @@ static void test_functions(void) {
     sweep("erf", one_erf, erf, -5, 5, 2);
     sweep("erf", one_erf, erf, -1, 1, 2);
     sweep("erf", one_erf, erf, -1e-6f, 1e-6f, 2);
+    sweep("softplus", one_softplus, softplus, -103, 100, 2);
+    sweep("softplus", one_softplus, softplus, -1, 1, 2);
+    CHECK(one_softplus(INFINITY) == INFINITY && one_softplus(-INFINITY) == 0 && one_softplus(1e30f) == 1e30f
+              && isnan(one_softplus(NAN)),
+          "softplus at its ends");
     CHECK(one_exp(INFINITY) == INFINITY && bits_of(one_exp(-INFINITY)) == 0 && one_exp(0) == 1, "exp at its ends");
     CHECK(one_exp(-104.5f) == 0 && one_exp(-200) == 0 && isinf(one_exp(88.73f)) && isinf(one_exp(1e30f)),
           "exp beyond floats");

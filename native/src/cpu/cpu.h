@@ -37,9 +37,13 @@ typedef struct lm_kernels {
     void (*layer_norm)(const lm_run* run, const lm_op* op);
     void (*scale)(const lm_run* run, const lm_op* op);
     void (*scatter_add)(const lm_run* run, const lm_op* op);
+    void (*convolution)(const lm_run* run, const lm_op* op);
+    void (*delta_rule)(const lm_run* run, const lm_op* op);
     int64_t (*linear_scratch)(const lm_step* step, const lm_op* op, int32_t threads); /* floats */
     int64_t (*attention_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
     int64_t (*linear_transposed_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
+    int64_t (*convolution_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
+    int64_t (*delta_rule_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
 } lm_kernels;
 
 extern const lm_kernels lm_kernels_plain;

@@ -230,6 +230,10 @@ static int32_t make_scratch(cpu_device* cpu, const lm_op* ops, int32_t count, co
             needed = cpu->kernels->attention_scratch(step, &ops[i], cpu->base.info.threads);
         } else if (ops[i].code == LM_OP_LINEAR_TRANSPOSED) {
             needed = cpu->kernels->linear_transposed_scratch(step, &ops[i], cpu->base.info.threads);
+        } else if (ops[i].code == LM_OP_CONVOLUTION) {
+            needed = cpu->kernels->convolution_scratch(step, &ops[i], cpu->base.info.threads);
+        } else if (ops[i].code == LM_OP_DELTA_RULE) {
+            needed = cpu->kernels->delta_rule_scratch(step, &ops[i], cpu->base.info.threads);
         }
         floats = needed > floats ? needed : floats;
     }
@@ -315,6 +319,12 @@ static int32_t cpu_submit(lm_queue* queue, const lm_op* ops, int32_t count, cons
             break;
         case LM_OP_SCATTER_ADD:
             kernels->scatter_add(&run, op);
+            break;
+        case LM_OP_CONVOLUTION:
+            kernels->convolution(&run, op);
+            break;
+        case LM_OP_DELTA_RULE:
+            kernels->delta_rule(&run, op);
             break;
         default: /* LM_OP_GATHER_ROWS: api.c lets no other code through */
             kernels->gather_rows(&run, op);

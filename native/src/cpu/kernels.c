@@ -16,7 +16,11 @@ const lm_kernels LM_KERNEL(lm_kernels) = {
     .layer_norm = LM_KERNEL(lm_layer_norm),
     .scale = LM_KERNEL(lm_scale),
     .scatter_add = LM_KERNEL(lm_scatter_add),
+    .convolution = LM_KERNEL(lm_convolution),
+    .delta_rule = LM_KERNEL(lm_delta_rule),
     .linear_scratch = LM_KERNEL(lm_linear_scratch),
     .attention_scratch = LM_KERNEL(lm_attention_scratch),
     .linear_transposed_scratch = LM_KERNEL(lm_linear_transposed_scratch),
+    .convolution_scratch = LM_KERNEL(lm_convolution_scratch),
+    .delta_rule_scratch = LM_KERNEL(lm_delta_rule_scratch),
 };

@@ -19,9 +19,13 @@ void LM_KERNEL(lm_weight_norm)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_layer_norm)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_scale)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_scatter_add)(const lm_run* run, const lm_op* op);
+void LM_KERNEL(lm_convolution)(const lm_run* run, const lm_op* op);
+void LM_KERNEL(lm_delta_rule)(const lm_run* run, const lm_op* op);
 int64_t LM_KERNEL(lm_linear_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
 int64_t LM_KERNEL(lm_attention_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
 int64_t LM_KERNEL(lm_linear_transposed_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
+int64_t LM_KERNEL(lm_convolution_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
+int64_t LM_KERNEL(lm_delta_rule_scratch)(const lm_step* step, const lm_op* op, int32_t threads);
 
 /* An op under way that treats each row by itself; a chunk is a range of rows. */
 typedef struct lm_rows {

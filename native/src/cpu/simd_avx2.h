@@ -54,7 +54,8 @@ LM_INLINE v v_load_bf16(const void* from) {
 
 /* Shifted to the exponent of f16, a code counts 2^-8 of its value, subnormals too. */
 LM_INLINE v v_load_e4m3(const void* from) {
-    __m256i wide = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)from)), 7); /* the sign twice */
+    __m128i codes = _mm_loadu_si128((const __m128i*)from);
+    __m256i wide = _mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7); /* the sign twice */
     __m256i ones = _mm256_set1_epi16(-1);
     __m256i nans = _mm256_cmpeq_epi16(_mm256_or_si256(wide, _mm256_set1_epi16((int16_t)0xc07f)), ones);
     __m256i halves = _mm256_or_si256(_mm256_and_si256(wide, _mm256_set1_epi16((int16_t)0xbfff)), nans);

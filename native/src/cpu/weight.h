@@ -6,7 +6,7 @@
 
 #include "../backend.h"
 
-#define LM_SPAN 512                 /* elements of a row whose scales are looked up at once */
+#define LM_SPAN 512                   /* elements of a row whose scales are looked up at once */
 #define LM_SPAN_SCALES (LM_SPAN / 32) /* floats for those of any dtype */
 
 /* 2^(code - 127); 255 is NaN. */
@@ -16,8 +16,8 @@ LM_INLINE float e8m0_to_f32(uint8_t code) {
 }
 
 /*
- * The scales of elements k .. k + count - 1 of weight row n, one for each lm_scale_block(dtype) of them; k is a multiple
- * of LM_SPAN and count at most LM_SPAN. They may be put into room (LM_SPAN_SCALES). Null where dtype has no scales.
+ * The scales of elements k .. k + count - 1 of weight row n, one for each lm_scale_block(dtype) of them; k is a
+ * multiple of LM_SPAN and count at most LM_SPAN. They may be put into room (LM_SPAN_SCALES). Null where dtype has no scales.
  */
 LM_INLINE const float* weight_scales(float* room, const lm_step* step, const lm_op* op, int64_t n, int32_t k,
                                      int32_t count, int32_t dtype) {

@@ -714,14 +714,21 @@ static void launch(const run& r, const lm_op& op) {
     case LM_OP_WEIGHT_NORM:
         weight_norm(r, op);
         break;
-    default: /* LM_OP_SCATTER_ADD: api.c lets no other code through */
+    case LM_OP_SCATTER_ADD:
         scatter_add(r, op);
+        break;
+    case LM_OP_CONVOLUTION:
+        convolution(r, op);
+        break;
+    default: /* LM_OP_DELTA_RULE: api.c lets no other code through */
+        delta_rule(r, op);
         break;
     }
 }
 
 static bool asks_for_caches(const lm_op& op) {
-    return op.code == LM_OP_KV_STORE || op.code == LM_OP_ATTENTION;
+    return op.code == LM_OP_KV_STORE || op.code == LM_OP_ATTENTION || op.code == LM_OP_CONVOLUTION
+           || op.code == LM_OP_DELTA_RULE;
 }
 
 static int32_t submit(cuda_queue* queue, const lm_op* ops, int32_t count, const lm_step* step, int64_t ticket) {

@@ -473,24 +473,6 @@ void* emulated_dynamic_shared() {
     return dynamic_shared;
 }
 
-cudaError_t emulated_set_attribute(const void* kernel, cudaFuncAttribute attribute, int value) {
-    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || (size_t)value > MOST_ASKED) {
-        return cudaErrorInvalidValue;
-    }
-    pthread_mutex_lock(&asking);
-    unsigned i = 0;
-    while (i < asked_count && asked[i].kernel != kernel) {
-        i++;
-    }
-    bool fits = i < MOST_KERNELS;
-    if (fits) {
-        asked[i] = {kernel, (size_t)value};
-        asked_count = i == asked_count ? i + 1 : asked_count;
-    }
-    pthread_mutex_unlock(&asking);
-    return fits ? cudaSuccess : cudaErrorInvalidValue;
-}
-
 static size_t most_shared(const void* kernel) {
     size_t most = MOST_SHARED;
     pthread_mutex_lock(&asking);
@@ -888,9 +870,37 @@ static cudaError_t allocate(void** out, size_t alignment, size_t bytes) {
     return cudaSuccess;
 }
 
+static cudaError_t enter_preparing() {
+    locked lock;
+    return enter(current_device, EMULATED_PREPARE);
+}
+
+cudaError_t emulated_set_attribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || (size_t)value > MOST_ASKED) {
+        return cudaErrorInvalidValue;
+    }
+    cudaError_t error = enter_preparing();
+    if (error != cudaSuccess) {
+        return error;
+    }
+    pthread_mutex_lock(&asking);
+    unsigned i = 0;
+    while (i < asked_count && asked[i].kernel != kernel) {
+        i++;
+    }
+    bool fits = i < MOST_KERNELS;
+    if (fits) {
+        asked[i] = {kernel, (size_t)value};
+        asked_count = i == asked_count ? i + 1 : asked_count;
+    }
+    pthread_mutex_unlock(&asking);
+    return fits ? cudaSuccess : cudaErrorInvalidValue;
+}
+
 cudaError_t emulated_get_attributes(cudaFuncAttributes* out) {
     cudaDeviceProp properties;
-    cudaError_t error = cudaGetDeviceProperties(&properties, current_device);
+    cudaError_t error = enter_preparing();
+    error = error == cudaSuccess ? cudaGetDeviceProperties(&properties, current_device) : error;
     if (error == cudaSuccess) {
         *out = {properties.major * 10 + properties.minor};
     }
@@ -1019,9 +1029,9 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
     locked lock;
-    int device = stream == NULL ? current_device : stream->device;
-    if (lost[device] != cudaSuccess) {
-        return told(lost[device]);
+    cudaError_t error = enter(stream == NULL ? current_device : stream->device, EMULATED_ZERO);
+    if (error != cudaSuccess) {
+        return error;
     }
     memset(memory, value, bytes);
     return cudaSuccess;

@@ -16,14 +16,16 @@ extern "C" {
 #define EMULATED_API __attribute__((visibility("default")))
 
 /* Calls that can be made to fail. */
-#define EMULATED_ALLOC 0  /* device memory */
-#define EMULATED_PIN 1    /* page-locked host memory, new or registered */
-#define EMULATED_COPY 2   /* between host and device */
-#define EMULATED_LAUNCH 3 /* a kernel */
-#define EMULATED_WAIT 4   /* for an event or a stream */
-#define EMULATED_CREATE 5 /* a stream or an event */
-#define EMULATED_RECORD 6 /* an event */
-#define EMULATED_CALLS 7
+#define EMULATED_ALLOC 0   /* device memory */
+#define EMULATED_PIN 1     /* page-locked host memory, new or registered */
+#define EMULATED_COPY 2    /* between host and device */
+#define EMULATED_LAUNCH 3  /* a kernel */
+#define EMULATED_WAIT 4    /* for an event or a stream */
+#define EMULATED_CREATE 5  /* a stream or an event */
+#define EMULATED_RECORD 6  /* an event */
+#define EMULATED_ZERO 7    /* device memory is zeroed */
+#define EMULATED_PREPARE 8 /* a kernel is asked about, or given more shared memory than is usual */
+#define EMULATED_CALLS 9
 
 /*
  * Errors, by CUDA's numbers. The last three are those after which a device is lost: every later call on it fails with

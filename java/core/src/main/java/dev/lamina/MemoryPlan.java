@@ -23,6 +23,7 @@ import java.util.List;
  * @param headFirst whether the head goes to memory before the layers
  * @param kinds the panels by kind: {@code "small"}, {@code "head"} and {@code "layer"}, as far as there are some
  * @param stages the panels by stage, in order; a panel that two stages share is told with the first
+ * @param onHost which of the panels in host memory the host's processor computes, in sweeps of few rows
  * @param rates the rates that the prediction is for
  * @param secondsPerSweep predicted time of a sweep of one row, at the beginning of a context
  */
@@ -43,6 +44,7 @@ public record MemoryPlan(
         boolean headFirst,
         List<Share> kinds,
         List<Share> stages,
+        OnHost onHost,
         Rates rates,
         double secondsPerSweep) {
     /**
@@ -78,6 +80,20 @@ public record MemoryPlan(
         }
     }
 
+    /**
+     * Panels in host memory that are not copied to a device in sweeps of few rows, because the host's processor
+     * computes them: see {@link ModelOptions#hostCompute}.
+     *
+     * @param panels how many there are
+     * @param bytes their weights
+     * @param bytesPerSecond weights that the processor computes a second, as measured when the model was opened
+     * @param busBytesPerSecond bytes that are copied to the slowest device a second, likewise
+     */
+    public record OnHost(int panels, long bytes, double bytesPerSecond, double busBytesPerSecond) {
+        /** Where the host's processor computes none, and nothing was measured. */
+        public static final OnHost NONE = new OnHost(0, 0, 0, 0);
+    }
+
     /** What a sweep takes the longest for. */
     public enum Limit {
         DISK,
@@ -108,12 +124,12 @@ public record MemoryPlan(
     }
 
     /**
-     * Bytes of weights that each sweep after the first copies to devices; 0 where these read host memory in place, or
-     * panels are read straight into theirs.
+     * Bytes of weights that each sweep of one row after the first copies to devices; 0 where these read host memory in
+     * place, or panels are read straight into theirs.
      */
     public long copiedBytesPerSweep() {
         return devices.isEmpty() || ringSlots == 0 && residentMemoryBytes == 0 ? 0
-                : weightBytes - devices.stream().mapToLong(OfDevice::residentBytes).sum();
+                : weightBytes - devices.stream().mapToLong(OfDevice::residentBytes).sum() - onHost.bytes;
     }
 
     /** Predicted tokens per second of one sequence. */
@@ -125,7 +141,8 @@ public record MemoryPlan(
     public Limit limit() {
         double disk = bytesPerSweep() / rates.diskBytesPerSecond();
         double bus = rates.busBytesPerSecond() > 0 ? copiedBytesPerSweep() / rates.busBytesPerSecond() : 0;
-        double compute = weightBytes / rates.computeBytesPerSecond();
+        double compute = (weightBytes - onHost.bytes) / rates.computeBytesPerSecond()
+                + (onHost.panels > 0 ? onHost.bytes / onHost.bytesPerSecond : 0);
         return disk > Math.max(bus, compute) ? Limit.DISK : bus > compute ? Limit.BUS : Limit.COMPUTE;
     }
 }

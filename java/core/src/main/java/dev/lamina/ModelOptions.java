@@ -27,12 +27,17 @@ import org.jspecify.annotations.Nullable;
  *     {@code "cuda:0,cuda:1"} (the layers are spread over them) or {@code "auto"} (all GPUs, or the CPU where there is
  *     none)
  * @param mode how exact a GPU computes
+ * @param hostCompute whether the host's processor may compute panels in host memory, in sweeps of up to 8 rows, where
+ *     it was measured to be faster than copying them to the GPU; with {@link Mode#FAST} only. It does not round, so
+ *     that results depend on which panels it computes and on how many rows a sweep has: they are at least as exact as
+ *     without, but have the same bits only with the same {@code plan}, calls and batch. Without effect where no panel
+ *     is in host memory that a GPU would get copied
  * @param plan a file of {@link LanguageModel#savePlan}, which says what memory, deviceMemory, device, panel and
  *     prefetch are, which must have their defaults here, and which panels go where; null: none
  */
 public record ModelOptions(long memory, long deviceMemory, int threads, int prefetch, long panel, int context,
         KvType kv, Io io, long ioLimit, List<Path> shards, boolean profile, String device, Mode mode,
-        @Nullable Path plan) {
+        boolean hostCompute, @Nullable Path plan) {
     /** Element type of a KV cache. */
     public enum KvType {
         /** 4 bytes an element. */
@@ -84,6 +89,9 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
         require(context >= 0, "context", context);
         require(ioLimit >= 0, "ioLimit", ioLimit);
         shards = List.copyOf(shards);
+        if (hostCompute && mode != Mode.FAST) {
+            throw new LaminaException("The option hostCompute changes results, as mode FAST does: give it with that.");
+        }
     }
 
     private static void require(boolean fits, String name, long value) {
@@ -106,7 +114,7 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
     public Builder toBuilder() {
         return builder().memory(memory).deviceMemory(deviceMemory).threads(threads).prefetch(prefetch).panel(panel)
                 .context(context).kv(kv).io(io).ioLimit(ioLimit).shards(shards).profile(profile).device(device)
-                .mode(mode).plan(plan);
+                .mode(mode).hostCompute(hostCompute).plan(plan);
     }
 
     /** Builds {@link ModelOptions}. */
@@ -124,6 +132,7 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
         private boolean profile;
         private String device = "cpu";
         private Mode mode = Mode.EXACT;
+        private boolean hostCompute;
         private @Nullable Path plan;
 
         private Builder() {}
@@ -211,6 +220,12 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
             return this;
         }
 
+        /** Whether the host's processor may compute panels in host memory; with {@link Mode#FAST} only. */
+        public Builder hostCompute(boolean on) {
+            this.hostCompute = on;
+            return this;
+        }
+
         /** A plan that was saved; null: none. */
         public Builder plan(@Nullable Path file) {
             this.plan = file;
@@ -220,7 +235,7 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
         /** The options. */
         public ModelOptions build() {
             return new ModelOptions(memory, deviceMemory, threads, prefetch, panel, context, kv, io, ioLimit, shards,
-                    profile, device, mode, plan);
+                    profile, device, mode, hostCompute, plan);
         }
     }
 

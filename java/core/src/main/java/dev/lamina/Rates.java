@@ -54,6 +54,11 @@ public record Rates(double diskBytesPerSecond, Origin disk, double busBytesPerSe
         return new Rates(NVME_DRIVE, Origin.ASSUMED, PCIE_3, Origin.ASSUMED, SMALL_GPU, Origin.ASSUMED);
     }
 
+    /** These, with a bus that was measured. */
+    public Rates withBus(double bytesPerSecond) {
+        return new Rates(diskBytesPerSecond, disk, bytesPerSecond, Origin.MEASURED, computeBytesPerSecond, compute);
+    }
+
     /** These, where nothing is copied: panels are read straight into the device's memory. */
     public Rates withoutBus() {
         return new Rates(diskBytesPerSecond, disk, 0, Origin.ASSUMED, computeBytesPerSecond, compute);

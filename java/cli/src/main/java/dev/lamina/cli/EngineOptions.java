@@ -38,6 +38,12 @@ final class EngineOptions {
                     + "type of the weights. Default: exact.")
     private ModelOptions.@Nullable Mode mode;
 
+    @Option(names = "--host-compute",
+            description = "With --mode fast, let the processor compute panels in host memory, in sweeps of few rows, "
+                    + "where it was measured to be faster than copying them to the GPU. Results then depend on the "
+                    + "plan (inspect --plan --save-plan keeps it) and on how many prompts run together.")
+    private boolean hostCompute;
+
     @Option(names = "--prefetch", paramLabel = "N",
             description = "Panels to read ahead; 0: read and compute in turn. Default: chosen.")
     private @Nullable Integer prefetch;
@@ -107,7 +113,8 @@ final class EngineOptions {
 
     /** Whether any of them was given. */
     boolean given() {
-        return Stream.of(memory, deviceMemory, threads, device, mode, prefetch, panel, context, kv, io, ioLimit,
+        return hostCompute
+                || Stream.of(memory, deviceMemory, threads, device, mode, prefetch, panel, context, kv, io, ioLimit,
                         usePlan)
                 .anyMatch(Objects::nonNull);
     }
@@ -125,8 +132,11 @@ final class EngineOptions {
                     "--use-plan says what --memory, --device-memory, --device, --panel and --prefetch are: "
                             + "leave them out");
         }
+        if (hostCompute && mode != ModelOptions.Mode.FAST) {
+            throw new ParameterException(spec.commandLine(), "--host-compute needs --mode fast");
+        }
         return checked(spec, () -> {
-            var builder = ModelOptions.builder();
+            var builder = ModelOptions.builder().hostCompute(hostCompute);
             if (memory != null) {
                 builder.memory(memory);
             }

@@ -158,7 +158,7 @@ final class InspectCommand implements Callable<Integer> {
                     model.name(files.get(i)) + "  " + Units.bytes(ModelFiles.size(files.get(i))));
         }
         add(lines, "stages", stages(model));
-        add(lines, "tokenizer", model.hasTokenizer() ? "yes" : "none (tokenizer.json is missing)");
+        add(lines, "tokenizer", model.hasTokenizer() ? "yes" : "none (no tokenizer.json or older files)");
         add(lines, "chat", model.chatTemplate());
         add(lines, "end tokens", model.endTokens().isEmpty() ? "none" : model.endTokens().toString());
         if (verify) {

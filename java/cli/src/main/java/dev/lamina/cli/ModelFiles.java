@@ -10,7 +10,9 @@ import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
 import dev.lamina.internal.model.Stage;
+import dev.lamina.internal.text.ChatFormat;
 import dev.lamina.internal.text.ChatTemplate;
+import dev.lamina.internal.text.Tokenizer;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -90,13 +92,17 @@ record ModelFiles(Path directory, ModelConfig config, Checkpoint checkpoint, Pro
 
     /** Whether there is a tokenizer that can be used. */
     boolean hasTokenizer() {
-        return Files.isRegularFile(directory.resolve("tokenizer.json"));
+        return Tokenizer.exists(directory);
     }
 
-    /** The state of the chat template: {@code "yes"}, {@code "none"}, or what is wrong with it. */
+    /**
+     * The state of the chat template: {@code "yes"}, {@code "none"}, {@code "built in"} where the family needs none, or
+     * what is wrong with it.
+     */
     String chatTemplate() {
         try {
-            return ChatTemplate.load(directory) == null ? "none" : "yes";
+            boolean template = !ChatFormat.replacesTemplate(directory) && ChatTemplate.load(directory) != null;
+            return template ? "yes" : ChatFormat.exists(directory) ? "built in" : "none";
         } catch (LaminaException e) {
             return String.valueOf(e.getMessage());
         }

@@ -84,6 +84,13 @@ final class PlanView {
             lines.add(List.of("", "copies " + Units.bytes(plan.copiedBytesPerSweep())
                     + String.format(Locale.ROOT, ": %,d bytes", plan.copiedBytesPerSweep())));
         }
+        if (plan.onHost().panels() > 0) {
+            lines.add(List.of("", "computes " + Units.bytes(plan.onHost().bytes())
+                    + String.format(Locale.ROOT, ": %,d bytes, %,d panels", plan.onHost().bytes(),
+                            plan.onHost().panels()) + ", where they are, with the processor at "
+                    + Units.bytes(plan.onHost().bytesPerSecond()) + "/s; the bus gives "
+                    + Units.bytes(plan.onHost().busBytesPerSecond()) + "/s"));
+        }
         lines.add(List.of("disk", diskRate(plan.rates())));
         if (plan.rates().busBytesPerSecond() > 0) {
             lines.add(List.of("bus", busRate(plan.rates())));
@@ -126,7 +133,8 @@ final class PlanView {
         return switch (plan.limit()) {
             case DISK -> "disk";
             case BUS -> "bus";
-            case COMPUTE -> plan.devices().isEmpty() ? "processor" : "GPU";
+            case COMPUTE -> plan.devices().isEmpty() ? "processor"
+                    : plan.onHost().panels() > 0 ? "computing" : "GPU";
         };
     }
 
@@ -163,6 +171,10 @@ final class PlanView {
         object.addProperty("resident_bytes", plan.residentBytes());
         object.addProperty("disk_bytes_per_sweep", plan.bytesPerSweep());
         object.addProperty("copied_bytes_per_sweep", plan.copiedBytesPerSweep());
+        object.addProperty("host_computed_panels", plan.onHost().panels());
+        object.addProperty("host_computed_bytes_per_sweep", plan.onHost().bytes());
+        object.addProperty("host_compute_bytes_per_second", Math.round(plan.onHost().bytesPerSecond()));
+        object.addProperty("measured_bus_bytes_per_second", Math.round(plan.onHost().busBytesPerSecond()));
         object.addProperty("head_first", plan.headFirst());
         object.add("kinds", shares(plan.kinds()));
         object.add("stages", shares(plan.stages()));

@@ -37,6 +37,7 @@ class UsageTest {
         Cli.run("generate", "--model", "m", "--ids", "1", "--chat").wrongUsage("--chat");
         Cli.run("generate", "--model", "m", "--prompt", "x", "--system", "y").wrongUsage("--system");
         Cli.run("generate", "--model", "m", "--prompt", "x", "extra").wrongUsage("extra");
+        Cli.run("generate", "--model", "m", "--ids", "1", "--host-compute").wrongUsage("--mode fast");
         Cli.run("logits", "--model", "m", "--ids", "1").wrongUsage("--out");
         Cli.run("logits", "--model", "m", "--out", "f").wrongUsage("--ids");
         Cli.run("perplexity", "--model", "m").wrongUsage("--text");

@@ -41,6 +41,7 @@ final class Budget implements AutoCloseable {
     private final long askedPanel;
     private final StreamOptions streamOptions;
     private final @Nullable SavedPlan saved;
+    private final @Nullable HostProcessor host;
     private final Rates rates;
     private final Division division;
     private final Planner.Order order;
@@ -49,6 +50,7 @@ final class Budget implements AutoCloseable {
     private final ResidentPanels residents;
     private final @Nullable ExpertCache experts;
     private @Nullable PanelFeed feed;
+    private @Nullable HostCompute hostCompute;
     private final List<Sequence> kept = new ArrayList<>();
     private @Nullable Placement placement;
     private @Nullable Streamer streamer;
@@ -89,19 +91,23 @@ final class Budget implements AutoCloseable {
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
      * @param streamOptions how to read ahead
      * @param saved where panels go, as far as there is room; null: chosen here
+     * @param host computes panels in host memory where that is faster than to copy them; null: nobody. Stays the
+     *     caller's
      * @param telemetry is told what readers and sweeps do
      */
     Budget(Weights weights, MemoryUse memory, Name name, long askedPanel, StreamOptions streamOptions,
-            @Nullable SavedPlan saved, Telemetry telemetry) {
+            @Nullable SavedPlan saved, @Nullable HostProcessor host, Telemetry telemetry) {
         this.weights = weights;
         this.memory = memory;
         this.name = name;
         this.askedPanel = askedPanel;
         this.streamOptions = streamOptions;
         this.saved = saved;
+        this.host = host;
         this.telemetry = telemetry;
-        this.rates = weights.rates().limited(streamOptions.bytesPerSecond());
-        this.division = Division.of(weights, memory, streamOptions);
+        var known = weights.rates().limited(streamOptions.bytesPerSecond());
+        this.rates = host == null ? known : known.withBus(host.rates().busBytesPerSecond());
+        this.division = Division.of(weights, memory, streamOptions, host != null);
         this.order = division.order(rates);
         this.cycle = weights.schedule().cycle();
         this.residents = weights.onDevice()
@@ -181,6 +187,9 @@ final class Budget implements AutoCloseable {
         if (feed == null) {
             feed = new PanelFeed(weights.ranks(), weights.schedule(), weights.onDevice());
         }
+        if (host != null && hostCompute == null) {
+            hostCompute = new HostCompute(weights, host.processor());
+        }
         var next = keptOr(plan(division, name, order, size, demand), fixed);
         place(feed, next, division.expertSlots(next, fixed));
         hostLayers = layers;
@@ -188,7 +197,7 @@ final class Budget implements AutoCloseable {
             workspace = new Workspace(weights, size);
         }
         peak = most(peak, fixed.plus(panels()).plus(keptExperts()));
-        return new Sweep(weights, streamer(), feed, workspace, telemetry, residentBytes());
+        return new Sweep(weights, streamer(), feed, workspace, hostCompute, telemetry, residentBytes());
     }
 
     /** Makes a KV cache that the last call of {@link #prepare} has made room for. */
@@ -238,7 +247,28 @@ final class Budget implements AutoCloseable {
                 .collect(Collectors.joining(","));
         return new SavedPlan(devices, memory, Division.panelBytes(memory, askedPanel, schedule.weightBytes()),
                 schedule.weightBytes(), schedule.panels().size(),
-                weights.onDevice(), division.planner().inOrder(placed.resident(), order), placed);
+                weights.onDevice(), division.planner().inOrder(placed.resident(), order),
+                onHost(division, placed).stream().boxed().toList(), placed);
+    }
+
+    /** The panels that the host's processor computes in sweeps of few rows. */
+    private BitSet onHost(Division chosen, Placement placed) {
+        if (host == null) {
+            return new BitSet();
+        }
+        if (saved == null || chosen != division) {
+            return HostPanels.of(chosen.schedule()).choose(chosen.planner(), placed, rates, host.rates());
+        }
+        var again = new BitSet();
+        saved.onHost().forEach(again::set);
+        again.and(placed.resident());
+        return again;
+    }
+
+    private MemoryPlan.OnHost onHost(Division chosen, BitSet panels) {
+        return host == null ? MemoryPlan.OnHost.NONE
+                : new MemoryPlan.OnHost(panels.cardinality(), chosen.bytes(panels),
+                        host.rates().hostBytesPerSecond(), host.rates().busBytesPerSecond());
     }
 
     /** What a division needs for a workspace and other things. */
@@ -268,8 +298,8 @@ final class Budget implements AutoCloseable {
         long budget = MEBIBYTE;
         while (true) {
             var devices = MemoryUse.of(memory.host(), memory.devices().size(), budget);
-            long least = Division.of(weights, devices, askedPanel, streamOptions).deviceMinimum(size, demand)
-                    .get(device);
+            long least = Division.of(weights, devices, askedPanel, streamOptions, host != null)
+                    .deviceMinimum(size, demand).get(device);
             if (least <= budget) {
                 return budget;
             }
@@ -279,7 +309,8 @@ final class Budget implements AutoCloseable {
 
     private Division division(long budget) {
         return budget == memory.host() ? division
-                : Division.of(weights, new MemoryUse(budget, memory.devices()), askedPanel, streamOptions);
+                : Division.of(weights, new MemoryUse(budget, memory.devices()), askedPanel, streamOptions,
+                        host != null);
     }
 
     /** What one sequence needs of host memory. */
@@ -315,13 +346,15 @@ final class Budget implements AutoCloseable {
                 : placed.hostBytes() - placed.slots() * placed.slotBytes() - placed.residentBytes();
         long vectorsOnHost = memory.devices().isEmpty() ? vectorBytes : 0;
         var passed = onDevice ? predicted.withoutBus() : predicted;
+        var panelsOnHost = onHost(chosen, placed);
+        var work = host == null ? null : HostPanels.of(chosen.schedule()).work(panelsOnHost, host.rates());
         return new MemoryPlan(chosen.memory().host(), called.origin, positions, vectorsOnHost, kv.host(),
                 fixed.host() - vectorsOnHost - kv.host() - chosen.planner().readerBytes(), readerBytes,
                 onDevice ? 0 : placed.slots(), placed.slotBytes(), onDevice ? 0 : placed.residentBytes(),
                 devices(chosen, placed, fixed, kv, vectorBytes),
                 chosen.schedule().weightBytes(), chosen.residentBytes(placed), first == Planner.Order.HEAD_FIRST,
-                chosen.kinds(placed), chosen.stages(placed), passed,
-                chosen.planner().secondsPerSweep(placed, passed));
+                chosen.kinds(placed), chosen.stages(placed), onHost(chosen, panelsOnHost), passed,
+                chosen.planner().secondsPerSweep(placed, passed, work));
     }
 
     private List<MemoryPlan.OfDevice> devices(Division chosen, Placement placed, MemoryUse fixed, MemoryUse kv,
@@ -396,6 +429,9 @@ final class Budget implements AutoCloseable {
         }
         if (experts != null) {
             experts.resize(expertSlots);
+        }
+        if (hostCompute != null) {
+            hostCompute.choose(onHost(division, next));
         }
         placement = next;
         streamer = new Streamer(weights.files(), cycle, residents, experts, next.options(), hostMemory(), telemetry);
@@ -480,6 +516,7 @@ final class Budget implements AutoCloseable {
         all.close(residents);
         all.close(experts);
         all.close(feed);
+        all.close(hostCompute);
         all.close(workspace);
         kept.forEach(all::close);
         kept.clear();

@@ -116,7 +116,7 @@ final class DeviceFeed implements AutoCloseable {
         return copies;
     }
 
-    /** Takes note of the panel that the next computation uses, which is at its home. */
+    /** Takes note that the next computation uses no panel in the ring. */
     void stays() {
         inRing = false;
     }

@@ -21,8 +21,10 @@ import org.jspecify.annotations.Nullable;
  * @param memory bytes of host memory, and of each device that has memory of its own
  * @param schedule the panels
  * @param activations the places of activations, which depend on the panels of the head
+ * @param hostBytes host memory that the host's processor needs to compute panels
  */
-record Division(MemoryUse memory, Weights weights, Schedule schedule, ActivationPlan activations, Planner planner) {
+record Division(MemoryUse memory, Weights weights, Schedule schedule, ActivationPlan activations, Planner planner,
+        long hostBytes) {
     /** Rows of a sweep that work on prompts, where memory allows: by then the arithmetic outweighs the reading. */
     static final int PREFILL_ROWS = 512;
 
@@ -41,21 +43,28 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
      */
     record Demand(List<Integer> capacities, int context, int logitsRows, MemoryUse kept) {}
 
-    /** The division of the budgets with which a model was opened. */
-    static Division of(Weights weights, MemoryUse memory, StreamOptions options) {
-        return of(weights, memory, weights.schedule(), weights.plan(), options);
+    /**
+     * The division of the budgets with which a model was opened.
+     *
+     * @param hostComputes whether the host's processor computes panels beside devices
+     */
+    static Division of(Weights weights, MemoryUse memory, StreamOptions options, boolean hostComputes) {
+        return of(weights, memory, weights.schedule(), weights.plan(), options, hostComputes);
     }
 
     /**
      * The division of other budgets.
      *
      * @param askedPanel most bytes of a panel as the user asked; 0 for {@link Schedule#defaultPanel}
+     * @param hostComputes whether the host's processor computes panels beside devices
      */
-    static Division of(Weights weights, MemoryUse memory, long askedPanel, StreamOptions options) {
+    static Division of(Weights weights, MemoryUse memory, long askedPanel, StreamOptions options,
+            boolean hostComputes) {
         long panel = panelBytes(memory, askedPanel, weights.schedule().weightBytes());
         var schedule = Schedule.of(weights.program(), weights.checkpoint(), weights.numbers(), panel,
                 weights.rankOfStage());
-        return of(weights, memory, schedule, ActivationPlan.of(weights.program(), schedule.logitsColumns()), options);
+        return of(weights, memory, schedule, ActivationPlan.of(weights.program(), schedule.logitsColumns()), options,
+                hostComputes);
     }
 
     /** Most bytes of a panel; asked: 0 where nobody did. */
@@ -65,14 +74,15 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
     }
 
     private static Division of(Weights weights, MemoryUse memory, Schedule schedule, ActivationPlan activations,
-            StreamOptions options) {
+            StreamOptions options, boolean hostComputes) {
         var head = new BitSet();
         for (int i = 0; i < schedule.panels().size(); i++) {
             head.set(i, schedule.panels().get(i).logits() != null);
         }
         return new Division(memory, weights, schedule, activations,
                 new Planner(weights.files(), schedule.cycle(), head,
-                        schedule.ranks(weights.rankOfStage()), options, weights.onDevice()));
+                        schedule.ranks(weights.rankOfStage()), options, weights.onDevice()),
+                hostComputes ? HostCompute.bytes(schedule) : 0);
     }
 
     // ---- what everything else needs
@@ -145,7 +155,8 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
      * @param hostLayers for each rank, how many of the last layers of new KV caches are in host memory
      */
     MemoryUse fixed(Workspace.Size size, Demand demand, List<Integer> hostLayers) {
-        return vectors().plus(rings()).plus(readers()).plus(workspace(size)).plus(scratch(size, demand.context()))
+        return MemoryUse.of(hostBytes, devices(), 0).plus(vectors()).plus(rings()).plus(readers())
+                .plus(workspace(size)).plus(scratch(size, demand.context()))
                 .plus(kv(demand, hostLayers)).plus(logits(demand)).plus(passingExperts()).plus(demand.kept);
     }
 

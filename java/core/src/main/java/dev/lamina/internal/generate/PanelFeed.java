@@ -104,6 +104,15 @@ final class PanelFeed implements AutoCloseable {
         }
     }
 
+    /** Takes note that a panel was computed where it is: what is submitted to its rank next uses no panel. */
+    void computedInPlace(int rank, Panel panel) {
+        var device = devices.get(rank);
+        if (device != null) {
+            device.stays();
+        }
+        panel.release();
+    }
+
     /** Takes note of what was submitted to a rank, and waits for it where the device reads host memory. */
     void submitted(int rank, long ticket) {
         lastTickets[rank] = ticket;

@@ -32,10 +32,11 @@ import org.jspecify.annotations.Nullable;
  * @param onDevice whether panels are read straight into the memory of a device: what is called the host's is the
  *     device's
  * @param host panels in host memory, those first that stay the longest where a call needs more memory
+ * @param onHost those of the panels in host memory that the host's processor computes
  * @param placement the same, with all else
  */
 record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBytes, int panels, boolean onDevice,
-        List<Integer> host, Placement placement) {
+        List<Integer> host, List<Integer> onHost, Placement placement) {
     private static final String FORMAT = "lamina plan";
     private static final int VERSION = 1;
     private static final long MOST_BYTES = 64 << 20;
@@ -58,6 +59,7 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
         json.addProperty("readers", options.readers());
         json.addProperty("row_cache_bytes", options.rowCacheBytes());
         json.add("host_panels", numbers(host));
+        json.add("computed_by_host", numbers(onHost));
         var devices = new JsonArray();
         for (var slabs : placement.slabs()) {
             var list = new JsonArray();
@@ -118,6 +120,11 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
         var seen = new BitSet();
         var host = panels(field(json, "host_panels"), panels, seen);
         var resident = (BitSet) seen.clone();
+        var others = new BitSet();
+        others.set(0, panels);
+        others.andNot(resident);
+        var onHost = json.has("computed_by_host") ? panels(field(json, "computed_by_host"), panels, others)
+                : List.<Integer>of(); // plans before there was such a thing
         var devices = new ArrayList<List<Slab>>();
         for (var slabs : field(json, "device_panels").getAsJsonArray()) {
             var list = new ArrayList<Slab>();
@@ -142,7 +149,7 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
         return new SavedPlan(field(json, "device").getAsString(),
                 new MemoryUse(positive(field(json, "memory").getAsLong()), deviceMemory),
                 positive(field(json, "panel").getAsLong()), positive(field(json, "weight_bytes").getAsLong()), panels,
-                onDevice, host, new Placement(options, options.prefetch() + 1, 0, resident, 0, 0, devices));
+                onDevice, host, onHost, new Placement(options, options.prefetch() + 1, 0, resident, 0, 0, devices));
     }
 
     private static JsonElement field(JsonObject json, String name) {
@@ -180,10 +187,15 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
     /**
      * Makes sure that it is of this model, on these devices.
      *
+     * @param hostComputes whether the host's processor may compute panels
      * @param file its name, for messages
      */
-    void check(Weights weights, Path file) {
+    void check(Weights weights, boolean hostComputes, Path file) {
         var schedule = weights.schedule();
+        if (!onHost.isEmpty() && !hostComputes) {
+            throw new LaminaException("The plan " + file + " has panels that the host's processor computes: open the "
+                    + "model with --mode fast --host-compute, or save another one.");
+        }
         boolean sameModel = schedule.panels().size() == panels && schedule.weightBytes() == weightBytes;
         if (onDevice != weights.onDevice()) {
             throw new LaminaException("The plan " + file + " is for reading " + (onDevice ? "with" : "without")
@@ -199,6 +211,7 @@ record SavedPlan(String device, MemoryUse memory, long panelBytes, long weightBy
                 }
             }
         }
+        sameModel &= onHost.stream().allMatch(HostPanels.of(schedule).possible()::get);
         if (!sameModel || !sameDevices) {
             throw new LaminaException("The plan " + file + " is of " + (sameModel ? "other devices" : "another model")
                     + " than this one: save one of this with lamina inspect --plan --save-plan.");

@@ -37,6 +37,8 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.random.RandomGenerator;
 import java.util.stream.Collectors;
@@ -59,6 +61,7 @@ final class StreamedModel implements LanguageModel {
 
     private final ModelOptions options;
     private final List<Processor> processors;
+    private final @Nullable HostProcessor host;
     private final Weights weights;
     private final Budget budget;
     private final GenerationDefaults defaults;
@@ -70,10 +73,12 @@ final class StreamedModel implements LanguageModel {
     private volatile boolean closing;
     private boolean closed;
 
-    private StreamedModel(ModelOptions options, List<Processor> processors, Weights weights, Budget budget,
+    private StreamedModel(ModelOptions options, List<Processor> processors, @Nullable HostProcessor host,
+            Weights weights, Budget budget,
             GenerationDefaults defaults, TextTools text, Telemetry telemetry, @Nullable Recorder recorder) {
         this.options = options;
         this.processors = processors;
+        this.host = host;
         this.weights = weights;
         this.budget = budget;
         this.defaults = defaults;
@@ -100,31 +105,33 @@ final class StreamedModel implements LanguageModel {
         long panel = saved != null ? saved.panelBytes() : options.panel();
         var defaults = GenerationDefaults.load(folders.getFirst(), config);
         // The Java runtime knows the limits of a container, which the native one does not.
-        var processors = Processor.open(saved != null ? saved.device() : options.device(),
-                options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors(),
+        int threads = options.threads() > 0 ? options.threads() : Runtime.getRuntime().availableProcessors();
+        var processors = Processor.open(saved != null ? saved.device() : options.device(), threads,
                 options.mode() == ModelOptions.Mode.FAST);
         Weights weights = null;
+        HostProcessor host = null;
         try {
             var use = saved != null ? saved.memory()
                     : new MemoryUse(memory, deviceMemory(processors, options.deviceMemory()));
             weights = Weights.open(checkpoint, config, processors, options.io(), use, panel,
                     options.kv() == ModelOptions.KvType.F16);
             if (saved != null && options.plan() != null) {
-                saved.check(weights, options.plan());
+                saved.check(weights, options.hostCompute(), options.plan());
             }
             tellOfUnused(weights);
+            host = options.hostCompute() ? HostProcessor.open(weights, use, threads) : null;
             var panels = weights.panelMap();
             var recorder = options.profile() ? new Recorder(panels) : null;
             var events = Telemetry.flightEvents(panels);
             var telemetry = recorder == null ? events : new Both(events, recorder);
             var budget = new Budget(weights, use, name, panel,
                     weights.streamOptions().withPrefetch(options.prefetch()).withBytesPerSecond(options.ioLimit()),
-                    saved, telemetry);
-            return new StreamedModel(options, processors, weights, budget, defaults,
+                    saved, host, telemetry);
+            return new StreamedModel(options, processors, host, weights, budget, defaults,
                     new TextTools(folders.getFirst()), telemetry, recorder);
         } catch (Throwable e) {
             try {
-                closeAll(processors, weights);
+                closeAll(processors, host, weights);
             } catch (Throwable closing) {
                 e.addSuppressed(closing);
             }
@@ -265,8 +272,9 @@ final class StreamedModel implements LanguageModel {
             while (results.size() < prompts.size()) {
                 int first = results.size();
                 int count = together(ids, capacities, first);
-                results.addAll(generateTogether(first, ids.subList(first, first + count),
-                        capacities.subList(first, first + count), options, listener));
+                results.addAll(generateTogether(first, prompts.subList(first, first + count),
+                        ids.subList(first, first + count), capacities.subList(first, first + count), options,
+                        listener));
             }
             return List.copyOf(results);
         });
@@ -284,8 +292,8 @@ final class StreamedModel implements LanguageModel {
         return count;
     }
 
-    private List<Generation> generateTogether(int first, List<int[]> ids, List<Integer> capacities,
-            GenerationOptions options, GenerationListener listener) throws IOException {
+    private List<Generation> generateTogether(int first, List<Prompt> prompts, List<int[]> ids,
+            List<Integer> capacities, GenerationOptions options, GenerationListener listener) throws IOException {
         int count = ids.size();
         long rows = capacities.stream().mapToLong(each -> each).sum();
         var start = new RunStart(budget);
@@ -298,7 +306,7 @@ final class StreamedModel implements LanguageModel {
                 sequences.add(sequence);
                 sequence.setTokens(ids.get(i), expectedLength(ids.get(i), options, capacities.get(i)));
                 answers.add(new Answer(first + i, sequence, defaults.sampler(options, seed(options)), options,
-                        defaults.stopTokens(), text.tokenizerOrNull(), listener));
+                        stopTokens(prompts.get(i) instanceof Prompt.Conversation), text.tokenizerOrNull(), listener));
             }
             return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled, telemetry)
                     .run(answers, start);
@@ -309,6 +317,14 @@ final class StreamedModel implements LanguageModel {
 
     private static int expectedLength(int[] ids, GenerationOptions options, int capacity) {
         return (int) Math.min(capacity, (long) ids.length + options.maxTokens());
+    }
+
+    private Set<Integer> stopTokens(boolean conversation) {
+        var tokens = new TreeSet<>(defaults.stopTokens());
+        if (conversation) {
+            tokens.addAll(text.chatStopTokens());
+        }
+        return tokens;
     }
 
     private static long seed(GenerationOptions options) {
@@ -348,7 +364,7 @@ final class StreamedModel implements LanguageModel {
             var sweep = budget.prepare(sequence.cache().capacity(), 1, 1, List.of(), 1);
             try (var logits = new LogitsRows(hostMemory(), 1, vocabulary)) {
                 var answer = new Answer(0, sequence, defaults.sampler(options, seed(options)), options,
-                        defaults.stopTokens(), text.tokenizerOrNull(), listener);
+                        stopTokens(true), text.tokenizerOrNull(), listener);
                 return new Decoding(sweep, logits, budget.rows(), listener, this::cancelled, telemetry)
                         .run(List.of(answer), start).getFirst();
             }
@@ -559,7 +575,7 @@ final class StreamedModel implements LanguageModel {
         try {
             if (!closed) {
                 closed = true;
-                closeAll(processors, text, budget, weights);
+                closeAll(processors, text, budget, host, weights);
             }
         } finally {
             turn.unlock();

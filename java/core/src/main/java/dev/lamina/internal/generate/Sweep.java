@@ -2,6 +2,7 @@ package dev.lamina.internal.generate;
 
 import dev.lamina.SweepProgress;
 import dev.lamina.internal.runtime.Queue;
+import dev.lamina.internal.stream.Panel;
 import dev.lamina.internal.stream.Streamer;
 import dev.lamina.internal.telemetry.Telemetry;
 import dev.lamina.internal.telemetry.Telemetry.Activity;
@@ -12,6 +13,7 @@ import java.util.List;
 import java.util.concurrent.atomic.LongAdder;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
 
 /**
  * One trip through all panels, again and again: every row moves one step. This is the loop of the design: for each
@@ -43,6 +45,7 @@ final class Sweep {
     private final Streamer streamer;
     private final PanelFeed feed;
     private final Workspace workspace;
+    private final @Nullable HostCompute host;
     private final Telemetry telemetry;
     private final long weightBytes;
     private final Choices choices;
@@ -53,15 +56,17 @@ final class Sweep {
     /**
      * Makes a sweep.
      *
+     * @param host computes some panels in host memory; null: none
      * @param residentBytes bytes of weights that stay in memory
      */
-    Sweep(Weights weights, Streamer streamer, PanelFeed feed, Workspace workspace, Telemetry telemetry,
-            long residentBytes) {
+    Sweep(Weights weights, Streamer streamer, PanelFeed feed, Workspace workspace, @Nullable HostCompute host,
+            Telemetry telemetry, long residentBytes) {
         this.weights = weights;
         this.ranks = weights.schedule().ranks(weights.rankOfStage());
         this.streamer = streamer;
         this.feed = feed;
         this.workspace = workspace;
+        this.host = host;
         this.telemetry = telemetry;
         this.residentBytes = residentBytes;
         this.weightBytes = weights.schedule().denseBytes();
@@ -108,6 +113,9 @@ final class Sweep {
         try {
             feed.drain();
             workspace.settle();
+            if (host != null) {
+                host.settle();
+            }
         } catch (RuntimeException e) { // what made this sweep end is told, or the next one fails with it
             LOG.log(System.Logger.Level.DEBUG, "a sweep that was abandoned", e);
         } finally {
@@ -125,6 +133,9 @@ final class Sweep {
         var table = weights.table();
         streamer.lookup(table, tokens, workspace.inputs().asSlice(0, table.rowBytes() * tokens.length));
         int rank = 0;
+        if (host != null) {
+            host.begin();
+        }
         compute(rank, Telemetry.LOOKUP, 0, weights.schedule().prologue(), 0, 0);
         boolean prefill = workspace.outputRows() == 0;
         long bytesDone = 0;
@@ -137,13 +148,20 @@ final class Sweep {
             var arrived = streamer.next();
             try {
                 int next = ranks[arrived.index()];
-                workspace.step(next).panel(feed.bring(next, arrived));
-                if (next != rank) {
-                    workspace.handOver(rank, next, panel);
-                    rank = next;
+                if (host != null && host.computes(arrived.index(), workspace)) {
+                    computeOnHost(host, rank, next, arrived, panel);
+                } else {
+                    if (host != null && next == rank) { // before the device waits for this panel
+                        host.bringInputs(rank, arrived.index(), workspace);
+                    }
+                    workspace.step(next).panel(feed.bring(next, arrived));
+                    if (next != rank) {
+                        workspace.handOver(rank, next, panel);
+                    }
+                    compute(next, arrived.index(), panel.firstOp(), panel.opCount(), panel.extent().bytes(),
+                            arrived.diskBytes());
                 }
-                compute(rank, arrived.index(), panel.firstOp(), panel.opCount(), panel.extent().bytes(),
-                        arrived.diskBytes());
+                rank = next;
                 if (panel.logits() != null && workspace.outputRows() > 0) {
                     deliver(rank, arrived.index(), panel.logits(), sink);
                 }
@@ -164,6 +182,9 @@ final class Sweep {
                     residentBytes));
         }
         feed.drain();
+        if (host != null) {
+            host.settle();
+        }
         streamer.swept();
         long end = System.nanoTime();
         crew.swept(streamer.counters().waitNanos() - waitedBefore, end - start);
@@ -177,6 +198,27 @@ final class Sweep {
         long start = System.nanoTime();
         feed.submitted(rank, queue(rank).submit(workspace.ops(rank), firstOp, opCount, workspace.step(rank)));
         telemetry.computed(panel, workspace.rows(), bytes, fromDisk, start, System.nanoTime());
+    }
+
+    /** Runs the products of a panel on the host, and its other ops on the device of its rank. */
+    private void computeOnHost(HostCompute by, int from, int rank, Panel arrived, Schedule.Panel panel) {
+        telemetry.begin(Activity.COMPUTE, Telemetry.SWEEP_LANE);
+        long start = System.nanoTime();
+        int products;
+        try {
+            if (rank != from) {
+                workspace.handOver(from, rank, panel);
+            }
+            products = by.compute(rank, arrived.index(), arrived.memory(), workspace);
+        } finally {
+            feed.computedInPlace(rank, arrived);
+        }
+        if (products < panel.opCount()) {
+            feed.submitted(rank, queue(rank).submit(workspace.ops(rank), panel.firstOp() + products,
+                    panel.opCount() - products, workspace.step(rank)));
+        }
+        telemetry.computed(arrived.index(), workspace.rows(), panel.extent().bytes(), arrived.diskBytes(), start,
+                System.nanoTime());
     }
 
     private void deliver(int rank, int panel, Schedule.Slice columns, LogitsSink sink) throws IOException {

@@ -304,14 +304,14 @@ final class Workspace implements AutoCloseable {
 
     /** Memory of a rank's device for a block of logits: (output rows, columns) floats. */
     MemorySegment logitsOnDevice(int rank, int columns) {
-        return memory(rank, weights.program().logits(), outputRows(), columns);
+        return onDevice(rank, weights.program().logits(), outputRows(), columns);
     }
 
     /** Waits for what the rows of the sweep choose experts by: (rows, experts). */
     float[][] routerLogits(int rank, Value value) {
         var onHost = choices.asSlice(0, (long) Float.BYTES * rows() * value.width());
         var queue = parts.get(rank).processor().queue();
-        queue.await(queue.copyToHost(onHost, memory(rank, value, rows(), value.width())));
+        queue.await(queue.copyToHost(onHost, onDevice(rank, value, rows(), value.width())));
         var logits = new float[rows()][value.width()];
         for (int row = 0; row < logits.length; row++) {
             MemorySegment.copy(onHost, ValueLayout.JAVA_FLOAT, (long) Float.BYTES * row * value.width(), logits[row], 0,
@@ -339,7 +339,8 @@ final class Workspace implements AutoCloseable {
         return logits.asSlice(0, (long) Float.BYTES * outputRows() * columns);
     }
 
-    private MemorySegment memory(int rank, Value value, int rows, int columns) {
+    /** Memory of a rank's device for the first rows of an activation: (rows, columns) floats. */
+    MemorySegment onDevice(int rank, Value value, int rows, int columns) {
         long offset = Float.BYTES * plan.offset(value, size.rows, size.outputRows);
         return parts.get(rank).activations.asSlice(offset, (long) Float.BYTES * rows * columns);
     }
@@ -361,11 +362,11 @@ final class Workspace implements AutoCloseable {
         for (var value : ActivationPlan.live(weights.program(), schedule.ops().get(first.firstOp()).op())) {
             int rows = value.outputRows() ? outputRows() : rows();
             if (rows > 0) {
-                var memory = memory(from, value, rows, value.width());
+                var memory = onDevice(from, value, rows, value.width());
                 var place = passage.asSlice(offset, memory.byteSize());
                 left = source.copyToHost(place, memory);
                 places.add(place);
-                there.add(memory(to, value, rows, value.width()));
+                there.add(onDevice(to, value, rows, value.width()));
                 offset += memory.byteSize();
             }
         }
@@ -478,7 +479,8 @@ final class Workspace implements AutoCloseable {
         return value == null ? null : view(value);
     }
 
-    private static OpArray.WeightType weightType(DType dtype) {
+    /** The element type of a weight, for the native runtime. */
+    static OpArray.WeightType weightType(DType dtype) {
         return switch (dtype) {
             case F32 -> OpArray.WeightType.F32;
             case F16 -> OpArray.WeightType.F16;

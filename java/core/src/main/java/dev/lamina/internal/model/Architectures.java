@@ -13,6 +13,12 @@ public final class Architectures {
             new Mixtral(),
             new Qwen2(),
             new Qwen3(),
+            new Qwen2Moe(),
+            new Qwen3Moe(),
+            new Deepseek(),
+            new Glm4Moe(),
+            new GptOss(),
+            new Llama4(),
             new Qwen(),
             new ChatGlm(),
             new Baichuan(),
@@ -55,7 +61,9 @@ public final class Architectures {
      * Records the program of a checkpoint's model, and checks that the checkpoint has every tensor in its right shape.
      */
     public static Program program(ModelConfig config, Checkpoint checkpoint) {
-        return detect(config).build(config, new ProgramBuilder(checkpoint));
+        var family = detect(config);
+        Quantization.check(config);
+        return family.build(config, new ProgramBuilder(checkpoint));
     }
 
     /** The names that {@code architectures} may have, for messages. */

@@ -6,7 +6,7 @@ import dev.lamina.LaminaException;
  * The dimensions that almost every decoder has, under the keys that Hugging Face's configurations give them.
  *
  * @param hidden width of the residual stream
- * @param intermediate width inside of the MLP
+ * @param intermediate width inside of the MLP; 1 where all layers have mixtures and the configuration has none
  * @param layers how many
  * @param heads query heads
  * @param kvHeads key and value heads
@@ -37,7 +37,9 @@ record Dims(int hidden, int intermediate, int layers, int heads, int kvHeads, in
         int heads = config.requireInt("num_attention_heads", 1, hidden);
         return checked(config, new Dims(
                 hidden,
-                config.requireInt("intermediate_size", 1, MAX_WIDTH),
+                config.has("moe_intermediate_size")
+                        ? config.intOr("intermediate_size", 1, 1, MAX_WIDTH)
+                        : config.requireInt("intermediate_size", 1, MAX_WIDTH),
                 config.requireInt("num_hidden_layers", 1, MAX_LAYERS),
                 heads,
                 config.intOr("num_key_value_heads", defaultKvHeads == 0 ? heads : defaultKvHeads, 1, heads),

@@ -31,40 +31,39 @@ record LlamaDecoder(
     }
 
     Program build(ModelConfig config, ProgramBuilder p) {
-        var dims = Dims.of(config, defaultKvHeads, defaultHeadDim, 2048);
-        int hidden = dims.hidden();
-        int heads = dims.heads();
-        int kvHeads = dims.kvHeads();
-        var norm = NormStyle.rms((float) config.positiveOr("rms_norm_eps", 1e-6));
+        var dims = dims(config);
         var activation = Activation.of(config, "hidden_act", "silu");
-        var rope = p.rope(Rope.of(config, dims.headDim(), dims.maxPositions()));
-        var embedding = "model.embed_tokens.weight";
+        return build(config, p, dims, dims.headDim(), (x, h, layer) -> p.addTo(x, Mlp.gated(p, h, "mlp.gate_proj",
+                "mlp.up_proj", "mlp.down_proj", dims.intermediate(), activation, mlpBias)));
+    }
 
-        p.stage("embedding", "");
-        var x = p.embed(embedding, dims.vocabulary(), hidden);
-        for (int layer = 0; layer < dims.layers(); layer++) {
-            p.layer(layer, "model.layers." + layer + ".");
-            var h = p.norm(x, "input_layernorm", norm);
-            var q = p.linear(h, "self_attn.q_proj", dims.queries(), qkvBias);
-            var k = p.linear(h, "self_attn.k_proj", dims.keys(), qkvBias);
-            var v = p.linear(h, "self_attn.v_proj", dims.keys(), qkvBias);
-            if (headNorm) {
-                p.normHeads(q, "self_attn.q_norm", heads, norm);
-                p.normHeads(k, "self_attn.k_norm", kvHeads, norm);
-            }
-            p.rotate(q, rope, heads);
-            p.rotate(k, rope, kvHeads);
-            var attending = Attending.all(dims.scale()).withWindow(window.of(layer));
-            var attended = p.attention(q, k, v, heads, kvHeads, attending);
-            p.addTo(x, p.linear(attended, "self_attn.o_proj", hidden, outputBias));
+    /**
+     * The same with something else than one MLP in each layer.
+     *
+     * @param rotaryDim elements of a head that are rotated, from its first on
+     */
+    Program build(ModelConfig config, ProgramBuilder p, Dims dims, int rotaryDim,
+            PreNormDecoder.FeedForward feedForward) {
+        var norm = NormStyle.rms((float) config.positiveOr("rms_norm_eps", 1e-6));
+        var rope = p.rope(Rope.of(config, rotaryDim, dims.maxPositions()));
+        var decoder = new PreNormDecoder(family, "model.", dims, norm,
+                (h, layer) -> attention(p, dims, norm, rope, h, layer), feedForward);
+        return decoder.build(p, p.head(config, decoder.embedding(), false), rope.contextLimit());
+    }
 
-            h = p.norm(x, "post_attention_layernorm", norm);
-            p.addTo(x, Mlp.gated(p, h, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", dims.intermediate(), activation,
-                    mlpBias));
+    /** The dimensions, with the defaults of the family. */
+    Dims dims(ModelConfig config) {
+        return Dims.of(config, defaultKvHeads, defaultHeadDim, 2048);
+    }
+
+    private Value attention(ProgramBuilder p, Dims dims, NormStyle norm, Rope rope, Value h, int layer) {
+        var qkv = Qkv.separate(p, h, dims, qkvBias);
+        if (headNorm) {
+            p.normHeads(qkv.queries(), "self_attn.q_norm", dims.heads(), norm);
+            p.normHeads(qkv.keys(), "self_attn.k_norm", dims.kvHeads(), norm);
         }
-        p.stage("head", "");
-        var last = p.norm(p.outputRows(x), "model.norm", norm);
-        p.logits(last, p.head(config, embedding, false), dims.vocabulary(), null);
-        return p.program(family, rope.contextLimit());
+        var attending = Attending.all(dims.scale()).withWindow(window.of(layer));
+        var attended = qkv.rotated(p, rope, false).attend(p, attending);
+        return p.linear(attended, "self_attn.o_proj", dims.hidden(), outputBias);
     }
 }

@@ -168,6 +168,12 @@ public final class ModelConfig {
         throw new LaminaException(where + ": \"" + key + "\" is " + element + ", but must be true or false.");
     }
 
+    /** The same for keys that also have numbers: all but 0 are true. */
+    public boolean truthOr(String key, boolean fallback) {
+        boolean isNumber = find(key) instanceof JsonPrimitive primitive && primitive.isNumber();
+        return isNumber ? doubleOr(key, 0) != 0 : booleanOr(key, fallback);
+    }
+
     /** A string, or {@code fallback} where the key is absent. */
     public String stringOr(String key, String fallback) {
         var element = find(key);

@@ -50,6 +50,11 @@ public final class ProgramBuilder {
         return checkpoint.find(tensor) != null;
     }
 
+    /** The whole name of a tensor of the stage: its prefix is added. */
+    String own(String tensor) {
+        return prefix + tensor;
+    }
+
     /** The dimensions of a tensor; the prefix of the stage is not added. */
     List<Long> shape(String tensor) {
         return checkpoint.tensor(tensor).shape();
@@ -143,6 +148,13 @@ public final class ProgramBuilder {
     }
 
     /** {@code in} times consecutive rows of a matrix as they are, of which there are {@code in.width()}. */
+    Value transposed(Value in, Matrix matrix, int firstRow, Op.@Nullable Bias bias) {
+        var out = value(matrix.columns(), in.rows());
+        transposedInto(out, in, matrix, firstRow, bias);
+        return out;
+    }
+
+    /** The same, with the result in columns of another value. */
     void transposedInto(Value out, Value in, Matrix matrix, int firstRow, Op.@Nullable Bias bias) {
         if (matrix.columns() != out.width() || firstRow < 0 || firstRow > matrix.rows() - in.width()
                 || matrix.format() == Matrix.Format.MXFP4) {
@@ -346,11 +358,6 @@ public final class ProgramBuilder {
     /** A new matrix of all rows, for ops that write columns of it. */
     Value matrixOf(int width) {
         return value(width, Value.Rows.ALL);
-    }
-
-    /** The same for the rows that chose an expert. */
-    Value chosenMatrixOf(int width) {
-        return value(width, Value.Rows.LIST);
     }
 
     /** Keeps the rows whose logits are wanted. */

@@ -79,11 +79,18 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
      * @param maxPositions {@code max_position_embeddings}
      */
     static Rope of(ModelConfig config, int headDim, int maxPositions) {
-        var scalingParameters = config.object("rope_scaling");
-        var found = scalingParameters == null || scalingParameters.isEmpty()
-                ? config.object("rope_parameters")
-                : scalingParameters;
-        return of(config, found, headDim, maxPositions);
+        return of(config, parameters(config), headDim, maxPositions);
+    }
+
+    /** The object that holds them; null where there is none. */
+    static @Nullable ModelConfig parameters(ModelConfig config) {
+        var scaling = config.object("rope_scaling");
+        return scaling == null || scaling.isEmpty() ? config.object("rope_parameters") : scaling;
+    }
+
+    /** The name of the scaling. */
+    static String type(ModelConfig parameters) {
+        return parameters.stringOr("rope_type", parameters.stringOr("type", "default"));
     }
 
     /** The same with the rope parameters in an object of their own; null: there is {@code rope_theta} alone. */
@@ -99,7 +106,7 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
         }
         var parameters = found == null ? config : found;
         double theta = found == null ? defaultTheta : found.positiveOr("rope_theta", defaultTheta);
-        var type = found == null ? "default" : found.stringOr("rope_type", found.stringOr("type", "default"));
+        var type = found == null ? "default" : type(found);
         if (headDim % 2 != 0) {
             throw new LaminaException(
                     config.where() + ": heads of " + headDim + " elements cannot be rotated in pairs.");

@@ -26,7 +26,9 @@ public record Router(int chosen, Scoring scoring, int groups, int chosenGroups, 
         /** Softmax over the chosen experts, which those with the largest logits are. */
         SOFTMAX_OF_CHOSEN,
         /** 1 / (1 + exp(-x)) of each. */
-        SIGMOID
+        SIGMOID,
+        /** The same of the chosen experts, which those with the largest logits are. */
+        SIGMOID_OF_CHOSEN
     }
 
     /** The score of a group. */
@@ -42,9 +44,10 @@ public record Router(int chosen, Scoring scoring, int groups, int chosenGroups, 
     }
 
     /**
-     * Chooses for one row. Of equal scores the first expert is taken.
+     * Chooses for one row. Of equal scores the first expert is taken. Whatever the numbers are, the experts are
+     * different ones of those that are there: a damaged model gives bad text, not more than that.
      *
-     * @param logits one for each expert
+     * @param logits one for each expert, of which no fewer than {@code chosen} are in the groups that are kept
      * @param bias what is added to scores for the choice, but not for the weights; null for nothing
      * @param experts (chosen): where the numbers of the experts go, best first
      * @param weights (chosen): where their weights go
@@ -54,20 +57,22 @@ public record Router(int chosen, Scoring scoring, int groups, int chosenGroups, 
         var choice = scores.clone();
         if (bias != null) {
             for (int i = 0; i < choice.length; i++) {
-                choice[i] += bias[i];
+                choice[i] = finite(choice[i] + bias[i]);
             }
         }
         if (groups > 1) {
             excludeGroups(choice);
         }
         for (int i = 0; i < chosen; i++) {
-            int best = largest(choice, 0, choice.length);
+            int best = largest(choice);
             experts[i] = best;
             weights[i] = scores[best];
             choice[best] = Float.NEGATIVE_INFINITY;
         }
-        if (scoring == Scoring.SOFTMAX_OF_CHOSEN) {
-            softmax(weights);
+        switch (scoring) {
+            case SOFTMAX_OF_CHOSEN -> softmax(weights);
+            case SIGMOID_OF_CHOSEN -> sigmoid(weights);
+            case SOFTMAX, SIGMOID -> { }
         }
         if (normalised) {
             float sum = SMALLEST_SUM;
@@ -84,20 +89,27 @@ public record Router(int chosen, Scoring scoring, int groups, int chosenGroups, 
     }
 
     private float[] scores(float[] logits) {
-        var scores = logits.clone();
-        for (int i = 0; i < scores.length; i++) { // a damaged model must not choose outside of its experts
-            scores[i] = Float.isNaN(scores[i]) ? -Float.MAX_VALUE : scores[i];
+        var scores = new float[logits.length];
+        for (int i = 0; i < scores.length; i++) {
+            scores[i] = finite(logits[i]);
         }
         switch (scoring) {
             case SOFTMAX -> softmax(scores);
-            case SOFTMAX_OF_CHOSEN -> { }
-            case SIGMOID -> {
-                for (int i = 0; i < scores.length; i++) {
-                    scores[i] = (float) (1 / (1 + StrictMath.exp(-scores[i])));
-                }
-            }
+            case SIGMOID -> sigmoid(scores);
+            case SOFTMAX_OF_CHOSEN, SIGMOID_OF_CHOSEN -> { }
         }
         return scores;
+    }
+
+    /** The nearest number that is neither infinite nor none: only what must not be chosen is below all others. */
+    private static float finite(float x) {
+        return Float.isNaN(x) ? -Float.MAX_VALUE : Math.clamp(x, -Float.MAX_VALUE, Float.MAX_VALUE);
+    }
+
+    private static void sigmoid(float[] x) {
+        for (int i = 0; i < x.length; i++) {
+            x[i] = (float) (1 / (1 + StrictMath.exp(-x[i])));
+        }
     }
 
     private static void softmax(float[] x) {
@@ -122,25 +134,25 @@ public record Router(int chosen, Scoring scoring, int groups, int chosenGroups, 
             int first = group * size;
             var members = Arrays.copyOfRange(choice, first, first + size);
             Arrays.sort(members);
-            groupScores[group] = members[size - 1]
-                    + (groupScore == GroupScore.LARGEST_TWO && size > 1 ? members[size - 2] : 0);
+            groupScores[group] = finite(members[size - 1]
+                    + (groupScore == GroupScore.LARGEST_TWO && size > 1 ? members[size - 2] : 0));
         }
         var kept = new boolean[groups];
         for (int i = 0; i < chosenGroups; i++) {
-            int best = largest(groupScores, 0, groups);
+            int best = largest(groupScores);
             kept[best] = true;
             groupScores[best] = Float.NEGATIVE_INFINITY;
         }
         for (int expert = 0; expert < choice.length; expert++) {
-            if (!kept[Math.min(groups - 1, expert / size)]) {
+            if (!kept[expert / size]) {
                 choice[expert] = Float.NEGATIVE_INFINITY;
             }
         }
     }
 
-    private static int largest(float[] x, int first, int end) {
-        int best = first;
-        for (int i = first + 1; i < end; i++) {
+    private static int largest(float[] x) {
+        int best = 0;
+        for (int i = 1; i < x.length; i++) {
             if (x[i] > x[best]) {
                 best = i;
             }

@@ -25,17 +25,27 @@ public record ComputeRate(double computeBytesPerSecond, double busBytesPerSecond
      * passes within a tenth of a second each. Takes 64 MiB of the host's memory and of the device's for that time.
      */
     public static ComputeRate measure(Device device, Queue queue) {
-        long weightBytes = (long) PANELS * PANEL_BYTES;
+        return measure(device, queue, (long) PANELS * PANEL_BYTES);
+    }
+
+    /**
+     * The same with less memory: weights that fit the caches of a processor are computed faster than others.
+     *
+     * @param mostBytes of weights
+     */
+    static ComputeRate measure(Device device, Queue queue, long mostBytes) {
+        int panelBytes = panelBytes(mostBytes);
+        long weightBytes = Math.clamp(mostBytes / panelBytes, 1, PANELS) * panelBytes;
         boolean unified = device.info().unified();
         MemorySegment weights = device.allocate(weightBytes);
         MemorySegment onDevice = null; // the activations, and weights where they cannot be read in place
         try {
             weights.fill(FILL);
-            int rows = PANEL_BYTES / ROW_BYTES;
+            int rows = panelBytes / ROW_BYTES;
             long activationBytes = (long) Float.BYTES * (WIDTH + rows);
             onDevice = device.allocateOnDevice(activationBytes + (unified ? 0 : weightBytes));
             var target = unified ? weights : onDevice.asSlice(activationBytes);
-            double copies = unified ? 0 : best(weights, target, queue::copyToDevice, queue);
+            double copies = unified ? 0 : best(weights, target, panelBytes, queue::copyToDevice, queue);
             try (var ops = new OpArray(1);
                     var step = new Step(1, 1, 1, onDevice.asSlice(0, activationBytes),
                             weights.asSlice(0, ROW_BYTES))) {
@@ -43,7 +53,7 @@ public record ComputeRate(double computeBytesPerSecond, double busBytesPerSecond
                         new OpArray.Weight(OpArray.WeightType.BF16, rows, WIDTH, 0, ROW_BYTES), null);
                 step.clear();
                 step.addRow(0, 0, false);
-                return new ComputeRate(best(weights, target, (panel, host) -> {
+                return new ComputeRate(best(weights, target, panelBytes, (panel, host) -> {
                     step.panel(panel);
                     return queue.submit(ops, 0, 1, step);
                 }, queue), copies);
@@ -62,14 +72,40 @@ public record ComputeRate(double computeBytesPerSecond, double busBytesPerSecond
         long submit(MemorySegment onDevice, MemorySegment onHost);
     }
 
-    private static double best(MemorySegment weights, MemorySegment target, Work work, Queue queue) {
+    private static int panelBytes(long mostBytes) {
+        return (int) Math.clamp(mostBytes / ROW_BYTES * ROW_BYTES, ROW_BYTES, PANEL_BYTES);
+    }
+
+    /**
+     * Bytes a second that are copied from page-locked memory into memory of a device.
+     *
+     * @param mostBytes of the host's memory that is taken for it; of the device's it is a panel
+     */
+    static double bus(Device device, Queue queue, long mostBytes) {
+        int panelBytes = panelBytes(mostBytes);
+        MemorySegment host = device.allocate(Math.clamp(mostBytes / panelBytes, 1, PANELS) * panelBytes);
+        MemorySegment onDevice = null;
+        try {
+            onDevice = device.allocateOnDevice(panelBytes);
+            host.fill(FILL);
+            return best(host, onDevice, panelBytes, queue::copyToDevice, queue);
+        } finally {
+            if (onDevice != null) {
+                device.freeOnDevice(onDevice);
+            }
+            device.free(host);
+        }
+    }
+
+    private static double best(MemorySegment weights, MemorySegment target, int panelBytes, Work work, Queue queue) {
         long begin = System.nanoTime();
         double best = Double.POSITIVE_INFINITY;
         for (int pass = 0; pass < LEAST_PASSES || System.nanoTime() - begin < SECONDS * NANOS; pass++) {
             long start = System.nanoTime();
             long ticket = 0;
-            for (long at = 0; at < weights.byteSize(); at += PANEL_BYTES) {
-                ticket = work.submit(target.asSlice(at, PANEL_BYTES), weights.asSlice(at, PANEL_BYTES));
+            for (long at = 0; at < weights.byteSize(); at += panelBytes) {
+                ticket = work.submit(target.asSlice(at % target.byteSize(), panelBytes),
+                        weights.asSlice(at, panelBytes));
             }
             queue.await(ticket);
             best = Math.min(best, (System.nanoTime() - start) / NANOS);

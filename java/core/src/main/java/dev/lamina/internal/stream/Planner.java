@@ -8,6 +8,7 @@ import java.util.Collections;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Decides what of a budget goes where, for one cycle of panels: the staging ring first, and what is left holds panels
@@ -415,6 +416,15 @@ public final class Planner {
      * @param placement made by this planner
      */
     public double secondsPerSweep(Placement placement, Rates rates) {
-        return SweepTime.seconds(bytes, placement.resident(), placement.onDevice(), placement.slots(), rates);
+        return secondsPerSweep(placement, rates, null);
+    }
+
+    /**
+     * The same, where the host computes some panels.
+     *
+     * @param work null: none
+     */
+    public double secondsPerSweep(Placement placement, Rates rates, @Nullable HostWork work) {
+        return SweepTime.seconds(bytes, placement.resident(), placement.onDevice(), placement.slots(), rates, work);
     }
 }

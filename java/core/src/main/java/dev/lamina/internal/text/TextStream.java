@@ -58,10 +58,14 @@ public final class TextStream {
         String piece = certain.substring(returned.length());
         returned = certain;
         if (complete) {
-            // The tokens of this piece are context enough for the next one.
-            drop(context);
+            // The tokens of this piece are context enough for the next one, unless they are blanks that have no text at
+            // the start of one.
+            String tail = decode(context, size);
+            if (!tail.isEmpty()) {
+                drop(context);
+                returned = tail;
+            }
             context = size;
-            returned = decode(0, size);
         } else {
             shorten(text);
         }

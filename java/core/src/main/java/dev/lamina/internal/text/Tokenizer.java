@@ -1,6 +1,6 @@
 package dev.lamina.internal.text;
 
-import ai.djl.huggingface.tokenizers.HuggingFaceTokenizer;
+import ai.djl.huggingface.tokenizers.jni.LibUtils;
 import ai.djl.huggingface.tokenizers.jni.TokenizersLibrary;
 import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
@@ -16,6 +16,7 @@ import java.util.Arrays;
 import java.util.BitSet;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.locks.Lock;
@@ -23,30 +24,44 @@ import java.util.concurrent.locks.ReadWriteLock;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The tokenizer of a model, read from its {@code tokenizer.json}. All methods may be called from any thread, also at
+ * The tokenizer of a model, read from its {@code tokenizer.json}, or made of the older files that stand for it where
+ * there is none ({@link TokenizerParts}). All methods may be called from any thread, also at
  * the same time; {@link #close} waits for calls in progress, and calls after it throw {@link IllegalStateException}.
  */
 public final class Tokenizer implements AutoCloseable {
-    private static final String FILE = "tokenizer.json";
+    static final String FILE = "tokenizer.json";
     private static final Pattern BYTE_TOKEN = Pattern.compile("<0x[0-9A-Fa-f]{2}>");
     private static final Pattern LONE_SURROGATE = Pattern.compile("[\\x{D800}-\\x{DFFF}]");
 
     private static final int BYTES_PER_TOKEN = Long.BYTES + Integer.BYTES; // at most one token for each byte of a text
     private static final long HEAP_RESERVE = 4L << 20;
 
-    private final HuggingFaceTokenizer tokenizer;
+    /** The engine: a tokenizer of the native library. */
+    private final long handle;
+
     private final Vocabulary vocabulary;
+    private final @Nullable TokenizerParts parts;
     private final boolean addsBos;
     private final @Nullable Integer bosId;
     private final ReadWriteLock lock = new ReentrantReadWriteLock();
     private boolean closed;
 
-    private Tokenizer(HuggingFaceTokenizer tokenizer, Vocabulary vocabulary, @Nullable String bosToken) {
-        this.tokenizer = tokenizer;
+    private Tokenizer(long handle, TokenizerParts parts) {
+        this.handle = handle;
+        this.vocabulary = Vocabulary.of(parts);
+        this.parts = parts;
+        bosId = parts.bosId();
+        addsBos = !parts.prefix().isEmpty();
+    }
+
+    private Tokenizer(long handle, Vocabulary vocabulary, @Nullable String bosToken) {
+        this.handle = handle;
         this.vocabulary = vocabulary;
+        this.parts = null;
         int[] bare = encode("a", false);
         int[] framed = encode("a", true);
         // What stands before the text is BOS; what may stand behind it (EOS) is not.
@@ -54,31 +69,48 @@ public final class Tokenizer implements AutoCloseable {
         bosId = addsBos ? Integer.valueOf(framed[0]) : bosToken == null ? null : vocabulary.named.get(bosToken);
     }
 
+    /** Returns whether a model has files that a tokenizer can be made of. */
+    public static boolean exists(Path modelDirectory) {
+        return Files.isRegularFile(modelDirectory.resolve(FILE)) || TokenizerParts.file(modelDirectory) != null;
+    }
+
     /**
      * Opens the tokenizer of a model.
      *
-     * @param modelDirectory the folder with {@code tokenizer.json} and, where there is one,
-     *     {@code tokenizer_config.json}
-     * @throws LaminaException if the file is missing or cannot be used, or this machine has no library for it
+     * @param modelDirectory the folder with {@code tokenizer.json}, else with {@code tokenizer.model}, {@code
+     *     qwen.tiktoken}, or {@code vocab.json} and {@code merges.txt}; and with {@code tokenizer_config.json}, where
+     *     there is one
+     * @throws LaminaException if there is no such file or it cannot be used, or this machine has no library for it
      */
     public static Tokenizer open(Path modelDirectory) {
         Path file = modelDirectory.resolve(FILE);
         if (!Files.isRegularFile(file)) {
-            throw new LaminaException(modelDirectory + " has no " + FILE
-                    + ": copy the file that was published with the model into this folder");
+            Path older = TokenizerParts.file(modelDirectory);
+            if (older == null) {
+                throw new LaminaException(modelDirectory + " has no " + FILE
+                        + ": copy the file that was published with the model into this folder");
+            }
+            TokenizerParts parts = TokenizerParts.read(older, TokenizerConfig.read(modelDirectory));
+            return new Tokenizer(load(older, parts.engine()), parts);
         }
         TokenizerConfig config = TokenizerConfig.read(modelDirectory);
         Vocabulary vocabulary = Vocabulary.read(file, config);
-        HuggingFaceTokenizer tokenizer = load(file);
+        long handle;
         try {
-            return new Tokenizer(tokenizer, vocabulary, config.token("bos_token"));
+            handle = load(file, Files.readString(file));
+        } catch (IOException e) {
+            throw new LaminaException(file + " cannot be read: " + e + "; check the file and its permissions", e);
+        }
+        try {
+            return new Tokenizer(handle, vocabulary, config.token("bos_token"));
         } catch (RuntimeException e) {
-            tokenizer.close();
+            TokenizersLibrary.LIB.deleteTokenizer(handle);
             throw e;
         }
     }
 
-    private static HuggingFaceTokenizer load(Path file) {
+    /** Makes an engine of the text of a {@code tokenizer.json}. */
+    private static long load(Path file, String content) {
         // Otherwise the library reports its use over the network, or downloads another build of itself.
         setDefault("ai.djl.offline", "true");
         setDefault("OPT_OUT_TRACKING", "true");
@@ -86,9 +118,12 @@ public final class Tokenizer implements AutoCloseable {
         // It logs through SLF4J, which complains on stderr where the application has no use for it.
         setDefault("slf4j.internal.verbosity", "ERROR");
         try {
-            return HuggingFaceTokenizer.newInstance(file, Map.of("truncation", "false", "padding", "false"));
-        } catch (IOException e) {
-            throw new LaminaException(file + " cannot be read: " + e + "; check the file and its permissions", e);
+            LibUtils.checkStatus();
+            // Not through the library's own class, which parses the text a second time, in Java.
+            long handle = TokenizersLibrary.LIB.createTokenizerFromString(content);
+            TokenizersLibrary.LIB.disableTruncation(handle);
+            TokenizersLibrary.LIB.disablePadding(handle);
+            return handle;
         } catch (LinkageError e) {
             throw noLibrary(e);
         } catch (RuntimeException e) {
@@ -129,24 +164,73 @@ public final class Tokenizer implements AutoCloseable {
         Lock reading = startCall();
         try {
             checkFits(whole);
-            // Only the ids: the library's own encode() also makes a string and an offset of each token, many times the text.
-            long encoding = TokenizersLibrary.LIB.encode(tokenizer.getHandle(), whole, addSpecialTokens);
-            try {
-                long[] ids = TokenizersLibrary.LIB.getTokenIds(encoding);
-                int[] result = new int[ids.length];
-                for (int i = 0; i < ids.length; i++) {
-                    result[i] = Math.toIntExact(ids[i]);
-                }
-                return result;
-            } finally {
-                TokenizersLibrary.LIB.deleteEncoding(encoding);
-            }
+            return parts == null
+                    ? engineIds(whole, addSpecialTokens)
+                    : join(parts.addedTokens().split(whole), addSpecialTokens, parts);
         } finally {
             reading.unlock();
         }
     }
 
-    /** Refuses a text whose ids might not fit the Java heap: the native library ends the process when they do not. */
+    /**
+     * Returns the tokens of a text, with none before or behind it, and none recognised in it; a {@code tokenizer.json}
+     * recognises its special tokens even so.
+     */
+    public int[] encodePlain(String text) {
+        if (parts == null) {
+            return encode(text, false);
+        }
+        String whole = LONE_SURROGATE.matcher(text).replaceAll("\ufffd");
+        Lock reading = startCall();
+        try {
+            checkFits(whole);
+            return join(List.of(new AddedTokens.Segment(whole, null)), false, parts);
+        } finally {
+            reading.unlock();
+        }
+    }
+
+    private int[] join(List<AddedTokens.Segment> segments, boolean addSpecialTokens, TokenizerParts parts) {
+        IntStream.Builder ids = IntStream.builder();
+        if (addSpecialTokens) {
+            parts.prefix().forEach(ids::add);
+        }
+        boolean first = true;
+        for (AddedTokens.Segment segment : segments) {
+            if (segment.token() != null) {
+                ids.add(segment.token().id());
+            } else {
+                String text = parts.normalizer() == null ? segment.text()
+                        : parts.normalizer().normalize(segment.text(), first || parts.prefixesEach());
+                for (int id : engineIds(text, false)) {
+                    ids.add(id);
+                }
+            }
+            first = false;
+        }
+        if (addSpecialTokens) {
+            parts.suffix().forEach(ids::add);
+        }
+        return ids.build().toArray();
+    }
+
+    private int[] engineIds(String text, boolean addSpecialTokens) {
+        // Only the ids: the library's own encode() also makes a string and an offset of each token, many times the
+        // text.
+        long encoding = TokenizersLibrary.LIB.encode(handle, text, addSpecialTokens);
+        try {
+            long[] ids = TokenizersLibrary.LIB.getTokenIds(encoding);
+            int[] result = new int[ids.length];
+            for (int i = 0; i < ids.length; i++) {
+                result[i] = Math.toIntExact(ids[i]);
+            }
+            return result;
+        } finally {
+            TokenizersLibrary.LIB.deleteEncoding(encoding);
+        }
+    }
+
+    /** Refuses a text whose ids might not fit the Java heap: the native library ends a process that runs out. */
     private static void checkFits(String text) {
         long needed = BYTES_PER_TOKEN * utf8Bytes(text) + HEAP_RESERVE;
         var runtime = Runtime.getRuntime();
@@ -182,13 +266,16 @@ public final class Tokenizer implements AutoCloseable {
         long[] known = new long[ids.length];
         int count = 0;
         for (int id : ids) {
-            if (id >= 0 && id < vocabulary.size) {
+            if (id >= 0 && id < vocabulary.size && !(parts != null && skipSpecialTokens && isSpecial(id))) {
                 known[count++] = id;
             }
         }
         Lock reading = startCall();
         try {
-            return tokenizer.decode(Arrays.copyOf(known, count), skipSpecialTokens);
+            long[] shown = Arrays.copyOf(known, count);
+            return parts != null && parts.pieces() != null
+                    ? parts.pieces().decode(shown)
+                    : TokenizersLibrary.LIB.decode(handle, shown, skipSpecialTokens);
         } finally {
             reading.unlock();
         }
@@ -243,8 +330,10 @@ public final class Tokenizer implements AutoCloseable {
         Lock writing = lock.writeLock();
         writing.lock();
         try {
-            closed = true;
-            tokenizer.close();
+            if (!closed) {
+                closed = true;
+                TokenizersLibrary.LIB.deleteTokenizer(handle);
+            }
         } finally {
             writing.unlock();
         }
@@ -262,6 +351,19 @@ public final class Tokenizer implements AutoCloseable {
 
         private Vocabulary(Set<String> wanted) {
             this.wanted = wanted;
+        }
+
+        static Vocabulary of(TokenizerParts parts) {
+            Vocabulary vocabulary = new Vocabulary(Set.of());
+            vocabulary.size = parts.size();
+            for (AddedTokens.Token token : parts.addedTokens().all()) {
+                vocabulary.named.put(token.text(), token.id());
+                vocabulary.special.set(token.id(), token.special());
+            }
+            for (int id = 0; parts.pieces() != null && id < vocabulary.size; id++) {
+                vocabulary.bytes.set(id, parts.pieces().isByte(id));
+            }
+            return vocabulary;
         }
 
         static Vocabulary read(Path file, TokenizerConfig config) {

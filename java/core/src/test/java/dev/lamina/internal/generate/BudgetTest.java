@@ -94,7 +94,7 @@ class BudgetTest {
                 var weights = Weights.open(checkpoint, config, List.of(processor), ModelOptions.Io.AUTO, use, 1 << 14,
                         false);
                 var budget = new Budget(weights, use, Budget.Name.of(memory), 1 << 14, weights.streamOptions(),
-                        null, Telemetry.NONE)) {
+                        null, null, Telemetry.NONE)) {
             for (int call = 0; call < 5; call++) {
                 var sweep = budget.prepare(8, 1, 1, List.of(8), 0);
                 try (var sequence = new Sequence(budget.newCache(8), weights.program().ropes())) {

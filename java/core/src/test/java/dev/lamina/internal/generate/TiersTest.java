@@ -193,7 +193,22 @@ class TiersTest {
         }
     }
 
-    /** What kernels work in, arrays of many sequences, and what a larger call before has left. */
+    /** Positions, sequences and places of caches, which no call with few sequences has many of. */
+    @Test
+    void arraysOfManySequencesAreCounted() throws IOException {
+        var faults = new EmulatedFaults();
+        faults.reset();
+        int budget = 400 << 10;
+        var many = IntStream.range(0, 100).mapToObj(i -> Prompt.ids(3 + i % 50)).toList();
+        try (var model = LanguageModel.open(directory(), ModelOptions.builder().device("cuda-emulated")
+                .memory(4 << 20).deviceMemory(budget).panel(2048).build())) {
+            model.generate(many, ONE_TOKEN);
+            assertTrue(faults.peak() <= budget, faults.peak() + " of " + budget);
+            assertTrue(faults.pinned() <= 4 << 20, faults.pinned() + " page-locked");
+        }
+    }
+
+    /** What kernels work in, and what a larger call before has left. */
     @Test
     void noCallTakesMoreThanItsBudgets() throws IOException {
         var faults = new EmulatedFaults();

@@ -216,7 +216,7 @@ class PlannerTest {
         var none = inTurn.plan(room(inTurn.minimum(0), 0), Planner.Order.EVEN);
         assertEquals(4 / 1. + 4 / 5., inTurn.secondsPerSweep(none, rates(1e9, 5e9)), 1e-9, "the sum of the two");
         // a resident stretch: 200 panels are computed in 1 s, in which the disk fills 4 slots and waits
-        assertEquals(1 + 2 - 4 * 0.01, SweepTime.seconds(panels, range(0, 200), NO_HEAD, 4, rates(1e9, 2e9)),
+        assertEquals(1 + 2 - 4 * 0.01, SweepTime.seconds(panels, range(0, 200), NO_HEAD, 4, rates(1e9, 2e9), null),
                 0.0101);
     }
 
@@ -237,6 +237,31 @@ class PlannerTest {
         var inTurn = planner(panels, NO_HEAD, 10_000_000, MIB, StreamOptions.defaults().withPrefetch(0));
         var none = inTurn.plan(room(inTurn.minimum(0), 0), Planner.Order.EVEN);
         assertEquals(4 / 2. + 4 / 4., inTurn.secondsPerSweep(none, rates(2e9, 4e9, 40e9)), 0.01);
+    }
+
+    @Test
+    void theHostComputesWhatTheBusNeedNotCopy() {
+        long[] panels = equal(400, 10_000_000); // 4 GB
+        var planner = planner(panels, NO_HEAD, 10_000_000, MIB, StreamOptions.defaults());
+        var host = planner.plan(new Planner.Room(8_000_000_000L, 0, List.of(0L)), Planner.Order.EVEN);
+        assertEquals(400, host.resident().cardinality());
+        var rates = rates(1e9, 10e9, 1e12);
+        assertEquals(0.4, planner.secondsPerSweep(host, rates), 0.01, "the bus");
+        var inputs = new int[400]; // of 20 panels each
+        Arrays.setAll(inputs, i -> i / 20);
+        var all = range(0, 400);
+        assertEquals(0.2, planner.secondsPerSweep(host, rates, new HostWork(all, inputs, 20e9, 0)), 0.001);
+        // each input waits for the device, and each result goes there: 20 of them in turn
+        assertEquals(0.2 + 20 * 1e-3, planner.secondsPerSweep(host, rates, new HostWork(all, inputs, 20e9, 1e-3)),
+                0.002);
+        // as fast as the bus, of which each has its half: they work at the same time
+        var half = new BitSet();
+        range(0, 400).stream().filter(i -> i % 2 == 1).forEach(half::set);
+        double together = planner.secondsPerSweep(host, rates, new HostWork(half, inputs, 10e9, 0));
+        assertTrue(together > 0.2 && together < 0.23, together + " s");
+        // one panel after the other where each has an input of its own: what the host waits for, the bus has not begun
+        Arrays.setAll(inputs, i -> i);
+        assertEquals(0.4, planner.secondsPerSweep(host, rates, new HostWork(half, inputs, 10e9, 0)), 0.01);
     }
 
     @Test

@@ -17,6 +17,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 class TextStreamTest {
     private static final String FIXTURES = "dev.lamina.internal.text.Fixtures#tokenizers";
+    private static final String OLDER = "dev.lamina.internal.text.TokenizerPartsTest#older";
 
     private static String stream(Tokenizer tokenizer, int[] ids) {
         TextStream stream = new TextStream(tokenizer);
@@ -30,7 +31,7 @@ class TextStreamTest {
     }
 
     @ParameterizedTest
-    @MethodSource(FIXTURES)
+    @MethodSource({FIXTURES, OLDER})
     void piecesMakeTheWhole(Path model) {
         Map<String, Object> golden = Fixtures.readJson(model.resolve("golden.json"));
         try (Tokenizer tokenizer = Tokenizer.open(model)) {
@@ -45,7 +46,7 @@ class TextStreamTest {
 
     /** Random tokens: mostly invalid bytes, with special tokens and ids outside the vocabulary between them. */
     @ParameterizedTest
-    @MethodSource(FIXTURES)
+    @MethodSource({FIXTURES, OLDER})
     void piecesOfRandomTokensMakeTheWhole(Path model) {
         Random random = new Random(1);
         try (Tokenizer tokenizer = Tokenizer.open(model)) {
@@ -57,9 +58,19 @@ class TextStreamTest {
         }
     }
 
+    /** Blanks that decode to nothing at the start of a text are blanks in the middle of one. */
+    @Test
+    void blanksInARowAreKept() {
+        try (Tokenizer tokenizer = Tokenizer.open(Fixtures.resource("older/unigram_nmt_nfkc_spm"))) {
+            int[] ids = {259, 262, 259, 259, 262};
+            assertEquals("s  s", tokenizer.decode(ids, true));
+            assertEquals("s  s", stream(tokenizer, ids));
+        }
+    }
+
     /** What is sent as soon as it is certain holds no replacement of half a character. */
     @ParameterizedTest
-    @MethodSource(FIXTURES)
+    @MethodSource({FIXTURES, OLDER})
     void halfCharactersAreNeverSent(Path model) {
         String text = "Emoji 👩‍💻 🏳️‍🌈 👍🏽, 你好世界 и ещё: naïve 한국어 🙂🙂🙂.";
         try (Tokenizer tokenizer = Tokenizer.open(model)) {
@@ -81,7 +92,7 @@ class TextStreamTest {
 
     /** Plain text is sent token by token, not at the end. */
     @ParameterizedTest
-    @MethodSource(FIXTURES)
+    @MethodSource({FIXTURES, OLDER})
     void plainTextIsNotHeldBack(Path model) {
         try (Tokenizer tokenizer = Tokenizer.open(model)) {
             TextStream stream = new TextStream(tokenizer);

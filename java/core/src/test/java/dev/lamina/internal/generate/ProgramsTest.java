@@ -1,0 +1,69 @@
+package dev.lamina.internal.generate;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.lamina.internal.checkpoint.Checkpoint;
+import dev.lamina.internal.checkpoint.Tensor;
+import dev.lamina.internal.model.Architectures;
+import dev.lamina.internal.model.ModelConfig;
+import dev.lamina.internal.model.Op;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
+import java.util.stream.Collectors;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** Programs of all families: what they use of a checkpoint, and what panels make of it. */
+class ProgramsTest {
+    static List<Fixture> fixtures() throws IOException {
+        return GoldenTest.fixtures();
+    }
+
+    @ParameterizedTest
+    @MethodSource("fixtures")
+    void everyTensorIsUsedInOneStage(Fixture fixture) {
+        var checkpoint = Checkpoint.open(fixture.directory());
+        var program = Architectures.program(ModelConfig.load(fixture.directory()), checkpoint);
+        var used = program.stages().stream().flatMap(stage -> stage.tensors().stream()).toList();
+        assertEquals(checkpoint.tensors().stream().map(Tensor::name).collect(Collectors.toSet()), new HashSet<>(used));
+        assertEquals(used.size(), new HashSet<>(used).size());
+    }
+
+    @ParameterizedTest
+    @MethodSource("fixtures")
+    void panelsHoldEachRowOfAProductOnce(Fixture fixture) {
+        var checkpoint = Checkpoint.open(fixture.directory());
+        var program = Architectures.program(ModelConfig.load(fixture.directory()), checkpoint);
+        var files = new HashMap<Path, Integer>();
+        checkpoint.files().forEach(file -> files.put(file, files.size()));
+        for (long panel : new long[] {1, 3000, 1 << 20}) {
+            var schedule = Schedule.of(program, checkpoint, files, panel, new int[program.stages().size()]);
+            var found = new HashMap<Op.Product, List<Integer>>();
+            var ops = new ArrayList<>(schedule.ops());
+            schedule.experts().forEach(expert -> ops.addAll(expert.ops()));
+            for (var op : ops) {
+                if (op.op() instanceof Op.Product product) {
+                    var rows = found.computeIfAbsent(product, first -> new ArrayList<>());
+                    for (int row = 0; row < op.slice().rows(); row++) {
+                        rows.add(op.slice().firstRow() + row);
+                    }
+                }
+            }
+            program.ops().forEach(op -> {
+                if (op instanceof Op.Product product) {
+                    var rows = found.get(product);
+                    assertEquals(product.rows(), rows.size(), product.matrix().tensor());
+                    assertEquals(rows.size(), new HashSet<>(rows).size());
+                    assertTrue(rows.stream().allMatch(
+                            row -> row >= product.firstRow() && row < product.firstRow() + product.rows()));
+                }
+            });
+            assertEquals(Schedule.weightBytes(program, checkpoint), schedule.weightBytes());
+        }
+    }
+}

@@ -65,7 +65,8 @@ extern "C" {
 
 /* How exact a device computes. The CPU has one way, which is exact. */
 #define LM_MODE_EXACT 0 /* activations and sums in f32 */
-#define LM_MODE_FAST 1  /* a GPU may round the activations of a product to the type of its weights, and sum in f32 */
+#define LM_MODE_FAST 1  /* a GPU may round the activations of a product to the type of its weights (MXFP4: to bf16; FP8:
+                           not at all), and sum in f32 */
 
 /* Element types of weights; the first two are those of KV caches too. */
 #define LM_DTYPE_F32 0

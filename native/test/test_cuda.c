@@ -1545,6 +1545,13 @@ static void test_broken_promises(void) {
     lm_op add = {.code = LM_OP_ADD, .out = {0, DIM, DIM}, .a = {0, DIM, DIM}, .b = {DIM, DIM, DIM}, .scale = 1};
     step.kv = NULL; /* which this op does not need */
     MUST(lm_submit(gpu.queue, &add, 1, &step, NULL));
+    MUST(lm_queue_trim(gpu.queue));
+    lm_step bare = {
+        .rows = 1, .generation = ++generation, .activations = memory, .activations_bytes = sizeof image};
+    MUST(lm_submit(gpu.queue, &add, 1, &bare, NULL));
+    bare.positions = &position; /* arrays that were not there before */
+    bare.sequence = &sequence;
+    MUST(lm_submit(gpu.queue, &add, 1, &bare, NULL));
     step.kv = used;
     used[0] = caches[0];
     step.sequences = 2;

@@ -18,11 +18,12 @@ import java.util.List;
  * @param ringSlotBytes memory of one slot
  * @param residentMemoryBytes memory of the resident panels: their bytes, rounded up to what direct reads need
  * @param devices what is in the memory of devices that have their own
- * @param weightBytes bytes of weights that a sweep needs
+ * @param weightBytes bytes of weights that every sweep needs: all but those of experts
  * @param residentBytes how many of those stay in memory, of the host or of a device
  * @param headFirst whether the head goes to memory before the layers
  * @param kinds the panels by kind: {@code "small"}, {@code "head"} and {@code "layer"}, as far as there are some
  * @param stages the panels by stage, in order; a panel that two stages share is told with the first
+ * @param experts what is in memory of the experts of mixtures, and what a sweep is expected to read of them
  * @param onHost which of the panels in host memory the host's processor computes, in sweeps of few rows
  * @param rates the rates that the prediction is for
  * @param secondsPerSweep predicted time of a sweep of one row, at the beginning of a context
@@ -44,6 +45,7 @@ public record MemoryPlan(
         boolean headFirst,
         List<Share> kinds,
         List<Share> stages,
+        OfExperts experts,
         OnHost onHost,
         Rates rates,
         double secondsPerSweep) {
@@ -94,6 +96,26 @@ public record MemoryPlan(
         public static final OnHost NONE = new OnHost(0, 0, 0, 0);
     }
 
+    /**
+     * Experts of mixtures, which are read when rows choose them.
+     *
+     * @param experts how many there are, in all layers
+     * @param chosen how many of them a row chooses
+     * @param bytes weights of all of them
+     * @param bytesPerRow weights of those that a row chooses, on average
+     * @param memoryBytes memory for experts: for those that are read, and for those that are kept
+     * @param keptBytes weights that can be kept there
+     */
+    public record OfExperts(int experts, int chosen, long bytes, long bytesPerRow, long memoryBytes, long keptBytes) {
+        /** Of a model that has none. */
+        public static final OfExperts NONE = new OfExperts(0, 0, 0, 0, 0, 0);
+
+        /** Bytes that a sweep of one row reads from disk, if rows choose all experts equally often. */
+        public long bytesPerSweep() {
+            return bytes == 0 ? 0 : Math.round(bytesPerRow * (1 - Math.min(1, (double) keptBytes / bytes)));
+        }
+    }
+
     /** What a sweep takes the longest for. */
     public enum Limit {
         DISK,
@@ -115,10 +137,11 @@ public record MemoryPlan(
 
     /** What is left of the budget. */
     public long unusedBytes() {
-        return memoryBytes - vectorBytes - kvBytes - workspaceBytes - readerBytes - ringBytes() - residentMemoryBytes;
+        return memoryBytes - vectorBytes - kvBytes - workspaceBytes - readerBytes - ringBytes() - residentMemoryBytes
+                - experts.memoryBytes;
     }
 
-    /** Bytes of weights that each sweep after the first reads from disk, exactly. */
+    /** Bytes of weights that each sweep after the first reads from disk, exactly; what it reads of experts is more. */
     public long bytesPerSweep() {
         return weightBytes - residentBytes;
     }
@@ -139,9 +162,11 @@ public record MemoryPlan(
 
     /** What a sweep takes the longest for: reading, copying, or computing. */
     public Limit limit() {
-        double disk = bytesPerSweep() / rates.diskBytesPerSecond();
-        double bus = rates.busBytesPerSecond() > 0 ? copiedBytesPerSweep() / rates.busBytesPerSecond() : 0;
-        double compute = (weightBytes - onHost.bytes) / rates.computeBytesPerSecond()
+        double disk = (bytesPerSweep() + experts.bytesPerSweep()) / rates.diskBytesPerSecond();
+        double bus = rates.busBytesPerSecond() > 0
+                ? (copiedBytesPerSweep() + (devices.isEmpty() ? 0 : experts.bytesPerRow)) / rates.busBytesPerSecond()
+                : 0;
+        double compute = (weightBytes + experts.bytesPerRow - onHost.bytes) / rates.computeBytesPerSecond()
                 + (onHost.panels > 0 ? onHost.bytes / onHost.bytesPerSecond : 0);
         return disk > Math.max(bus, compute) ? Limit.DISK : bus > compute ? Limit.BUS : Limit.COMPUTE;
     }

@@ -59,6 +59,7 @@ final class PlanView {
         memory(lines, plan.ringBytes(), "for the ring: " + plan.ringSlots() + " slots of "
                 + Units.memory(plan.ringSlotBytes()));
         memory(lines, plan.residentMemoryBytes(), "for resident panels");
+        memory(lines, plan.experts().memoryBytes(), "for experts");
         memory(lines, plan.unusedBytes(), "left over");
         for (var device : plan.devices()) {
             lines.add(List.of(device.name(), Units.memory(device.memoryBytes()) + " of its own memory"));
@@ -80,6 +81,13 @@ final class PlanView {
                 + Units.bytes(plan.weightBytes())
                 + String.format(Locale.ROOT, ": %,d - %,d = %,d bytes", plan.weightBytes(), plan.residentBytes(),
                         plan.bytesPerSweep())));
+        if (plan.experts().experts() > 0) {
+            var experts = plan.experts();
+            lines.add(List.of("", "and of experts about " + Units.bytes(experts.bytesPerSweep()) + ": a row chooses "
+                    + experts.chosen() + " of " + experts.experts() + ", " + Units.bytes(experts.bytesPerRow()) + "; "
+                    + Units.percent(experts.keptBytes(), experts.bytes()) + " of " + Units.bytes(experts.bytes())
+                    + " are kept"));
+        }
         if (!plan.devices().isEmpty()) {
             lines.add(List.of("", "copies " + Units.bytes(plan.copiedBytesPerSweep())
                     + String.format(Locale.ROOT, ": %,d bytes", plan.copiedBytesPerSweep())));
@@ -170,6 +178,13 @@ final class PlanView {
         object.addProperty("weight_bytes", plan.weightBytes());
         object.addProperty("resident_bytes", plan.residentBytes());
         object.addProperty("disk_bytes_per_sweep", plan.bytesPerSweep());
+        object.addProperty("experts", plan.experts().experts());
+        object.addProperty("experts_chosen_per_row", plan.experts().chosen());
+        object.addProperty("expert_bytes", plan.experts().bytes());
+        object.addProperty("expert_bytes_per_row", plan.experts().bytesPerRow());
+        object.addProperty("expert_memory_bytes", plan.experts().memoryBytes());
+        object.addProperty("expert_kept_bytes", plan.experts().keptBytes());
+        object.addProperty("expected_expert_disk_bytes_per_sweep", plan.experts().bytesPerSweep());
         object.addProperty("copied_bytes_per_sweep", plan.copiedBytesPerSweep());
         object.addProperty("host_computed_panels", plan.onHost().panels());
         object.addProperty("host_computed_bytes_per_sweep", plan.onHost().bytes());

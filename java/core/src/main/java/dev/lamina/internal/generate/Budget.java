@@ -348,13 +348,16 @@ final class Budget implements AutoCloseable {
         var passed = onDevice ? predicted.withoutBus() : predicted;
         var panelsOnHost = onHost(chosen, placed);
         var work = host == null ? null : HostPanels.of(chosen.schedule()).work(panelsOnHost, host.rates());
+        var ofExperts = chosen.experts(chosen.expertSlots(placed, fixed));
+        double readingExperts = ofExperts.bytesPerSweep() / passed.diskBytesPerSecond();
         return new MemoryPlan(chosen.memory().host(), called.origin, positions, vectorsOnHost, kv.host(),
-                fixed.host() - vectorsOnHost - kv.host() - chosen.planner().readerBytes(), readerBytes,
+                fixed.host() - vectorsOnHost - kv.host() - chosen.planner().readerBytes()
+                        - ExpertCache.PASSING * chosen.expertSlotBytes(), readerBytes,
                 onDevice ? 0 : placed.slots(), placed.slotBytes(), onDevice ? 0 : placed.residentBytes(),
                 devices(chosen, placed, fixed, kv, vectorBytes),
-                chosen.schedule().weightBytes(), chosen.residentBytes(placed), first == Planner.Order.HEAD_FIRST,
-                chosen.kinds(placed), chosen.stages(placed), onHost(chosen, panelsOnHost), passed,
-                chosen.planner().secondsPerSweep(placed, passed, work));
+                chosen.schedule().denseBytes(), chosen.residentBytes(placed), first == Planner.Order.HEAD_FIRST,
+                chosen.kinds(placed), chosen.stages(placed), ofExperts, onHost(chosen, panelsOnHost),
+                passed, chosen.planner().secondsPerSweep(placed, passed, work) + readingExperts);
     }
 
     private List<MemoryPlan.OfDevice> devices(Division chosen, Placement placed, MemoryUse fixed, MemoryUse kv,
@@ -401,7 +404,7 @@ final class Budget implements AutoCloseable {
 
     private boolean isBetter(Placement next, Placement old) {
         boolean ring = old.slots() > 0 && (next.slots() == 0 || next.slots() > old.slots());
-        long worth = weights.schedule().weightBytes() / WORTH_A_RESTART;
+        long worth = weights.schedule().denseBytes() / WORTH_A_RESTART;
         return ring || next.residentBytes() - old.residentBytes() > worth
                 || division.bytes(next.onDevice()) - division.bytes(old.onDevice()) > worth
                 || next.options().readers() > old.options().readers()

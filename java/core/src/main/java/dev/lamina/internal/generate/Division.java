@@ -117,6 +117,36 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
         return ExpertCache.PASSING + (int) Math.clamp(left / expertSlotBytes(), 0, schedule.experts().size());
     }
 
+    /**
+     * What a plan tells of experts.
+     *
+     * @param slots for their panels
+     */
+    MemoryPlan.OfExperts experts(int slots) {
+        var panels = schedule.experts();
+        if (panels.isEmpty()) {
+            return MemoryPlan.OfExperts.NONE;
+        }
+        int experts = 0;
+        int chosen = 0;
+        double perRow = 0;
+        for (var panel : schedule.panels()) {
+            var choice = panel.choice();
+            if (choice != null) {
+                int of = choice.experts();
+                long bytes = panels.subList(choice.firstPanels()[0], choice.firstPanels()[of]).stream()
+                        .mapToLong(Schedule.ExpertPanel::bytes).sum();
+                experts += of;
+                chosen += choice.op().router().chosen();
+                perRow += (double) bytes * choice.op().router().chosen() / of;
+            }
+        }
+        long all = panels.stream().mapToLong(Schedule.ExpertPanel::bytes).sum();
+        double kept = Math.min(1, (double) (slots - ExpertCache.PASSING) / panels.size());
+        return new MemoryPlan.OfExperts(experts, chosen, all, Math.round(perRow), slots * expertSlotBytes(),
+                Math.round(all * kept));
+    }
+
     private MemoryUse passingExperts() {
         return MemoryUse.of(ExpertCache.PASSING * expertSlotBytes(), devices(), 0);
     }

@@ -118,8 +118,8 @@ final class StreamedModel implements LanguageModel {
             if (saved != null && options.plan() != null) {
                 saved.check(weights, options.hostCompute(), options.plan());
             }
-            tellOfUnused(weights);
             host = options.hostCompute() ? HostProcessor.open(weights, use, threads) : null;
+            tellOfUnused(weights);
             var panels = weights.panelMap();
             var recorder = options.profile() ? new Recorder(panels) : null;
             var events = Telemetry.flightEvents(panels);

@@ -19,6 +19,7 @@ public final class Architectures {
             new Glm4Moe(),
             new GptOss(),
             new Llama4(),
+            new Qwen3Next(),
             new Qwen(),
             new ChatGlm(),
             new Baichuan(),

@@ -72,11 +72,11 @@ record Dims(int hidden, int intermediate, int layers, int heads, int kvHeads, in
         return (float) (1 / Math.sqrt(headDim));
     }
 
-    /** Elements of a head that are rotated: a factor that the configuration has, or what it says of the rope. */
+    /** Elements of a head that are rotated: a factor in the rope parameters wins over one in the configuration. */
     int rotaryDim(ModelConfig config, String key, double fallback) {
-        var parameters = config.object("rope_parameters");
-        boolean beside = config.has(key) || parameters == null;
-        int dim = (int) (headDim * (beside ? config : parameters).doubleOr(key, fallback, 0, 1));
+        var parameters = Rope.parameters(config);
+        boolean inside = parameters != null && parameters.has(key);
+        int dim = (int) (headDim * (inside ? parameters : config).doubleOr(key, fallback, 0, 1));
         if (dim < 2 || dim % 2 != 0) {
             throw new LaminaException(config.where() + ": \"" + key + "\" leaves " + dim + " of the " + headDim
                     + " elements of a head to be rotated, but these must be pairs.");

@@ -25,11 +25,10 @@ class GoldenTest {
                 "baichuan_13b_alibi", "baichuan2_7b_normhead", "baichuan2_13b_alibi_normhead", "internlm", "internlm2",
                 "internlm2_dynamic_cfg", "gemma", "gemma2", "gemma3_text", "phi2", "phi3_swa", "phi3_longrope",
                 "phi4_mini", "glm", "glm4", "cohere", "cohere2", "olmo2", "granite", "smollm3", "stablelm",
-                "starcoder2", "e2e_llama2", "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3", "e2e_qwen_v1",
-                "e2e_chatglm2", "e2e_chatglm3", "e2e_baichuan2_7b", "e2e_internlm2", "e2e_gemma2",
-                "gemma3_images", "phi_head_norms", "phi3_window", "cohere_head_norms", "olmo", "olmo3",
-                "granite_biases", "smollm3_window", "stablelm_parallel", "internlm2_linear", "chatglm_grouped",
-                "chatglm_layer_norms",
+                "starcoder2", "gemma3_images", "phi_head_norms", "cohere_head_norms", "olmo", "olmo3", "granite_biases",
+                "smollm3_window", "stablelm_parallel", "internlm2_linear", "chatglm_grouped", "chatglm_layer_norms",
+                "e2e_llama2", "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3", "e2e_qwen_v1", "e2e_chatglm2",
+                "e2e_chatglm3", "e2e_baichuan2_7b", "e2e_internlm2", "e2e_gemma2", "phi3_window",
                 "mixtral",
                 "qwen2_moe",
                 "qwen3_moe",
@@ -37,6 +36,7 @@ class GoldenTest {
                 "glm4_moe",
                 "gpt_oss",
                 "llama4_text",
+                "qwen3_next", "qwen3_5_text",
                 "qwen3_fp8"));
     }
 

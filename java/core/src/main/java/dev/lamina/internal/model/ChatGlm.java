@@ -77,7 +77,8 @@ final class ChatGlm implements Architecture {
                 config.requireInt("num_layers", 1, Dims.MAX_LAYERS),
                 heads,
                 shared ? config.intOr("multi_query_group_num", 1, 1, heads) : heads,
-                config.intOr("kv_channels", hidden / heads, 4, Dims.MAX_WIDTH / heads),
+                config.intOr("kv_channels", config.mentions("kv_channels") ? hidden / heads : 128, 4,
+                        Dims.MAX_WIDTH / heads),
                 config.requireInt(vocabulary, 1, Integer.MAX_VALUE),
                 config.intOr("seq_length", 2048, 1, Integer.MAX_VALUE)));
     }

@@ -51,6 +51,6 @@ final class Gemma3 implements Architecture {
                 Activation.of(config, "hidden_activation", "gelu_pytorch_tanh"),
                 layer -> sliding.test(layer) ? new GemmaDecoder.Layer(local, near) : new GemmaDecoder.Layer(far, all),
                 Gemma2.cap(config, "final_logit_softcapping"))
-                .build(config, dims, p, text.head(given, p, true), far.contextLimit());
+                .build(config, dims, p, text.head(given, p, true), dims.maxPositions());
     }
 }

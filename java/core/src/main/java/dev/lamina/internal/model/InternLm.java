@@ -27,23 +27,12 @@ final class InternLm implements Architecture {
         boolean bias = config.booleanOr("bias", true);
         var rope = p.rope(rope(config, dims));
         var attending = Attending.all(dims.scale());
-        var embedding = "model.embed_tokens.weight";
-
-        p.stage("embedding", "");
-        var x = p.embed(embedding, dims.vocabulary(), dims.hidden());
-        for (int layer = 0; layer < dims.layers(); layer++) {
-            p.layer(layer, "model.layers." + layer + ".");
-            var attended = Qkv.separate(p, p.norm(x, "input_layernorm", norm), dims, bias)
-                    .rotated(p, rope, false)
-                    .attend(p, attending);
-            p.addTo(x, p.linear(attended, "self_attn.o_proj", dims.hidden(), bias));
-            p.addTo(x, Mlp.gated(p, p.norm(x, "post_attention_layernorm", norm), "mlp.gate_proj", "mlp.up_proj",
-                    "mlp.down_proj", dims.intermediate(), activation, false));
-        }
-        p.stage("head", "");
-        var last = p.norm(p.outputRows(x), "model.norm", norm);
-        p.logits(last, p.head(config, embedding, false), dims.vocabulary(), null);
-        return p.program(name(), rope.contextLimit());
+        var decoder = new PreNormDecoder(name(), "model.", dims, norm,
+                (h, layer) -> p.linear(Qkv.separate(p, h, dims, bias).rotated(p, rope, false).attend(p, attending),
+                        "self_attn.o_proj", dims.hidden(), bias),
+                (x, h, layer) -> p.addTo(x, Mlp.gated(p, h, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
+                        dims.intermediate(), activation, false)));
+        return decoder.build(p, p.head(config, decoder.embedding(), false), rope.contextLimit());
     }
 
     /** The object {@code rotary}, which the oldest configurations do not have. */

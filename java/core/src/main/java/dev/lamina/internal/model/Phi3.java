@@ -28,22 +28,11 @@ final class Phi3 implements Architecture {
         var rope = p.rope(Rope.of(config, rotaryDim, dims.maxPositions()));
         var attending = Attending.all(dims.scale())
                 .withWindow(config.intOr("sliding_window", 0, 0, Integer.MAX_VALUE));
-        var embedding = "model.embed_tokens.weight";
-
-        p.stage("embedding", "");
-        var x = p.embed(embedding, dims.vocabulary(), dims.hidden());
-        for (int layer = 0; layer < dims.layers(); layer++) {
-            p.layer(layer, "model.layers." + layer + ".");
-            var attended = Qkv.packed(p, p.norm(x, "input_layernorm", norm), dims, "self_attn.qkv_proj", false)
-                    .rotated(p, rope, false)
-                    .attend(p, attending);
-            p.addTo(x, p.linear(attended, "self_attn.o_proj", dims.hidden(), false));
-            p.addTo(x, Mlp.fused(p, p.norm(x, "post_attention_layernorm", norm), "mlp.gate_up_proj", "mlp.down_proj",
-                    dims.intermediate(), activation, false));
-        }
-        p.stage("head", "");
-        var last = p.norm(p.outputRows(x), "model.norm", norm);
-        p.logits(last, p.head(config, embedding, false), dims.vocabulary(), null);
-        return p.program(name(), rope.contextLimit());
+        var decoder = new PreNormDecoder(name(), "model.", dims, norm, (h, layer) -> {
+            var qkv = Qkv.packed(p, h, dims, "self_attn.qkv_proj", false).rotated(p, rope, false);
+            return p.linear(qkv.attend(p, attending), "self_attn.o_proj", dims.hidden(), false);
+        }, (x, h, layer) -> p.addTo(x, Mlp.fused(p, h, "mlp.gate_up_proj", "mlp.down_proj", dims.intermediate(),
+                activation, false)));
+        return decoder.build(p, p.head(config, decoder.embedding(), false), rope.contextLimit());
     }
 }

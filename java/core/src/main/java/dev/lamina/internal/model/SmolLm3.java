@@ -39,25 +39,16 @@ final class SmolLm3 implements Architecture {
                 : 0;
         var sliding = LayerTypes.sliding(config, dims.layers(), rotates.negate());
         var all = Attending.all(dims.scale());
-        var embedding = "model.embed_tokens.weight";
-
-        p.stage("embedding", "");
-        var x = p.embed(embedding, dims.vocabulary(), dims.hidden());
-        for (int layer = 0; layer < dims.layers(); layer++) {
-            p.layer(layer, "model.layers." + layer + ".");
-            var qkv = Qkv.separate(p, p.norm(x, "input_layernorm", norm), dims, bias);
+        var decoder = new PreNormDecoder(name(), "model.", dims, norm, (h, layer) -> {
+            var qkv = Qkv.separate(p, h, dims, bias);
             if (rotates.test(layer)) {
                 qkv.rotated(p, rope, false);
             }
             var attended = qkv.attend(p, sliding.test(layer) ? all.withWindow(window) : all);
-            p.addTo(x, p.linear(attended, "self_attn.o_proj", dims.hidden(), bias));
-            p.addTo(x, Mlp.gated(p, p.norm(x, "post_attention_layernorm", norm), "mlp.gate_proj", "mlp.up_proj",
-                    "mlp.down_proj", dims.intermediate(), activation, mlpBias));
-        }
-        p.stage("head", "");
-        var last = p.norm(p.outputRows(x), "model.norm", norm);
-        p.logits(last, p.head(config, embedding, true), dims.vocabulary(), null);
-        return p.program(name(), rope.contextLimit());
+            return p.linear(attended, "self_attn.o_proj", dims.hidden(), bias);
+        }, (x, h, layer) -> p.addTo(x, Mlp.gated(p, h, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
+                dims.intermediate(), activation, mlpBias)));
+        return decoder.build(p, p.head(config, decoder.embedding(), true), rope.contextLimit());
     }
 
     /** {@code no_rope_layers} has a 1 for each layer that does rotate. */

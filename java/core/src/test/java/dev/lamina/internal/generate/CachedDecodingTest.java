@@ -31,8 +31,8 @@ class CachedDecodingTest {
         try (var processor = Processor.open("cpu", 1, false).getFirst();
                 var weights = Weights.open(Checkpoint.open(fixture.directory()), config, List.of(processor),
                         ModelOptions.Io.AUTO, use, PANEL, false);
-                var budget = new Budget(weights, use, Budget.Name.of(MEMORY), PANEL, weights.streamOptions(), null, null,
-                        Telemetry.NONE)) {
+                var budget = new Budget(weights, use, Budget.Name.of(MEMORY), PANEL, weights.streamOptions(),
+                        null, null, Telemetry.NONE)) {
             var together = logits(weights, budget, ids, ids.length);
             for (int rows : new int[] {1, 5}) {
                 var apart = logits(weights, budget, ids, rows);

@@ -28,7 +28,7 @@ class GoldenTest {
                 "starcoder2", "gemma3_images", "phi_head_norms", "cohere_head_norms", "olmo", "olmo3", "granite_biases",
                 "smollm3_window", "stablelm_parallel", "internlm2_linear", "chatglm_grouped", "chatglm_layer_norms",
                 "e2e_llama2", "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3", "e2e_qwen_v1", "e2e_chatglm2",
-                "e2e_chatglm3", "e2e_baichuan2_7b", "e2e_internlm2", "e2e_gemma2",
+                "e2e_chatglm3", "e2e_baichuan2_7b", "e2e_internlm2", "e2e_gemma2", "phi3_window",
                 "mixtral",
                 "qwen2_moe",
                 "qwen3_moe",

@@ -40,7 +40,8 @@ class ModesTest {
     Path temporary;
 
     static List<Fixture> fixtures() throws IOException {
-        return Fixture.find(List.of("llama32_tied", "mistral_swa", "qwen2_tied", "qwen3"));
+        return Fixture.find(List.of("llama32_tied", "mistral_swa", "qwen2_tied", "qwen3", "internlm2",
+                "baichuan2_13b_alibi_normhead"));
     }
 
     static Map<String, ModelOptions> modes() {

@@ -12,7 +12,9 @@ import dev.lamina.internal.checkpoint.SafetensorsFiles;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -128,6 +130,43 @@ class ArchitecturesTest {
                 .mapToInt(op -> ((Op.Attention) op).attending().window())
                 .max()
                 .orElseThrow();
+    }
+
+    /** A small file must not fill the memory. */
+    @Test
+    void expertsWithoutEndAreRefused() throws IOException {
+        int layers = 33;
+        int experts = 4096;
+        var header = new JsonObject();
+        int bytes = describe(header, 0, "model.embed_tokens.weight", 2, 2);
+        for (int layer = 0; layer < layers; layer++) {
+            var name = "model.layers." + layer + ".";
+            for (var norm : List.of("input_layernorm", "post_attention_layernorm", "self_attn.q_norm",
+                    "self_attn.k_norm")) {
+                bytes = describe(header, bytes, name + norm + ".weight", 2);
+            }
+            for (var square : List.of("q_proj", "k_proj", "v_proj", "o_proj")) {
+                bytes = describe(header, bytes, name + "self_attn." + square + ".weight", 2, 2);
+            }
+            bytes = describe(header, bytes, name + "mlp.gate.weight", experts, 2);
+            bytes = describe(header, bytes, name + "mlp.experts.gate_up_proj", experts, 2, 2);
+            bytes = describe(header, bytes, name + "mlp.experts.down_proj", experts, 2, 1);
+        }
+        Files.write(temporary.resolve("model.safetensors"), SafetensorsFiles.file(header.toString(), bytes));
+        var config = JsonParser.parseString("{'model_type': 'qwen3_moe', 'hidden_size': 2, 'num_attention_heads': 1, "
+                + "'vocab_size': 2, 'moe_intermediate_size': 1, 'num_experts_per_tok': 1, 'tie_word_embeddings': true}")
+                .getAsJsonObject();
+        config.addProperty("num_hidden_layers", layers);
+        config.addProperty("num_experts", experts);
+        var message = assertThrows(LaminaException.class, () -> program(config, temporary)).getMessage();
+        assertTrue(message.contains("131072 experts"), message);
+    }
+
+    private static int describe(JsonObject header, int offset, String name, int... shape) {
+        int end = offset + IntStream.of(shape).reduce(Short.BYTES, Math::multiplyExact);
+        header.add(name, JsonParser.parseString("{'dtype': 'BF16', 'shape': %s, 'data_offsets': [%d, %d]}"
+                .formatted(Arrays.toString(shape), offset, end)));
+        return end;
     }
 
     /** Without {@code architectures}, the type of the model says what it is. */

@@ -6,6 +6,7 @@ import com.google.gson.JsonPrimitive;
 import com.sun.management.OperatingSystemMXBean;
 import dev.lamina.LaminaException;
 import dev.lamina.LanguageModel;
+import dev.lamina.MemoryPlan;
 import dev.lamina.ModelOptions;
 import dev.lamina.Rates;
 import dev.lamina.bindings.NativeLibrary;
@@ -273,15 +274,15 @@ final class DoctorCommand implements Callable<Integer> {
             var plan = model.plan(memory, positions, rates);
             line(memory == recommended ? "expect" : "", "--memory " + Units.option(memory) + ": "
                     + Units.percent(plan.residentBytes(), plan.weightBytes()) + " of the weights resident, "
-                    + (plan.bytesPerSweep() == 0
+                    + (reading(plan) == 0
                             ? "nothing to read"
-                            : Units.bytes(plan.bytesPerSweep()) + " a token from disk")
+                            : Units.bytes(reading(plan)) + " a token from disk")
                     + ", " + Units.seconds(plan.secondsPerSweep()) + " a token, limited by the "
                     + PlanView.limit(plan));
             var entry = new JsonObject();
             entry.add("memory_bytes", new JsonPrimitive(memory));
             entry.addProperty("resident_bytes", plan.residentBytes());
-            entry.addProperty("disk_bytes_per_token", plan.bytesPerSweep());
+            entry.addProperty("disk_bytes_per_token", reading(plan));
             entry.addProperty("seconds_per_token", plan.secondsPerSweep());
             list.add(entry);
         }
@@ -298,5 +299,10 @@ final class DoctorCommand implements Callable<Integer> {
         }
         budgets.add(minimum);
         return budgets;
+    }
+
+    /** Bytes that a token takes from disk, those of experts as expected. */
+    private static long reading(MemoryPlan plan) {
+        return plan.bytesPerSweep() + plan.experts().bytesPerSweep();
     }
 }

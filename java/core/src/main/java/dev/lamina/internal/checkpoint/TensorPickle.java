@@ -417,6 +417,7 @@ final class TensorPickle {
         if (shape.size() > SafetensorsHeader.MAX_RANK) {
             throw problem("with a tensor of more than " + SafetensorsHeader.MAX_RANK + " dimensions");
         }
+        count(2 * shape.size()); // numbers of its own, where the file may name the same ones again
         return new View(storage, dtype, offset, numbers(function, shape), numbers(function, strides));
     }
 

@@ -79,7 +79,7 @@ final class Decoding {
         var parts = new ArrayList<Part>();
         for (var answer : live) {
             int pending = answer.sequence().pending();
-            int count = pending == 1 ? 1 : Math.min(pending, room);
+            int count = pending == 1 ? 1 : Math.min(pending, Math.min(room, Division.PREFILL_ROWS));
             if (count > 0) {
                 parts.add(new Part(answer.sequence(), count, count == pending ? Output.LAST : Output.NONE));
                 room -= pending == 1 ? 0 : count;

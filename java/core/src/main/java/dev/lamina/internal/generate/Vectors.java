@@ -1,5 +1,6 @@
 package dev.lamina.internal.generate;
 
+import dev.lamina.LaminaException;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DType;
 import dev.lamina.internal.model.Op;
@@ -35,6 +36,11 @@ final class Vectors implements AutoCloseable {
     private static final StreamOptions READING =
             StreamOptions.defaults().withPrefetch(8).withReaders(2).withRowCacheBytes(0);
 
+    /** Budgets that cannot hold less are refused later, with the number of bytes that would do. */
+    private static final long LARGEST_UNASKED = 16 << 20;
+
+    private static final int COPIES = 2; // while they are loaded
+
     private final Device device;
     private final MemorySegment memory;
     private final Map<String, MemorySegment> slices = new HashMap<>();
@@ -49,9 +55,10 @@ final class Vectors implements AutoCloseable {
      * Reads the vectors of a program.
      *
      * @param numbers number of each file, as {@link Extent#file} counts them
+     * @param memory bytes of host memory that Lamina may hold
      */
     static Vectors load(Processor processor, Program program, Checkpoint checkpoint, List<DataFile> files,
-            Map<Path, Integer> numbers) throws IOException {
+            Map<Path, Integer> numbers, long memory) throws IOException {
         var device = processor.device();
         var stored = program.vectors().stream()
                 .flatMap(vector -> vector.parts().stream())
@@ -65,6 +72,11 @@ final class Vectors implements AutoCloseable {
         var extents = stored.stream()
                 .map(tensor -> new Extent(numbers.get(tensor.file()), tensor.offset(), tensor.bytes()))
                 .toList();
+        long most = floats.stream().mapToLong(Vectors::bytes).sum();
+        if (most > LARGEST_UNASKED && COPIES * most > memory) {
+            throw new LaminaException(checkpoint.directory() + ": norms, biases and scales take " + (most >> 20)
+                    + "MiB, and twice as much while they are loaded: raise --memory.");
+        }
         var host = device.allocate(Math.max(1, floats.stream().mapToLong(Vectors::bytes).sum()));
         try {
             var vectors = new Vectors(device, device.allocateOnDevice(host.byteSize()));

@@ -64,7 +64,11 @@ public final class Architectures {
     public static Program program(ModelConfig config, Checkpoint checkpoint) {
         var family = detect(config);
         Quantization.check(config);
-        return family.build(config, new ProgramBuilder(checkpoint));
+        try {
+            return family.build(config, new ProgramBuilder(checkpoint));
+        } catch (ArithmeticException e) {
+            throw new LaminaException(config.where() + ": the sizes in it are larger than any model's.", e);
+        }
     }
 
     /** The names that {@code architectures} may have, for messages. */

@@ -22,6 +22,7 @@ import org.jspecify.annotations.Nullable;
 public final class ProgramBuilder {
     private static final int F8_BLOCK = 128; // rows and columns that share a scale
     private static final int MXFP4_BLOCK = 32; // columns that share a scale
+    private static final int MAX_OPS = 1 << 21; // each takes some Java heap; DeepSeek V3 has about 10^5
     private static final int MAX_EXPERTS = 1 << 17; // of all layers; each takes some Java heap
 
     private final Checkpoint checkpoint;
@@ -37,6 +38,7 @@ public final class ProgramBuilder {
     private List<Op> ops = new ArrayList<>(); // of the stage, or of the expert that is recorded
     private @Nullable List<Value> expertValues; // of the first expert of a mixture, for all others too
     private int expertValue; // the next of them
+    private int recorded; // ops
     private int expertCount; // of all mixtures so far
     private @Nullable Value embedded;
     private @Nullable String embedding;
@@ -383,18 +385,22 @@ public final class ProgramBuilder {
             throw new LaminaException(checkpoint.directory() + ": config.json asks for more than " + MAX_EXPERTS
                     + " experts: no published model comes near that.");
         }
+        if (router.chosen() > count) {
+            throw new LaminaException(checkpoint.directory() + ": config.json lets a row choose " + router.chosen()
+                    + " of " + count + " experts.");
+        }
         var around = ops;
-        var recorded = new ArrayList<List<Op>>();
+        var each = new ArrayList<List<Op>>();
         expertValues = new ArrayList<>();
         for (int i = 0; i < count; i++) {
             ops = new ArrayList<>();
             expertValue = 0;
             expert.accept(i);
-            recorded.add(ops);
+            each.add(ops);
         }
         expertValues = null;
         ops = around;
-        add(new Op.Experts(logits, router, bias, recorded));
+        add(new Op.Experts(logits, router, bias, each));
     }
 
     /** The rows that chose the expert; weighted: times the weights that they gave it. */
@@ -457,6 +463,10 @@ public final class ProgramBuilder {
     }
 
     private void add(Op op) {
+        if (++recorded > MAX_OPS) {
+            throw new LaminaException(checkpoint.directory() + ": config.json asks for more than " + MAX_OPS
+                    + " operations in all layers and experts: no published model comes near that.");
+        }
         ops.add(op);
     }
 

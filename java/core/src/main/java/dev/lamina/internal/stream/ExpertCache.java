@@ -123,10 +123,11 @@ public final class ExpertCache implements AutoCloseable {
         if (attached) {
             throw new IllegalStateException("a streamer uses these slots");
         }
-        while (slots.size() > count) {
-            var last = free.isEmpty() ? leastUsed(Double.POSITIVE_INFINITY) : free.pop();
+        while (slots.size() > count) { // all are free or kept
+            // what experts pass through stays, or nothing that is not kept could ever be read
+            var last = free.size() > PASSING ? null : leastUsed(Double.POSITIVE_INFINITY);
             if (last == null) {
-                throw new IllegalStateException("all slots are in use");
+                last = free.pop();
             }
             forget(last);
             slots.remove(last);
@@ -249,6 +250,9 @@ public final class ExpertCache implements AutoCloseable {
 
     /** A user of the slot is done with it, or reading it was given up. */
     void release(Slot slot) {
+        if (!attached) {
+            return; // it was taken back from a user that had not given it up
+        }
         slot.pins--;
         if (slot.pins == 0 && (!slot.kept || !slot.filled)) {
             forget(slot);

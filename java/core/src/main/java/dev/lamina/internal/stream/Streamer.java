@@ -126,9 +126,16 @@ public final class Streamer implements AutoCloseable {
             unclaimed.add(new ArrayDeque<>());
             unclaimedExperts.add(new ArrayDeque<>());
         }
-        residents.attach(this.files, this.cycle);
         if (experts != null) {
             experts.attach(this.files);
+        }
+        try {
+            residents.attach(this.files, this.cycle);
+        } catch (Throwable e) {
+            if (experts != null) {
+                experts.detach();
+            }
+            throw e;
         }
         try {
             int alignment = alignment(files);

@@ -19,6 +19,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -120,6 +121,26 @@ class ExpertsTest {
             var sampled = GenerationOptions.builder().maxTokens(tokens).temperature(1.5).seed(3L).ignoreEos(true);
             model.generate(Prompt.ids(new int[] {3, 4, 5}), sampled.build());
             return model.generate(Prompt.ids(new int[] {7, 8}), sampled.seed(4L).build()).stats().expertBytes();
+        }
+    }
+
+    /** A call that leaves less memory for experts drops those that are kept, and not what others pass through. */
+    @Test
+    @Timeout(60)
+    void fewerAreKeptWhereACallNeedsMoreMemory() throws IOException {
+        var mixtral = mixtral();
+        var options = ModelOptions.builder().prefetch(2).panel(65536).memory(memory(mixtral, 4)).build();
+        try (var model = LanguageModel.open(mixtral.toString(), options)) {
+            int most = model.plan(0, 20, Rates.assumed()).experts().slots();
+            int least = model.plan(0, CONTEXT, Rates.assumed()).experts().slots();
+            assertTrue(most - least >= ExpertCache.PASSING, least + " of " + most + " slots are left");
+            for (int round = 0; round < 3; round++) {
+                model.generate(Prompt.ids(new int[] {3 + round}), greedy(19));
+                var sampled = GenerationOptions.builder().maxTokens(CONTEXT - 1).temperature(1.5).seed(5L + round);
+                var stats = model.generate(Prompt.ids(new int[] {9}), sampled.ignoreEos(true).build()).stats();
+                assertEquals((CONTEXT - 1) * 2 * CHOSEN, stats.expertsUsed());
+                assertTrue(stats.expertHitRate() > 0.1, "a hit rate of " + stats.expertHitRate());
+            }
         }
     }
 

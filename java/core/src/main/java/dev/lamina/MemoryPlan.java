@@ -103,12 +103,19 @@ public record MemoryPlan(
      * @param chosen how many of them a row chooses
      * @param bytes weights of all of them
      * @param bytesPerRow weights of those that a row chooses, on average
-     * @param memoryBytes memory for experts: for those that are read, and for those that are kept
+     * @param slots of memory for their panels: a few for those that are read, all others for those that are kept
+     * @param slotBytes memory of a slot
      * @param keptBytes weights that can be kept there
      */
-    public record OfExperts(int experts, int chosen, long bytes, long bytesPerRow, long memoryBytes, long keptBytes) {
+    public record OfExperts(int experts, int chosen, long bytes, long bytesPerRow, int slots, long slotBytes,
+            long keptBytes) {
         /** Of a model that has none. */
-        public static final OfExperts NONE = new OfExperts(0, 0, 0, 0, 0, 0);
+        public static final OfExperts NONE = new OfExperts(0, 0, 0, 0, 0, 0, 0);
+
+        /** Memory of all slots. */
+        public long memoryBytes() {
+            return slots * slotBytes;
+        }
 
         /** Bytes that a sweep of one row reads from disk, if rows choose all experts equally often. */
         public long bytesPerSweep() {
@@ -138,7 +145,7 @@ public record MemoryPlan(
     /** What is left of the budget. */
     public long unusedBytes() {
         return memoryBytes - vectorBytes - kvBytes - workspaceBytes - readerBytes - ringBytes() - residentMemoryBytes
-                - experts.memoryBytes;
+                - experts.memoryBytes();
     }
 
     /** Bytes of weights that each sweep after the first reads from disk, exactly; what it reads of experts is more. */

@@ -149,6 +149,10 @@ final class GenerateCommand implements Callable<Integer> {
         stats.addProperty("unused_read_ahead_bytes", figures.unusedReadAheadBytes());
         stats.addProperty("resident_bytes", figures.residentBytes());
         stats.addProperty("peak_host_bytes", figures.peakHostBytes());
+        stats.addProperty("experts_used", figures.expertsUsed());
+        stats.addProperty("experts_read", figures.expertsRead());
+        stats.addProperty("expert_hit_rate", figures.expertHitRate());
+        stats.addProperty("expert_disk_bytes", figures.expertBytes());
         if (ioLimit > 0) {
             stats.addProperty("io_limit_bytes_per_second", ioLimit);
         }

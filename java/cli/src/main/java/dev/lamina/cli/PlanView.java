@@ -59,7 +59,8 @@ final class PlanView {
         memory(lines, plan.ringBytes(), "for the ring: " + plan.ringSlots() + " slots of "
                 + Units.memory(plan.ringSlotBytes()));
         memory(lines, plan.residentMemoryBytes(), "for resident panels");
-        memory(lines, plan.experts().memoryBytes(), "for experts");
+        memory(lines, plan.experts().memoryBytes(), "for experts: " + plan.experts().slots() + " slots of "
+                + Units.memory(plan.experts().slotBytes()));
         memory(lines, plan.unusedBytes(), "left over");
         for (var device : plan.devices()) {
             lines.add(List.of(device.name(), Units.memory(device.memoryBytes()) + " of its own memory"));

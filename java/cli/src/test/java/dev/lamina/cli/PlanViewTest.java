@@ -14,7 +14,7 @@ class PlanViewTest {
     private static MemoryPlan plan(MemoryPlan.OnHost onHost) {
         var gpu = new MemoryPlan.OfDevice("cuda:0", 4000, 0, 0, 0, 300, 1000, 1000);
         return new MemoryPlan(9000, "as asked", 10, 0, 0, 0, 0, 2, 100, 6000, List.of(gpu), 10_000, 7000, false,
-                List.of(), List.of(), onHost, Rates.assumedOfGpu(), 1);
+                List.of(), List.of(), MemoryPlan.OfExperts.NONE, onHost, Rates.assumedOfGpu(), 1);
     }
 
     @Test

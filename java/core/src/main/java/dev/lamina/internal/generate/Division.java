@@ -143,7 +143,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
         }
         long all = panels.stream().mapToLong(Schedule.ExpertPanel::bytes).sum();
         double kept = Math.min(1, (double) (slots - ExpertCache.PASSING) / panels.size());
-        return new MemoryPlan.OfExperts(experts, chosen, all, Math.round(perRow), slots * expertSlotBytes(),
+        return new MemoryPlan.OfExperts(experts, chosen, all, Math.round(perRow), slots, expertSlotBytes(),
                 Math.round(all * kept));
     }
 
@@ -217,10 +217,11 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
         return weights.onDevice() ? fixed.host() : planner.minimum(fixed.host());
     }
 
-    /** The least budget of the host for so much that holds all panels that are on no device. */
+    /** The least budget of the host for so much that holds all panels that are on no device, and all experts. */
     long whole(Workspace.Size size, Demand demand) {
         var fixed = fixed(size, demand, hostLayers(size, demand));
-        return weights.onDevice() ? fixed.host() : planner.whole(fixed.host(), rooms(fixed));
+        long experts = expertSlotBytes() * schedule.experts().size();
+        return weights.onDevice() ? fixed.host() : planner.whole(fixed.host(), rooms(fixed)) + experts;
     }
 
     /** The least memory of each device for so much, with these panels and KV caches in host memory. */

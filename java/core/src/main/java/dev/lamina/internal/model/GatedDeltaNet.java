@@ -17,11 +17,12 @@ import java.util.List;
 record GatedDeltaNet(int keyHeads, int keyDim, int valueHeads, int valueDim, int kernel, NormStyle norm) {
     private static final float EPSILON = 1e-6f; // of the lengths of queries and keys, as in the published code
     private static final int MAX_KERNEL = 1 << 10;
+    private static final int MAX_HEADS = 1 << 12; // each takes some Java heap
 
     /** Reads it. The published defaults stand where the configuration says nothing. */
     static GatedDeltaNet of(ModelConfig config, float epsilon) {
-        int keyHeads = config.intOr("linear_num_key_heads", 16, 1, Dims.MAX_WIDTH);
-        int valueHeads = config.intOr("linear_num_value_heads", 32, 1, Dims.MAX_WIDTH);
+        int keyHeads = config.intOr("linear_num_key_heads", 16, 1, MAX_HEADS);
+        int valueHeads = config.intOr("linear_num_value_heads", 32, 1, MAX_HEADS);
         if (valueHeads % keyHeads != 0) {
             throw new LaminaException(config.where() + ": " + valueHeads + " heads of values cannot share " + keyHeads
                     + " heads of keys evenly.");

@@ -22,6 +22,7 @@ import org.jspecify.annotations.Nullable;
 public final class ProgramBuilder {
     private static final int F8_BLOCK = 128; // rows and columns that share a scale
     private static final int MXFP4_BLOCK = 32; // columns that share a scale
+    private static final int MAX_EXPERTS = 1 << 17; // of all layers; each takes some Java heap
 
     private final Checkpoint checkpoint;
     private final List<Stage> stages = new ArrayList<>();
@@ -36,6 +37,7 @@ public final class ProgramBuilder {
     private List<Op> ops = new ArrayList<>(); // of the stage, or of the expert that is recorded
     private @Nullable List<Value> expertValues; // of the first expert of a mixture, for all others too
     private int expertValue; // the next of them
+    private int expertCount; // of all mixtures so far
     private @Nullable Value embedded;
     private @Nullable String embedding;
     private int tokens;
@@ -376,6 +378,11 @@ public final class ProgramBuilder {
      *     same, with weights of their own
      */
     void experts(Value logits, Router router, @Nullable String bias, int count, IntConsumer expert) {
+        expertCount = Math.addExact(expertCount, count);
+        if (expertCount > MAX_EXPERTS) {
+            throw new LaminaException(checkpoint.directory() + ": config.json asks for more than " + MAX_EXPERTS
+                    + " experts: no published model comes near that.");
+        }
         var around = ops;
         var recorded = new ArrayList<List<Op>>();
         expertValues = new ArrayList<>();

@@ -26,11 +26,16 @@ class ProgramsTest {
 
     @ParameterizedTest
     @MethodSource("fixtures")
-    void everyTensorIsUsedInOneStage(Fixture fixture) {
+    void everyTensorOfALanguageModelIsUsedInOneStage(Fixture fixture) {
         var checkpoint = Checkpoint.open(fixture.directory());
         var program = Architectures.program(ModelConfig.load(fixture.directory()), checkpoint);
         var used = program.stages().stream().flatMap(stage -> stage.tensors().stream()).toList();
-        assertEquals(checkpoint.tensors().stream().map(Tensor::name).collect(Collectors.toSet()), new HashSet<>(used));
+        var needed = checkpoint.tensors().stream()
+                .map(Tensor::name)
+                .filter(name -> !name.endsWith("inv_freq")) // which follows from the configuration
+                .filter(name -> !name.startsWith("vision_tower.") && !name.startsWith("multi_modal_projector."))
+                .collect(Collectors.toSet());
+        assertEquals(needed, new HashSet<>(used));
         assertEquals(used.size(), new HashSet<>(used).size());
     }
 

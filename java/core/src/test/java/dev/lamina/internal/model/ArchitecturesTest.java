@@ -12,7 +12,9 @@ import dev.lamina.internal.checkpoint.SafetensorsFiles;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -91,7 +93,19 @@ class ArchitecturesTest {
         "qwen_v1_ntk_logn | intermediate_size | 1 | intermediate_size",
         "qwen_v1_ntk_logn | rotary_pct | 0.5 | use_logn_attn",
         "smollm3 | no_rope_layers | [1] | 1 entries for 4 layers",
-        "granite | logits_scaling | 0 | logits_scaling"})
+        "granite | logits_scaling | 0 | logits_scaling",
+        "mixtral | num_experts_per_tok | 9 | num_experts_per_tok",
+        "qwen2_moe | shared_expert_intermediate_size | null | shared_expert_intermediate_size",
+        "qwen3_moe | decoder_sparse_step | 0 | decoder_sparse_step",
+        "deepseek_v2_full | topk_method | 'noaux_tc' | greedy and group_limited_greedy are",
+        "deepseek_v2_full | norm_topk_prob | true | norm_topk_prob",
+        "deepseek_v2_full | topk_group | 1 | 3 of 8 experts cannot be chosen from 1 of 4",
+        "deepseek_v3_yarn | n_group | 3 | from 2 of 3 equal groups",
+        "deepseek_v3_yarn | topk_group | 5 | from 5 of 4 equal groups",
+        "deepseek_v3_yarn | scoring_func | 'softmax' | sigmoid is",
+        "deepseek_v3_yarn | q_lora_rank | null | q_proj.weight",
+        "llama4_text | no_rope_layers | [1] | 1 of 4 layers",
+        "qwen3_next | linear_num_value_heads | 3 | cannot share 2"})
     void whatCannotBeComputedIsNamed(String fixture, String key, String value, String named) throws IOException {
         var config = config(fixture);
         config.add(key, JsonParser.parseString(value));
@@ -119,14 +133,76 @@ class ArchitecturesTest {
                 .orElseThrow();
     }
 
+    /** A small file must not fill the memory. */
+    @Test
+    void expertsWithoutEndAreRefused() throws IOException {
+        int layers = 33;
+        int experts = 4096;
+        var header = new JsonObject();
+        int bytes = describe(header, 0, "model.embed_tokens.weight", 2, 2);
+        for (int layer = 0; layer < layers; layer++) {
+            var name = "model.layers." + layer + ".";
+            for (var norm : List.of("input_layernorm", "post_attention_layernorm", "self_attn.q_norm",
+                    "self_attn.k_norm")) {
+                bytes = describe(header, bytes, name + norm + ".weight", 2);
+            }
+            for (var square : List.of("q_proj", "k_proj", "v_proj", "o_proj")) {
+                bytes = describe(header, bytes, name + "self_attn." + square + ".weight", 2, 2);
+            }
+            bytes = describe(header, bytes, name + "mlp.gate.weight", experts, 2);
+            bytes = describe(header, bytes, name + "mlp.experts.gate_up_proj", experts, 2, 2);
+            bytes = describe(header, bytes, name + "mlp.experts.down_proj", experts, 2, 1);
+        }
+        Files.write(temporary.resolve("model.safetensors"), SafetensorsFiles.file(header.toString(), bytes));
+        var config = JsonParser.parseString("{'model_type': 'qwen3_moe', 'hidden_size': 2, 'num_attention_heads': 1, "
+                + "'vocab_size': 2, 'moe_intermediate_size': 1, 'num_experts_per_tok': 1, 'tie_word_embeddings': true}")
+                .getAsJsonObject();
+        config.addProperty("num_hidden_layers", layers);
+        config.addProperty("num_experts", experts);
+        var message = assertThrows(LaminaException.class, () -> program(config, temporary)).getMessage();
+        assertTrue(message.contains("131072 experts"), message);
+    }
+
+    private static int describe(JsonObject header, int offset, String name, int... shape) {
+        int end = offset + IntStream.of(shape).reduce(Short.BYTES, Math::multiplyExact);
+        header.add(name, JsonParser.parseString("{'dtype': 'BF16', 'shape': %s, 'data_offsets': [%d, %d]}"
+                .formatted(Arrays.toString(shape), offset, end)));
+        return end;
+    }
+
     /** Without {@code architectures}, the type of the model says what it is. */
     @ParameterizedTest
-    @ValueSource(strings = {"glm", "glm4", "cohere", "cohere2", "gemma3_text", "olmo2", "chatglm2", "internlm"})
+    @ValueSource(strings = {"glm", "glm4", "cohere", "cohere2", "gemma3_text", "olmo2", "chatglm2", "internlm",
+        "mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v2_full", "deepseek_v3_yarn", "glm4_moe", "gpt_oss",
+        "llama4_text", "qwen3_next", "qwen3_5_text"})
     void modelTypesAreKnown(String fixture) throws IOException {
         var config = config(fixture);
         var expected = program(config, FIXTURES.resolve(fixture));
         config.remove("architectures");
         assertEquals(expected, program(config, FIXTURES.resolve(fixture)));
+    }
+
+    /** As in the transformers library, which writes both. */
+    @Test
+    void rotatedElementsAmongTheRopeParametersWin() throws IOException {
+        var config = config("glm4_moe");
+        assertEquals(8, program(config, FIXTURES.resolve("glm4_moe")).ropes().getFirst().dim());
+        config.add("rope_parameters", JsonParser.parseString("{'partial_rotary_factor': 0.25}"));
+        assertEquals(4, program(config, FIXTURES.resolve("glm4_moe")).ropes().getFirst().dim());
+        config.remove("partial_rotary_factor");
+        config.add("rope_parameters", JsonParser.parseString("{'partial_rotary_factor': 1}"));
+        assertEquals(16, program(config, FIXTURES.resolve("glm4_moe")).ropes().getFirst().dim());
+    }
+
+    /** Published configurations have a number there, and the transformers library writes a truth. */
+    @Test
+    void temperatureOfLlama4IsOnForNumbersToo() throws IOException {
+        var config = config("llama4_text");
+        var expected = program(config, FIXTURES.resolve("llama4_text"));
+        config.addProperty("attn_temperature_tuning", 4);
+        assertEquals(expected, program(config, FIXTURES.resolve("llama4_text")));
+        config.addProperty("attn_temperature_tuning", 0);
+        assertEquals(1, program(config, FIXTURES.resolve("llama4_text")).ropes().size());
     }
 
     private static JsonObject config(String fixture) throws IOException {

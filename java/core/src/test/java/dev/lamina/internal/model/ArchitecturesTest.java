@@ -90,6 +90,7 @@ class ArchitecturesTest {
         "gemma3_text | rope_scaling | {'rope_type': 'spiral'} | spiral",
         "phi2 | partial_rotary_factor | 0.2 | 3 of the 16 elements",
         "phi2 | qk_layernorm | true | q_layernorm.weight",
+        "qwen_v1_ntk_logn | kv_channels | 8388608 | too wide",
         "qwen_v1_ntk_logn | intermediate_size | 1 | intermediate_size",
         "qwen_v1_ntk_logn | rotary_pct | 0.5 | use_logn_attn",
         "smollm3 | no_rope_layers | [1] | 1 entries for 4 layers",

@@ -173,7 +173,7 @@ class ArchitecturesTest {
 
     /** Without {@code architectures}, the type of the model says what it is. */
     @ParameterizedTest
-    @ValueSource(strings = {"glm", "glm4", "cohere", "cohere2", "gemma3_text", "olmo2", "chatglm2", "internlm",
+    @ValueSource(strings = {"glm_tied", "glm4", "cohere", "cohere2", "gemma3_text", "olmo2", "chatglm2", "internlm",
         "mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v2_full", "deepseek_v3_yarn", "glm4_moe", "gpt_oss",
         "llama4_text", "qwen3_next", "qwen3_5_text"})
     void modelTypesAreKnown(String fixture) throws IOException {

@@ -141,7 +141,8 @@ final class InspectCommand implements Callable<Integer> {
                 .collect(Collectors.joining(", ")) + ")");
         var unused = UnusedTensors.of(program, model.checkpoint());
         if (!unused.isEmpty()) {
-            add(lines, "unused", unused.count() + " tensors, " + Units.bytes(unused.bytes()) + ": " + unused.examples());
+            add(lines, "unused", unused.count() + " tensors, " + Units.bytes(unused.bytes()) + ": "
+                    + unused.examples());
         }
         add(lines, "one sweep", Units.bytes(model.sweepBytes()));
         add(lines, "KV cache", Units.memory(model.kvBytesPerToken()) + " a token in f32, half of it in f16");

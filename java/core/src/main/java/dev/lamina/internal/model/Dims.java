@@ -54,6 +54,10 @@ record Dims(int hidden, int intermediate, int layers, int heads, int kvHeads, in
             throw new LaminaException(config.where() + ": " + dims.heads + " attention heads cannot share "
                     + dims.kvHeads + " key-value heads evenly.");
         }
+        if (dims.headDim > MAX_WIDTH / dims.heads) {
+            throw new LaminaException(config.where() + ": " + dims.heads + " attention heads of " + dims.headDim
+                    + " elements are too wide.");
+        }
         return dims;
     }
 

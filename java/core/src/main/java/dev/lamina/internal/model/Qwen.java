@@ -32,6 +32,7 @@ final class Qwen implements Architecture {
         var dims = Dims.of(config, 0, headDim, DEFAULT_LENGTH);
         var norm = NormStyle.rms((float) config.positiveOr("layer_norm_epsilon", 1e-6));
         boolean bias = !config.booleanOr("no_bias", true);
+        int gateAndUp = config.requireInt("intermediate_size", 2, Dims.MAX_WIDTH);
         int length = config.intOr("seq_length", DEFAULT_LENGTH, 2, Integer.MAX_VALUE);
         int rotaryDim = dims.rotaryDim(config, "rotary_pct", 1);
         double base = config.positiveOr("rotary_emb_base", 10000);
@@ -56,9 +57,8 @@ final class Qwen implements Architecture {
                     .rotated(p, queryRope, keyRope, false)
                     .attend(p, attending);
             p.addTo(x, p.linear(attended, "attn.c_proj", dims.hidden(), bias));
-            // the configuration counts gate and up together
-            p.addTo(x, Mlp.gated(p, p.norm(x, "ln_2", norm), "mlp.w2", "mlp.w1", "mlp.c_proj",
-                    dims.intermediate() / 2, Activation.SILU, bias));
+            p.addTo(x, Mlp.gated(p, p.norm(x, "ln_2", norm), "mlp.w2", "mlp.w1", "mlp.c_proj", gateAndUp / 2,
+                    Activation.SILU, bias));
         }
         p.stage("head", "");
         var last = p.norm(p.outputRows(x), "transformer.ln_f", norm);

@@ -107,7 +107,7 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
         var parameters = found == null ? config : found;
         double theta = found == null ? defaultTheta : found.positiveOr("rope_theta", defaultTheta);
         var type = found == null ? "default" : type(found);
-        if (headDim % 2 != 0) {
+        if (headDim < 2 || headDim % 2 != 0) {
             throw new LaminaException(
                     config.where() + ": heads of " + headDim + " elements cannot be rotated in pairs.");
         }

@@ -29,6 +29,7 @@ class GoldenTest {
                 "smollm3_window", "stablelm_parallel", "internlm2_linear", "chatglm_grouped", "chatglm_layer_norms",
                 "e2e_llama2", "e2e_llama31", "e2e_mistral", "e2e_qwen25", "e2e_qwen3", "e2e_qwen_v1", "e2e_chatglm2",
                 "e2e_chatglm3", "e2e_baichuan2_7b", "e2e_internlm2", "e2e_gemma2", "phi3_window",
+                "glm_tied", "baichuan_rope",
                 "mixtral",
                 "qwen2_moe",
                 "qwen3_moe",

@@ -90,6 +90,8 @@ class ArchitecturesTest {
         "gemma3_text | rope_scaling | {'rope_type': 'spiral'} | spiral",
         "phi2 | partial_rotary_factor | 0.2 | 3 of the 16 elements",
         "phi2 | qk_layernorm | true | q_layernorm.weight",
+        "qwen_v1_ntk_logn | kv_channels | 8388608 | too wide",
+        "qwen_v1_ntk_logn | intermediate_size | 1 | intermediate_size",
         "qwen_v1_ntk_logn | rotary_pct | 0.5 | use_logn_attn",
         "smollm3 | no_rope_layers | [1] | 1 entries for 4 layers",
         "granite | logits_scaling | 0 | logits_scaling",
@@ -171,7 +173,7 @@ class ArchitecturesTest {
 
     /** Without {@code architectures}, the type of the model says what it is. */
     @ParameterizedTest
-    @ValueSource(strings = {"glm", "glm4", "cohere", "cohere2", "gemma3_text", "olmo2", "chatglm2", "internlm",
+    @ValueSource(strings = {"glm_tied", "glm4", "cohere", "cohere2", "gemma3_text", "olmo2", "chatglm2", "internlm",
         "mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v2_full", "deepseek_v3_yarn", "glm4_moe", "gpt_oss",
         "llama4_text", "qwen3_next", "qwen3_5_text"})
     void modelTypesAreKnown(String fixture) throws IOException {

@@ -73,9 +73,23 @@ record Fixture(Path directory) {
 
     /** The reference's logits of a prompt, row by row; of its last rows only where it keeps no more. */
     float[][] logits(int prompt) throws IOException {
+        return golden("prompt" + prompt + ".logits");
+    }
+
+    /** The prompt whose hidden states the reference keeps. */
+    Prompt hiddenPrompt() throws IOException {
+        return prompts().get(golden().get("hidden_prompt").getAsInt());
+    }
+
+    /** The reference's input of a layer, or the output of the last one, row by row. */
+    float[][] hidden(int layer) throws IOException {
+        return golden("hidden." + layer);
+    }
+
+    private float[][] golden(String name) throws IOException {
         var file = directory.resolve("golden.safetensors");
         var tensor = SafetensorsHeader.read(file).tensors().stream()
-                .filter(each -> each.name().equals("prompt" + prompt + ".logits"))
+                .filter(each -> each.name().equals(name))
                 .findFirst()
                 .orElseThrow();
         var bytes = ByteBuffer.allocate(Math.toIntExact(tensor.bytes())).order(ByteOrder.LITTLE_ENDIAN);

@@ -10,6 +10,7 @@ import dev.lamina.ModelOptions;
 import dev.lamina.Prompt;
 import java.io.IOException;
 import java.util.List;
+import org.junit.jupiter.api.TestReporter;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
@@ -48,7 +49,8 @@ class GoldenTest {
 
     @ParameterizedTest
     @MethodSource("fixtures")
-    void logitsAreWithinTolerance(Fixture fixture) throws IOException {
+    void logitsAreWithinTolerance(Fixture fixture, TestReporter reporter) throws IOException {
+        double largest = 0;
         try (var model = LanguageModel.open(fixture.directory().toString(), options())) {
             for (var prompt : fixture.prompts()) {
                 var expected = fixture.logits(prompt.index());
@@ -69,8 +71,10 @@ class GoldenTest {
                 assertEquals((long) expected.length * expected[0].length, seen[0]);
                 assertTrue(worst[0] <= fixture.logitsTolerance(),
                         "prompt " + prompt.index() + ": logits differ by " + worst[0]);
+                largest = Math.max(largest, worst[0]);
             }
         }
+        reporter.publishEntry("largest difference of a logit of " + fixture, "%.1e".formatted(largest));
     }
 
     @ParameterizedTest

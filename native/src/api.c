@@ -3,6 +3,7 @@
 #include "check.h"
 #include "io/io.h"
 
+#include <float.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -384,6 +385,7 @@ int32_t lm_kv_destroy(lm_kv* kv) {
 
 /* -- checks of a submission -------------------------------------------------------------------------------------- */
 
+#define LM_STRIDE_MOST (INT64_MAX / 64) /* so that kernels may look a few rows ahead */
 #define LM_INPUTS_MOST (INT64_C(1) << 40) /* bytes: far above any step, far below where sums of sizes overflow */
 
 /* The op under check, for messages. */
@@ -502,7 +504,7 @@ static int32_t check_panel(const checked* c, const char* which, int64_t offset, 
     int64_t panel_bytes = c->step->panel_bytes;
     REQUIRE_OP(stride >= row_bytes, "%s_stride of %lld bytes is below a row of %lld", which, LL(stride), LL(row_bytes));
     int64_t span;
-    int overflow = __builtin_mul_overflow((int64_t)(rows - 1), stride, &span)
+    int overflow = stride > LM_STRIDE_MOST || __builtin_mul_overflow((int64_t)(rows - 1), stride, &span)
                    || __builtin_add_overflow(span, row_bytes, &span);
     REQUIRE_OP(!overflow && offset >= 0 && offset <= panel_bytes && span <= panel_bytes - offset,
                "%s of %d rows, %lld bytes apart, at byte %lld ends beyond the %lld bytes of the panel", which, rows,
@@ -522,7 +524,8 @@ static int32_t check_block_scales(const checked* c, int64_t columns) {
     REQUIRE_OP(op->scale_stride >= column_blocks, "scale_stride of %lld floats is below a row of %lld",
                LL(op->scale_stride), LL(column_blocks));
     int64_t floats;
-    int overflow = __builtin_mul_overflow(row_blocks - 1, op->scale_stride, &floats)
+    int overflow = op->scale_stride > LM_STRIDE_MOST
+                   || __builtin_mul_overflow(row_blocks - 1, op->scale_stride, &floats)
                    || __builtin_add_overflow(floats, column_blocks, &floats);
     REQUIRE_OP(!overflow && floats <= op->scales_length && floats <= INT64_MAX / (int64_t)sizeof(float),
                "%lld rows of scales, %lld floats apart, end beyond the %lld floats of scales", LL(row_blocks),
@@ -592,7 +595,6 @@ static int32_t check_kv(const checked* c, lm_kv_layer* out) {
         if (i == 0) {
             *out = shape;
         }
-        REQUIRE_OP(shape.kind != LM_KV_STATE, "layer %d of step.kv[%d] is a state, without keys", op->layer, i);
         REQUIRE_OP(shape.kv_heads == out->kv_heads && shape.head_dim == out->head_dim
                        && shape.head_dim_v == out->head_dim_v && shape.kind == out->kind && shape.places == out->places,
                    "layer %d of step.kv[%d] has another shape than that of step.kv[0]", op->layer, i);
@@ -796,7 +798,8 @@ static int32_t check_attention(const checked* c) {
     REQUIRE_OP(op->head_dim == shape.head_dim, "head_dim is %d, the KV cache has %d", op->head_dim, shape.head_dim);
     REQUIRE_OP(op->window >= 0, "window is %d, it must not be negative", op->window);
     REQUIRE_OP(op->chunk >= 0, "chunk is %d, it must not be negative", op->chunk);
-    REQUIRE_OP(op->softcap >= 0, "softcap is %g, it must not be negative", (double)op->softcap);
+    REQUIRE_OP(op->softcap >= 0 && op->softcap <= FLT_MAX, "softcap is %g, it must not be negative, and finite",
+               (double)op->softcap);
     REQUIRE_OP(op->kind >= LM_ATTENTION_PLAIN && op->kind <= LM_ATTENTION_SINKS, "unknown kind %d", op->kind);
     if (op->kind != LM_ATTENTION_PLAIN) {
         TRY(check_vector(c, op->heads));
@@ -811,7 +814,8 @@ static int32_t check_activation(const checked* c) {
     const lm_op* op = c->op;
     REQUIRE_OP(op->kind >= LM_ACTIVATION_SILU && op->kind <= LM_ACTIVATION_CLAMPED_SWIGLU, "unknown kind %d", op->kind);
     if (op->kind == LM_ACTIVATION_SOFT_CAP || op->kind == LM_ACTIVATION_CLAMPED_SWIGLU) {
-        REQUIRE_OP(op->scale > 0, "kind %d with a scale of %g, it must be above 0", op->kind, (double)op->scale);
+        REQUIRE_OP(op->scale > 0 && op->scale <= FLT_MAX, "kind %d with a scale of %g, it must be above 0, and finite",
+                   op->kind, (double)op->scale);
     }
     if (op->kind == LM_ACTIVATION_CLAMPED_SWIGLU) {
         REQUIRE_OP(op->b.width == 0, "b is %d wide, kind %d has none", op->b.width, op->kind);

@@ -15,6 +15,9 @@
 #include "dot.h"
 #include "vmath.h"
 
+/* Floats of the states of segments, of all rows that are spread over threads by them. */
+#define MOST_SPREAD (INT64_C(4) << 20)
+
 enum {
     BLOCK = 64,
     SEGMENT = 1024,
@@ -534,7 +537,7 @@ static attention plan(const lm_step* step, const lm_op* op, int32_t threads) {
     }
     int64_t pairs = (int64_t)t.rows * t.kv_heads;
     int64_t segments = (longest + SEGMENT - 1) / SEGMENT;
-    if (segments > 1 && pairs < (int64_t)threads * 4) {
+    if (segments > 1 && pairs < (int64_t)threads * 4 && pairs * segments <= MOST_SPREAD / ((int64_t)t.group * t.slot)) {
         t.segments = (int32_t)segments;
         t.jobs = pairs * segments;
     } else {

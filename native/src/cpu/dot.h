@@ -18,7 +18,7 @@ LM_INLINE void dot_step(v* sums, int mr, int nr, const float* a, int64_t a_strid
     for (int n = 0; n < nr; n++) {
         weights[n] = v_load_dtype(w + n * w_stride, count, dtype);
         if (lm_scale_block(dtype) != 0) {
-            weights[n] = v_mul(weights[n], v_set(scale[n]));
+            weights[n] = scaled_lanes(weights[n], scale[n], count);
         }
     }
     LM_UNROLL

@@ -34,10 +34,21 @@ LM_INLINE const float* weight_scales(float* room, const lm_step* step, const lm_
     return NULL;
 }
 
+/* x times scale in the first n of 16 lanes; no scale makes more than zero of what is not there. */
+LM_INLINE v scaled_lanes(v x, float scale, int32_t n) {
+    x = v_mul(x, v_set(scale));
+    if (n < 16) {
+        float lanes[16];
+        v_store(lanes, x);
+        x = v_load_n(lanes, n);
+    }
+    return x;
+}
+
 /* Up to 16 elements, as v_load_dtype has them, that share this scale. */
 LM_INLINE v weight_load(const void* from, int32_t n, const float* scale, int32_t dtype) {
     v x = v_load_dtype(from, n, dtype);
-    return lm_scale_block(dtype) == 0 ? x : v_mul(x, v_set(*scale));
+    return lm_scale_block(dtype) == 0 ? x : scaled_lanes(x, *scale, n);
 }
 
 #endif

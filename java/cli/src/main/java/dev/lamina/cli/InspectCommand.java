@@ -133,7 +133,7 @@ final class InspectCommand implements Callable<Integer> {
         var manifest = model.checkpoint().manifest();
         add(lines, "model", model.directory().toString());
         add(lines, "family", program.architecture());
-        add(lines, "shape", program.kv().size() + " layers, width " + program.hidden() + ", " + program.vocabulary()
+        add(lines, "shape", program.layers() + " layers, width " + program.hidden() + ", " + program.vocabulary()
                 + " tokens, context " + program.contextLimit());
         add(lines, "parameters", String.format(Locale.ROOT, "%,d", model.parameters()));
         add(lines, "weights", Units.bytes(model.weightBytes()) + " (" + model.dtypes().entrySet().stream()
@@ -145,7 +145,7 @@ final class InspectCommand implements Callable<Integer> {
                     + unused.examples());
         }
         add(lines, "one sweep", Units.bytes(model.sweepBytes()));
-        add(lines, "KV cache", Units.memory(model.kvBytesPerToken()) + " a token in f32, half of it in f16");
+        add(lines, "KV cache", kvCache(model));
         add(lines, "split", manifest == null
                 ? "no; carries " + (Verifier.hasChecksums(model.checkpoint()) ? "" : "no ") + "checksums"
                 : "yes, from " + manifest.source().name() + " by " + manifest.tool());
@@ -205,6 +205,14 @@ final class InspectCommand implements Callable<Integer> {
         return tensors.stream().mapToLong(Tensor::bytes).sum();
     }
 
+    private static String kvCache(ModelFiles model) {
+        var text = Units.memory(model.kvBytesPerToken()) + " a token in f32, half of it in f16";
+        if (model.kvBytesBeyondWindows() < model.kvBytesPerToken()) {
+            text += "; " + Units.memory(model.kvBytesBeyondWindows()) + " where windows have left it behind";
+        }
+        return model.stateBytes() == 0 ? text : text + "; and " + Units.memory(model.stateBytes()) + " of states";
+    }
+
     private JsonObject toJson(ModelFiles model, @Nullable List<Verifier.Damage> damage,
             @Nullable MemoryPlan memoryPlan) {
         var program = model.program();
@@ -212,7 +220,7 @@ final class InspectCommand implements Callable<Integer> {
         var object = new JsonObject();
         object.addProperty("model", model.directory().toString());
         object.addProperty("family", program.architecture());
-        object.addProperty("layers", program.kv().size());
+        object.addProperty("layers", program.layers());
         object.addProperty("width", program.hidden());
         object.addProperty("vocabulary", program.vocabulary());
         object.addProperty("context", program.contextLimit());
@@ -221,6 +229,8 @@ final class InspectCommand implements Callable<Integer> {
         object.addProperty("unused_bytes", UnusedTensors.of(program, model.checkpoint()).bytes());
         object.addProperty("sweep_bytes", model.sweepBytes());
         object.addProperty("kv_bytes_per_token", model.kvBytesPerToken());
+        object.addProperty("kv_bytes_per_token_beyond_windows", model.kvBytesBeyondWindows());
+        object.addProperty("state_bytes", model.stateBytes());
         var dtypes = new JsonObject();
         model.dtypes().forEach((dtype, bytes) -> dtypes.addProperty(dtype.name(), bytes));
         object.add("dtype_bytes", dtypes);

@@ -6,6 +6,7 @@ import dev.lamina.internal.checkpoint.DType;
 import dev.lamina.internal.checkpoint.FileErrors;
 import dev.lamina.internal.checkpoint.Tensor;
 import dev.lamina.internal.model.Architectures;
+import dev.lamina.internal.model.KvShape;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Program;
@@ -75,11 +76,20 @@ record ModelFiles(Path directory, ModelConfig config, Checkpoint checkpoint, Pro
         return bytes;
     }
 
-    /** Bytes that one position takes in a KV cache of f32. */
+    /** Bytes that one position takes in a KV cache of f32, as long as no window has left it behind. */
     long kvBytesPerToken() {
-        return program.kv().stream()
-                .mapToLong(layer -> (long) Float.BYTES * layer.heads() * (layer.headDim() + layer.headDimV()))
-                .sum();
+        return program.kv().stream().mapToLong(layer -> Float.BYTES * layer.perPosition()).sum();
+    }
+
+    /** The same of the layers that keep all positions, and not only those of a window. */
+    long kvBytesBeyondWindows() {
+        return program.kv().stream().filter(layer -> layer.reach() == 0)
+                .mapToLong(layer -> Float.BYTES * layer.perPosition()).sum();
+    }
+
+    /** Bytes of a sequence's states. */
+    long stateBytes() {
+        return program.kv().stream().mapToLong(KvShape::stateBytes).sum();
     }
 
     /** Token ids that end a text. */

@@ -19,6 +19,7 @@ import dev.lamina.Rates;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.DurableFiles;
 import dev.lamina.internal.checkpoint.FileErrors;
+import dev.lamina.internal.model.KvShape;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.model.UnusedTensors;
 import dev.lamina.internal.runtime.ComputeRate;
@@ -203,8 +204,10 @@ final class StreamedModel implements LanguageModel {
     public ModelInfo info() {
         var program = weights.program();
         return new ModelInfo(weights.checkpoint().directory(), program.architecture(),
-                weights.checkpoint().manifest() != null, program.kv().size(), program.vocabulary(),
-                program.contextLimit(), weights.parameters(), weights.schedule().weightBytes(), weights.kv().bytes(1),
+                weights.checkpoint().manifest() != null, program.layers(), program.vocabulary(),
+                program.contextLimit(), weights.parameters(), weights.schedule().weightBytes(),
+                program.kv().stream().mapToLong(KvShape::perPosition).sum()
+                        * (weights.kv().half() ? Short.BYTES : Float.BYTES),
                 weights.reading(), processors.stream().map(processor -> processor.device().info().toString())
                         .collect(Collectors.joining(", ")));
     }

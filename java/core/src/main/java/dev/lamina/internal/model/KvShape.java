@@ -19,4 +19,18 @@ public record KvShape(Kind kind, int heads, int headDim, int headDimV, int reach
         /** A state, whatever the number of positions. */
         STATE
     }
+
+    /** Numbers that it keeps of each position, as long as it keeps that. */
+    public long perPosition() {
+        return switch (kind) {
+            case HEADS -> (long) heads * (headDim + headDimV);
+            case LATENT -> (long) heads * headDim;
+            case STATE -> 0;
+        };
+    }
+
+    /** Bytes that it takes whatever the number of positions: a state is there twice, in f32. */
+    public long stateBytes() {
+        return kind == Kind.STATE ? 2L * Float.BYTES * heads * headDim * headDimV : 0;
+    }
 }

@@ -36,6 +36,11 @@ public record Program(
         return logits.width();
     }
 
+    /** Number of transformer layers. */
+    public int layers() {
+        return stages.size() - 2; // the others are the embedding and the head
+    }
+
     /** All ops in order, those of all experts included. */
     public Stream<Op> ops() {
         return stages.stream().flatMap(Stage::flatOps);

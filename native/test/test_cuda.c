@@ -1631,6 +1631,12 @@ static void test_sides(void) {
         lm_op bad = op;
         bad.vector = wrong[i];
         INVALID(lm_submit(gpu.queue, &bad, 1, &good, NULL), "op 0 (linear): vector, 16 bytes at");
+        bad = op;
+        bad.dtype = LM_DTYPE_F8_E4M3;
+        bad.scales = wrong[i];
+        bad.scales_length = 1;
+        bad.scale_stride = 1;
+        INVALID(lm_submit(gpu.queue, &bad, 1, &good, NULL), "op 0 (linear): scales, 4 bytes at");
         INVALID(lm_copy_to_device(gpu.queue, wrong[i], mine, BYTES, NULL), "lm_copy_to_device: the destination, 256");
         INVALID(lm_copy_to_host(gpu.queue, mine, wrong[i], BYTES, NULL), "lm_copy_to_host: the source, 256 bytes");
     }

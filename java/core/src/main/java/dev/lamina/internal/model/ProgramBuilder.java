@@ -241,7 +241,8 @@ public final class ProgramBuilder {
         var scales = use(prefix + name + "_scales", outer, rows, blocks);
         for (var tensor : List.of(elements, scales)) {
             if (tensor.dtype() != DType.U8) {
-                throw new LaminaException(where(tensor) + " is of type " + tensor.dtype() + ", but MXFP4 is stored as U8.");
+                throw new LaminaException(
+                        where(tensor) + " is of type " + tensor.dtype() + ", but MXFP4 is stored as U8.");
             }
         }
         return new Matrix(elements.name(), Math.multiplyExact(outer, rows), columns, Matrix.Format.MXFP4,
@@ -505,8 +506,8 @@ public final class ProgramBuilder {
     }
 
     private static LaminaException wrongShape(Tensor tensor, List<Long> expected) {
-        return new LaminaException(where(tensor) + " has shape " + tensor.shape() + ", but config.json asks for " + expected
-                + ": they belong to different models.");
+        return new LaminaException(where(tensor) + " has shape " + tensor.shape() + ", but config.json asks for "
+                + expected + ": they belong to different models.");
     }
 
     private static void requirePlain(Tensor tensor) {

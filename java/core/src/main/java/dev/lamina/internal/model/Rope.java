@@ -221,7 +221,8 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
             case Scaling.None none -> series(theta);
             case Scaling.Still still -> new float[dim / 2];
             case Scaling.QwenDynamic dynamic -> {
-                double doublings = Math.ceil(StrictMath.log((double) sequenceLength / dynamic.length) / StrictMath.log(2));
+                double doublings =
+                        Math.ceil(StrictMath.log((double) sequenceLength / dynamic.length) / StrictMath.log(2));
                 double alpha = sequenceLength <= dynamic.length ? 1 : StrictMath.pow(2, doublings + 1) - 1;
                 yield series(theta * StrictMath.pow(alpha, dim / (dim - 2.0)));
             }

@@ -4,8 +4,8 @@ import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
 /**
- * How a row chooses its experts from its router logits, one for each expert. It is computed in Java: what it chooses must
- * be known here, before the experts can be read.
+ * How a row chooses its experts from its router logits, one for each expert. It is computed in Java: what it chooses
+ * must be known here, before the experts can be read.
  *
  * @param chosen how many experts a row chooses
  * @param scoring what becomes of the logits first

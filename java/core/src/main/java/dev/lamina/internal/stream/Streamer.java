@@ -221,8 +221,8 @@ public final class Streamer implements AutoCloseable {
     public StreamCounters counters() {
         lock.lock();
         try {
-            return new StreamCounters(weightBytes, expertBytes, paddingBytes, rowBytes, discardedBytes, readBytes, verifiedBytes,
-                    waitNanos, expertsUsed, expertsReadCount);
+            return new StreamCounters(weightBytes, expertBytes, paddingBytes, rowBytes, discardedBytes, readBytes,
+                    verifiedBytes, waitNanos, expertsUsed, expertsReadCount);
         } finally {
             lock.unlock();
         }

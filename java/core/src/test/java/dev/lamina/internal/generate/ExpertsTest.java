@@ -110,7 +110,8 @@ class ExpertsTest {
         var mixtral = mixtral();
         long without = expertBytes(mixtral, 0, 220);
         long half = expertBytes(mixtral, 4, 220);
-        assertTrue(half <= 0.6 * without, half + " of " + without + " bytes are read with half of the experts in memory");
+        assertTrue(half <= 0.6 * without,
+                half + " of " + without + " bytes are read with half of the experts in memory");
         assertEquals(0, expertBytes(mixtral, 8, 220), "bytes that are read where all experts are in memory");
     }
 

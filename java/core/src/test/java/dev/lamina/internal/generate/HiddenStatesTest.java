@@ -38,7 +38,8 @@ class HiddenStatesTest {
     @MethodSource("fixtures")
     void hiddenStatesAreWithinTolerance(Fixture fixture) throws IOException {
         var ids = fixture.hiddenPrompt().ids();
-        double tolerance = fixture.golden().getAsJsonObject("tolerance").get("hidden_max_abs_f32_compute").getAsDouble();
+        double tolerance = fixture.golden().getAsJsonObject("tolerance").get("hidden_max_abs_f32_compute")
+                .getAsDouble();
         var states = states(fixture, ids);
         for (int layer = 0; layer < states.length; layer++) {
             var expected = fixture.hidden(layer);

@@ -382,7 +382,8 @@ class StreamedModelTest {
     void halfPrecisionCachesTakeHalfTheMemory() {
         try (var full = open(); var half = open(ModelOptions.builder().kv(ModelOptions.KvType.F16).build())) {
             assertEquals(full.info().kvBytesPerToken(), 2 * half.info().kvBytesPerToken());
-            assertEquals(full.plan(0, 128, Rates.assumed()).kvBytes(), 2 * half.plan(0, 128, Rates.assumed()).kvBytes());
+            assertEquals(full.plan(0, 128, Rates.assumed()).kvBytes(),
+                    2 * half.plan(0, 128, Rates.assumed()).kvBytes());
             assertEquals(full.generate("Hello", GREEDY).ids().getFirst(),
                     half.generate("Hello", GREEDY).ids().getFirst());
         }

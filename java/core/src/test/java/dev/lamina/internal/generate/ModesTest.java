@@ -40,7 +40,7 @@ class ModesTest {
     Path temporary;
 
     static List<Fixture> fixtures() throws IOException {
-        return Fixture.find(List.of("llama32_tied", "mistral_swa", "qwen2_tied", "qwen3", "internlm2",
+        return Fixture.find(List.of("llama32_tied", "mistral_swa", "qwen2_tied", "internlm2",
                 "baichuan2_13b_alibi_normhead"));
     }
 

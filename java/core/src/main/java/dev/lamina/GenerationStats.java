@@ -20,6 +20,9 @@ package dev.lamina;
  * @param expertsUsed experts of mixtures that the rows chose, each counted once a sweep and layer
  * @param expertsRead how many of these were read from disk, in part at least
  * @param expertBytes bytes of weights of experts that were read from disk, which are among {@code diskBytes}
+ * @param predictedExpertBytes how many of these were read, or begun to be, because they were predicted
+ * @param mispredictedExpertBytes bytes of weights of experts that were read because they were predicted, and that no
+ *     row chose; neither among {@code diskBytes} nor among {@code unusedReadAheadBytes}
  */
 public record GenerationStats(
         int promptTokens,
@@ -37,7 +40,9 @@ public record GenerationStats(
         long peakHostBytes,
         long expertsUsed,
         long expertsRead,
-        long expertBytes) {
+        long expertBytes,
+        long predictedExpertBytes,
+        long mispredictedExpertBytes) {
     /** The share of the experts that rows chose which were in memory; 0 if no row chose one. */
     public double expertHitRate() {
         return expertsUsed == 0 ? 0 : 1 - (double) expertsRead / expertsUsed;

@@ -32,12 +32,15 @@ import org.jspecify.annotations.Nullable;
  *     that results depend on which panels it computes and on how many rows a sweep has: they are at least as exact as
  *     without, but have the same bits only with the same {@code plan}, calls and batch. Without effect where no panel
  *     is in host memory that a GPU would get copied
+ * @param predictExperts whether the experts of a mixture that rows may choose in the next layer are read ahead, with
+ *     bandwidth that nothing else uses: those that its router chooses on what is known in this layer. Results are the
+ *     same. Without effect on other models
  * @param plan a file of {@link LanguageModel#savePlan}, which says what memory, deviceMemory, device, panel and
  *     prefetch are, which must have their defaults here, and which panels go where; null: none
  */
 public record ModelOptions(long memory, long deviceMemory, int threads, int prefetch, long panel, int context,
         KvType kv, Io io, long ioLimit, List<Path> shards, boolean profile, String device, Mode mode,
-        boolean hostCompute, @Nullable Path plan) {
+        boolean hostCompute, boolean predictExperts, @Nullable Path plan) {
     /** Element type of a KV cache. */
     public enum KvType {
         /** 4 bytes an element. */
@@ -114,7 +117,7 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
     public Builder toBuilder() {
         return builder().memory(memory).deviceMemory(deviceMemory).threads(threads).prefetch(prefetch).panel(panel)
                 .context(context).kv(kv).io(io).ioLimit(ioLimit).shards(shards).profile(profile).device(device)
-                .mode(mode).hostCompute(hostCompute).plan(plan);
+                .mode(mode).hostCompute(hostCompute).predictExperts(predictExperts).plan(plan);
     }
 
     /** Builds {@link ModelOptions}. */
@@ -133,6 +136,7 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
         private String device = "cpu";
         private Mode mode = Mode.EXACT;
         private boolean hostCompute;
+        private boolean predictExperts;
         private @Nullable Path plan;
 
         private Builder() {}
@@ -226,6 +230,12 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
             return this;
         }
 
+        /** Whether experts that rows may choose next are read ahead. */
+        public Builder predictExperts(boolean on) {
+            this.predictExperts = on;
+            return this;
+        }
+
         /** A plan that was saved; null: none. */
         public Builder plan(@Nullable Path file) {
             this.plan = file;
@@ -235,7 +245,7 @@ public record ModelOptions(long memory, long deviceMemory, int threads, int pref
         /** The options. */
         public ModelOptions build() {
             return new ModelOptions(memory, deviceMemory, threads, prefetch, panel, context, kv, io, ioLimit, shards,
-                    profile, device, mode, hostCompute, plan);
+                    profile, device, mode, hostCompute, predictExperts, plan);
         }
     }
 

@@ -44,6 +44,11 @@ final class EngineOptions {
                     + "plan (inspect --plan --save-plan keeps it) and on how many prompts run together.")
     private boolean hostCompute;
 
+    @Option(names = "--predict-experts",
+            description = "Read ahead the experts of a mixture that the next layer's router would choose now, with "
+                    + "bandwidth that nothing else uses. Results are the same.")
+    private boolean predictExperts;
+
     @Option(names = "--prefetch", paramLabel = "N",
             description = "Panels to read ahead; 0: read and compute in turn. Default: chosen.")
     private @Nullable Integer prefetch;
@@ -113,7 +118,7 @@ final class EngineOptions {
 
     /** Whether any of them was given. */
     boolean given() {
-        return hostCompute
+        return hostCompute || predictExperts
                 || Stream.of(memory, deviceMemory, threads, device, mode, prefetch, panel, context, kv, io, ioLimit,
                         usePlan)
                 .anyMatch(Objects::nonNull);
@@ -136,7 +141,7 @@ final class EngineOptions {
             throw new ParameterException(spec.commandLine(), "--host-compute needs --mode fast");
         }
         return checked(spec, () -> {
-            var builder = ModelOptions.builder().hostCompute(hostCompute);
+            var builder = ModelOptions.builder().hostCompute(hostCompute).predictExperts(predictExperts);
             if (memory != null) {
                 builder.memory(memory);
             }

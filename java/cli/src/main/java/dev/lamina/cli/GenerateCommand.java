@@ -153,6 +153,8 @@ final class GenerateCommand implements Callable<Integer> {
         stats.addProperty("experts_read", figures.expertsRead());
         stats.addProperty("expert_hit_rate", figures.expertHitRate());
         stats.addProperty("expert_disk_bytes", figures.expertBytes());
+        stats.addProperty("predicted_expert_bytes", figures.predictedExpertBytes());
+        stats.addProperty("mispredicted_expert_bytes", figures.mispredictedExpertBytes());
         if (ioLimit > 0) {
             stats.addProperty("io_limit_bytes_per_second", ioLimit);
         }

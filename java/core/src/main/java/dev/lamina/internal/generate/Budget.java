@@ -116,7 +116,8 @@ final class Budget implements AutoCloseable {
                 : new ResidentPanels(weights.files(), cycle, new BitSet(), hostMemory());
         var schedule = weights.schedule();
         this.experts = schedule.experts().isEmpty() ? null
-                : new ExpertCache(weights.files(), schedule.expertExtents(), schedule.expertNumbers(), hostMemory());
+                : new ExpertCache(weights.files(), schedule.expertExtents(), schedule.expertNumbers(),
+                        weights.predicted(), hostMemory());
         this.peak = nothing();
     }
 
@@ -340,11 +341,10 @@ final class Budget implements AutoCloseable {
             placed = keptOr(placed, fixed);
         }
         var kv = Caches.use(weights.ranks(), positions, layers).plus(demand.kept());
-        long vectorBytes = weights.ranks().getFirst().vectors().bytes();
         boolean onDevice = weights.onDevice(); // then ring and resident panels are there
         long readerBytes = onDevice ? chosen.planner().readerBytes()
                 : placed.hostBytes() - placed.slots() * placed.slotBytes() - placed.residentBytes();
-        long vectorsOnHost = memory.devices().isEmpty() ? vectorBytes : 0;
+        long vectorsOnHost = memory.devices().isEmpty() ? weights.ranks().getFirst().bytes() : 0;
         var passed = onDevice ? predicted.withoutBus() : predicted;
         var panelsOnHost = onHost(chosen, placed);
         var work = host == null ? null : HostPanels.of(chosen.schedule()).work(panelsOnHost, host.rates());
@@ -352,16 +352,15 @@ final class Budget implements AutoCloseable {
         double readingExperts = ofExperts.bytesPerSweep() / passed.diskBytesPerSecond();
         return new MemoryPlan(chosen.memory().host(), called.origin, positions, vectorsOnHost, kv.host(),
                 fixed.host() - vectorsOnHost - kv.host() - chosen.planner().readerBytes()
-                        - ExpertCache.PASSING * chosen.expertSlotBytes(), readerBytes,
+                        - chosen.passingBytes(), readerBytes,
                 onDevice ? 0 : placed.slots(), placed.slotBytes(), onDevice ? 0 : placed.residentBytes(),
-                devices(chosen, placed, fixed, kv, vectorBytes),
+                devices(chosen, placed, fixed, kv),
                 chosen.schedule().denseBytes(), chosen.residentBytes(placed), first == Planner.Order.HEAD_FIRST,
                 chosen.kinds(placed), chosen.stages(placed), ofExperts, onHost(chosen, panelsOnHost),
                 passed, chosen.planner().secondsPerSweep(placed, passed, work) + readingExperts);
     }
 
-    private List<MemoryPlan.OfDevice> devices(Division chosen, Placement placed, MemoryUse fixed, MemoryUse kv,
-            long vectorBytes) {
+    private List<MemoryPlan.OfDevice> devices(Division chosen, Placement placed, MemoryUse fixed, MemoryUse kv) {
         var devices = new ArrayList<MemoryPlan.OfDevice>();
         for (int i = 0; i < chosen.memory().devices().size(); i++) {
             var panels = placed.resident();
@@ -375,6 +374,7 @@ final class Budget implements AutoCloseable {
                 residentMemory = chosen.planner().slabBytes(slabs);
             }
             long kvBytes = kv.devices().get(i);
+            long vectorBytes = weights.ranks().get(i).bytes();
             long workspaceBytes = fixed.devices().get(i) - vectorBytes - kvBytes - chosen.rings().devices().get(i);
             devices.add(new MemoryPlan.OfDevice(weights.ranks().get(i).processor().device().name(),
                     chosen.memory().devices().get(i), vectorBytes, kvBytes, workspaceBytes, ring, residentMemory,
@@ -449,7 +449,7 @@ final class Budget implements AutoCloseable {
 
     /** Memory of experts beyond what they pass through. */
     private MemoryUse keptExperts() {
-        long bytes = experts == null ? 0 : experts.bytes() - ExpertCache.PASSING * division.expertSlotBytes();
+        long bytes = experts == null ? 0 : experts.bytes() - division.passingBytes();
         return MemoryUse.of(bytes, memory.devices().size(), 0);
     }
 
@@ -485,7 +485,8 @@ final class Budget implements AutoCloseable {
             return 0;
         }
         var now = streamer.counters();
-        return now.readBytes() - now.weightBytes() - now.rowBytes() - now.paddingBytes() - now.discardedBytes();
+        return now.readBytes() - now.weightBytes() - now.rowBytes() - now.paddingBytes() - now.discardedBytes()
+                - now.mispredictedBytes();
     }
 
     /** Bytes of weights that stay in memory, of the host or of a device: a sweep reads all others. */

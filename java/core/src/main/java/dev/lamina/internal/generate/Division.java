@@ -92,8 +92,10 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
     }
 
     private MemoryUse vectors() {
-        long bytes = weights.ranks().getFirst().vectors().bytes();
-        return devices() == 0 ? MemoryUse.of(bytes, 0, 0) : MemoryUse.of(0, devices(), MemoryUse.allocation(bytes));
+        return devices() == 0
+                ? MemoryUse.of(weights.ranks().getFirst().bytes(), 0, 0)
+                : new MemoryUse(0, weights.ranks().stream().map(rank -> MemoryUse.allocation(rank.vectors().bytes())
+                        + MemoryUse.allocation(rank.routers().bytes())).toList());
     }
 
     /** The rings that panels are copied into. */
@@ -114,7 +116,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
             return 0;
         }
         long left = memory.host() - fixed.host() - use(placement).host();
-        return ExpertCache.PASSING + (int) Math.clamp(left / expertSlotBytes(), 0, schedule.experts().size());
+        return passing(0) + (int) Math.clamp(left / expertSlotBytes(), 0, mostKeptSlots());
     }
 
     /**
@@ -142,13 +144,23 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
             }
         }
         long all = panels.stream().mapToLong(Schedule.ExpertPanel::bytes).sum();
-        double kept = Math.min(1, (double) (slots - ExpertCache.PASSING) / panels.size());
+        double kept = Math.min(1, (double) (slots - passing(slots)) / panels.size());
         return new MemoryPlan.OfExperts(experts, chosen, all, Math.round(perRow), slots, expertSlotBytes(),
                 Math.round(all * kept));
     }
 
-    private MemoryUse passingExperts() {
-        return MemoryUse.of(ExpertCache.PASSING * expertSlotBytes(), devices(), 0);
+    /** Slots for panels of experts, beside the least of what they pass through, of which all can stay. */
+    private int mostKeptSlots() {
+        return schedule.experts().size() + passing(Integer.MAX_VALUE) - passing(0);
+    }
+
+    private int passing(int slots) {
+        return ExpertCache.passing(slots, weights.predicted());
+    }
+
+    /** Bytes of the slots that experts pass through, at least. */
+    long passingBytes() {
+        return passing(0) * expertSlotBytes();
     }
 
     private MemoryUse readers() {
@@ -187,7 +199,8 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
     MemoryUse fixed(Workspace.Size size, Demand demand, List<Integer> hostLayers) {
         return MemoryUse.of(hostBytes, devices(), 0).plus(vectors()).plus(rings()).plus(readers())
                 .plus(workspace(size)).plus(scratch(size, demand.context()))
-                .plus(kv(demand, hostLayers)).plus(logits(demand)).plus(passingExperts()).plus(demand.kept);
+                .plus(kv(demand, hostLayers)).plus(logits(demand)).plus(MemoryUse.of(passingBytes(), devices(), 0))
+                .plus(demand.kept);
     }
 
     /**
@@ -220,7 +233,7 @@ record Division(MemoryUse memory, Weights weights, Schedule schedule, Activation
     /** The least budget of the host for so much that holds all panels that are on no device, and all experts. */
     long whole(Workspace.Size size, Demand demand) {
         var fixed = fixed(size, demand, hostLayers(size, demand));
-        long experts = expertSlotBytes() * schedule.experts().size();
+        long experts = schedule.experts().isEmpty() ? 0 : expertSlotBytes() * mostKeptSlots();
         return weights.onDevice() ? fixed.host() : planner.whole(fixed.host(), rooms(fixed)) + experts;
     }
 

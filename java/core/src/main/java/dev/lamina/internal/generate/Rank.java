@@ -10,10 +10,17 @@ import dev.lamina.internal.runtime.KvLayout;
  *
  * @param processor the device; stays the caller's
  * @param vectors all norms and biases, on that device
+ * @param routers what it predicts the next choices of experts with
  * @param kv its layers of KV caches
  * @param firstLayer the first of these, in the whole model
  */
-record Rank(Processor processor, Vectors vectors, KvLayout kv, int firstLayer) implements AutoCloseable {
+record Rank(Processor processor, Vectors vectors, RouterWeights routers, KvLayout kv, int firstLayer)
+        implements AutoCloseable {
+    /** Bytes of its memory for vectors and routers. */
+    long bytes() {
+        return vectors.bytes() + routers.bytes();
+    }
+
     /** Whether the device reads panels in host memory. */
     boolean unified() {
         return processor.device().info().unified();
@@ -51,6 +58,9 @@ record Rank(Processor processor, Vectors vectors, KvLayout kv, int firstLayer) i
 
     @Override
     public void close() {
-        vectors.close();
+        var all = new Closing();
+        all.close(routers);
+        all.close(vectors);
+        all.end();
     }
 }

@@ -45,6 +45,8 @@ final class RunStart {
                 budget.peakBytes(),
                 counters.expertsUsed(),
                 counters.expertsRead(),
-                counters.expertBytes());
+                counters.expertBytes(),
+                counters.predictedBytes(),
+                counters.mispredictedBytes());
     }
 }

@@ -14,6 +14,7 @@ import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -77,8 +78,10 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
      * @param firstPanels for each expert, the number of its first panel; then of the one after the last
      * @param firstOp the first op after the experts
      * @param opCount how many there are, until the next panel is needed
+     * @param prediction the ops that predict the next choice; none where it is not predicted
+     * @param number its number in a sweep
      */
-    record Choice(Op.Experts op, int[] firstPanels, int firstOp, int opCount) {
+    record Choice(Op.Experts op, int[] firstPanels, int firstOp, int opCount, List<PanelOp> prediction, int number) {
         /** How many experts there are. */
         int experts() {
             return firstPanels.length - 1;
@@ -152,7 +155,8 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
                 .sum();
     }
 
-    private static long bytes(Op.Product product, Checkpoint checkpoint) {
+    /** Bytes of the rows of its matrix that a product uses. */
+    static long bytes(Op.Product product, Checkpoint checkpoint) {
         var matrix = product.matrix();
         long bytes = rowBytes(checkpoint.tensor(matrix.tensor()), matrix);
         if (matrix.format() == Matrix.Format.MXFP4) {
@@ -163,6 +167,11 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
 
     private static long rowBytes(Tensor tensor, Matrix matrix) {
         return tensor.bytes() / matrix.rows();
+    }
+
+    /** The choices of a sweep, in order. */
+    List<Choice> choices() {
+        return panels.stream().map(Panel::choice).filter(Objects::nonNull).toList();
     }
 
     /** Where the panels of the cycle lie, in the order of reading. */
@@ -393,12 +402,14 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
         private Schedule schedule() {
             var ops = new ArrayList<>(prologue);
             var panels = new ArrayList<Panel>();
+            int choices = 0;
             for (var draft : drafts) {
                 int first = ops.size();
                 ops.addAll(draft.ops);
                 Choice choice = null;
                 if (draft.choice != null && draft.firstPanels != null) {
-                    choice = new Choice(draft.choice, draft.firstPanels, ops.size(), draft.after.size());
+                    choice = new Choice(draft.choice, draft.firstPanels, ops.size(), draft.after.size(),
+                            prediction(draft.choice.prediction()), choices++);
                     ops.addAll(draft.after);
                 }
                 panels.add(new Panel(draft.extents.getFirst(), first, draft.ops.size(),
@@ -406,6 +417,21 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
             }
             return new Schedule(prologue.size(), List.copyOf(ops), List.copyOf(panels),
                     drafts.stream().mapToInt(draft -> draft.stage).toArray(), List.copyOf(experts));
+        }
+
+        /** Its weight is in memory, the rows that it uses one after the other. */
+        private List<PanelOp> prediction(Op.@Nullable Prediction prediction) {
+            if (prediction == null) {
+                return List.of();
+            }
+            var ops = new ArrayList<PanelOp>();
+            for (var op : prediction.ops()) {
+                ops.add(new PanelOp(op, op instanceof Op.Linear product
+                        ? new Slice(product.matrix(), 0, product.firstRow(), product.rows(),
+                                rowBytes(checkpoint.tensor(product.matrix().tensor()), product.matrix()), 0)
+                        : null));
+            }
+            return ops;
         }
     }
 }

@@ -114,8 +114,7 @@ final class StreamedModel implements LanguageModel {
         try {
             var use = saved != null ? saved.memory()
                     : new MemoryUse(memory, deviceMemory(processors, options.deviceMemory()));
-            weights = Weights.open(checkpoint, config, processors, options.io(), use, panel,
-                    options.kv() == ModelOptions.KvType.F16);
+            weights = Weights.open(checkpoint, config, processors, options, use, panel);
             if (saved != null && options.plan() != null) {
                 saved.check(weights, options.hostCompute(), options.plan());
             }

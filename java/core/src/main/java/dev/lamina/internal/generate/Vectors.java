@@ -9,18 +9,12 @@ import dev.lamina.internal.model.Vector;
 import dev.lamina.internal.runtime.Device;
 import dev.lamina.internal.stream.DataFile;
 import dev.lamina.internal.stream.Extent;
-import dev.lamina.internal.stream.ResidentPanels;
-import dev.lamina.internal.stream.StreamOptions;
-import dev.lamina.internal.stream.Streamer;
-import dev.lamina.internal.telemetry.Telemetry;
 import java.io.IOException;
-import java.io.InterruptedIOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.BitSet;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -32,9 +26,6 @@ final class Vectors implements AutoCloseable {
             ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final ValueLayout.OfFloat FLOAT =
             ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
-
-    private static final StreamOptions READING =
-            StreamOptions.defaults().withPrefetch(8).withReaders(2).withRowCacheBytes(0);
 
     /** Budgets that cannot hold less are refused later, with the number of bytes that would do. */
     private static final long LARGEST_UNASKED = 16 << 20;
@@ -95,7 +86,7 @@ final class Vectors implements AutoCloseable {
 
     private void fill(Program program, Checkpoint checkpoint, List<Long> floats, MemorySegment host,
             List<DataFile> files, List<Extent> extents) throws IOException {
-        try (var reading = extents.isEmpty() ? null : new Reading(files, extents, device)) {
+        try (var reading = extents.isEmpty() ? null : new TensorReading(files, extents, device)) {
             long offset = 0;
             for (int i = 0; i < floats.size(); i++) {
                 var vector = program.vectors().get(i);
@@ -111,7 +102,7 @@ final class Vectors implements AutoCloseable {
                             }
                         }
                         case Vector.Stored stored -> {
-                            var panel = reading.streamer.next();
+                            var panel = reading.next();
                             widen(panel.memory(), checkpoint.tensor(stored.tensor()).dtype(), stored.change(), place);
                             panel.release();
                         }
@@ -128,31 +119,6 @@ final class Vectors implements AutoCloseable {
                             .toArray(ValueLayout.JAVA_FLOAT));
                 }
             });
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-            throw new InterruptedIOException("interrupted while the model was opened");
-        }
-    }
-
-    /** Reads tensors one after the other. */
-    private static final class Reading implements AutoCloseable {
-        final ResidentPanels none;
-        final Streamer streamer;
-
-        Reading(List<DataFile> files, List<Extent> extents, Device device) {
-            none = new ResidentPanels(files, extents, new BitSet(), device);
-            try {
-                streamer = new Streamer(files, extents, none, READING, device, Telemetry.NONE);
-            } catch (Throwable e) {
-                none.close();
-                throw e;
-            }
-        }
-
-        @Override
-        public void close() {
-            streamer.close();
-            none.close();
         }
     }
 

@@ -10,6 +10,7 @@ import dev.lamina.internal.generate.Schedule.ExpertPanel;
 import dev.lamina.internal.model.Architectures;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.model.Op;
+import dev.lamina.internal.model.Predictions;
 import dev.lamina.internal.model.Program;
 import dev.lamina.internal.model.Stage;
 import dev.lamina.internal.runtime.Device;
@@ -45,6 +46,7 @@ import java.util.stream.IntStream;
  * @param ranks the devices that compute, and their parts
  * @param rankOfStage the number of the rank of each stage
  * @param onDevice whether panels are read straight into the memory of the one device
+ * @param predicted whether the experts that rows choose next are predicted, and read ahead
  */
 record Weights(
         Checkpoint checkpoint,
@@ -59,7 +61,8 @@ record Weights(
         RowTable table,
         DType embeddingType,
         KvLayout kv,
-        boolean onDevice) implements AutoCloseable {
+        boolean onDevice,
+        boolean predicted) implements AutoCloseable {
 
     /** A probe of the drive may take this share of the memory, which nothing else has yet. */
     private static final int PROBE_IN_MEMORY = 2;
@@ -68,18 +71,19 @@ record Weights(
      * Opens the files that a model's program uses, and reads its vectors.
      *
      * @param processors the devices that compute; they stay the caller's
+     * @param options how they are read, what KV caches hold, and whether experts are predicted
      * @param memory bytes that Lamina may hold
-     * @param askedPanel most bytes of a panel as the user asked; 0: chosen
-     * @param halfKv whether KV caches are f16
+     * @param askedPanel most bytes of a panel; 0: chosen
      */
-    static Weights open(Checkpoint checkpoint, ModelConfig config, List<Processor> processors, ModelOptions.Io io,
-            MemoryUse memory, long askedPanel, boolean halfKv) throws IOException {
-        boolean onDevice = io == ModelOptions.Io.GDS;
+    static Weights open(Checkpoint checkpoint, ModelConfig config, List<Processor> processors, ModelOptions options,
+            MemoryUse memory, long askedPanel) throws IOException {
+        boolean onDevice = options.io() == ModelOptions.Io.GDS;
         if (onDevice && (processors.size() > 1 || processors.getFirst().device().info().unified())) {
             throw new LaminaException("--io gds reads into the memory of one GPU: name it with --device, such as "
                     + "cuda:0, or leave --io out.");
         }
-        var program = Architectures.program(config, checkpoint);
+        var described = Architectures.program(config, checkpoint);
+        var program = options.predictExperts() ? Predictions.addedTo(described) : described;
         if (onDevice && program.ops().anyMatch(Op.Experts.class::isInstance)) {
             throw new LaminaException("--io gds does not read experts that are chosen while the model computes: leave it"
                     + " out for mixtures.");
@@ -87,7 +91,7 @@ record Weights(
         var opened = new LinkedHashMap<Path, DataFile>();
         var ranks = new ArrayList<Rank>();
         try {
-            var readings = readings(checkpoint, onDevice ? ModelOptions.Io.PREAD : io,
+            var readings = readings(checkpoint, onDevice ? ModelOptions.Io.PREAD : options.io(),
                     processors.getFirst().device(), memory.host());
             var numbers = new LinkedHashMap<Path, Integer>();
             for (var stage : program.stages()) {
@@ -114,16 +118,28 @@ record Weights(
             var table = table(embedding, program.tokens(), numbers);
             var plan = ActivationPlan.of(program, schedule.logitsColumns());
             var files = List.copyOf(opened.values());
-            var kv = kvLayout(program, halfKv);
+            var kv = kvLayout(program, options.kv() == ModelOptions.KvType.F16);
             for (int rank = 0; rank < processors.size(); rank++) {
                 int first = Rank.firstLayer(program, rankOfStage, rank);
                 int layers = Rank.firstLayer(program, rankOfStage, rank + 1) - first;
                 var vectors = Vectors.load(processors.get(rank), program, checkpoint, files, numbers,
                         memory.host());
-                ranks.add(new Rank(processors.get(rank), vectors, kv.range(first, layers), first));
+                try {
+                    int number = rank;
+                    var products = IntStream.range(0, rankOfStage.length)
+                            .filter(stage -> rankOfStage[stage] == number)
+                            .mapToObj(program.stages()::get).flatMap(Stage::predictionProducts).toList();
+                    var routers = RouterWeights.load(processors.get(rank), products, checkpoint, files, numbers,
+                            memory.host());
+                    ranks.add(new Rank(processors.get(rank), vectors, routers, kv.range(first, layers), first));
+                } catch (Throwable e) {
+                    vectors.close();
+                    throw e;
+                }
             }
             return new Weights(checkpoint, program, files, readings, Map.copyOf(numbers), schedule, plan,
-                    List.copyOf(ranks), rankOfStage, table, embedding.dtype(), kv, onDevice);
+                    List.copyOf(ranks), rankOfStage, table, embedding.dtype(), kv, onDevice,
+                    schedule.choices().stream().anyMatch(choice -> !choice.prediction().isEmpty()));
         } catch (Throwable e) {
             try {
                 closeAll(ranks, opened.values());

@@ -129,7 +129,8 @@ final class Workspace implements AutoCloseable {
         var device = rank.processor().device();
         var activations = device.allocateOnDevice(plan.bytes(size.rows, size.outputRows));
         try {
-            int mostOps = schedule.experts().stream().mapToInt(panel -> panel.ops().size()).max().orElse(1);
+            int mostOps = Stream.concat(schedule.experts().stream().map(Schedule.ExpertPanel::ops),
+                    schedule.choices().stream().map(Schedule.Choice::prediction)).mapToInt(List::size).max().orElse(1);
             var part = new Part(rank, activations, new OpArray(schedule.ops().size()), new OpArray(mostOps),
                     new Step(size.rows, size.outputRows, size.sequences, 0,
                             Math.toIntExact((long) size.rows * mostChosen(weights)), activations, inputs));
@@ -180,7 +181,9 @@ final class Workspace implements AutoCloseable {
         long most = 0;
         var ofExperts = schedule.experts().stream() // all experts of a mixture have the same shapes
                 .filter(panel -> panel.expert() == 0).flatMap(panel -> panel.ops().stream());
-        for (var panelOp : Stream.concat(schedule.ops().stream(), ofExperts).toList()) {
+        var ofPredictions = schedule.choices().stream().flatMap(choice -> choice.prediction().stream());
+        var all = Stream.of(schedule.ops().stream(), ofExperts, ofPredictions).flatMap(ops -> ops);
+        for (var panelOp : all.toList()) {
             if (panelOp.op() instanceof Op.Attention attention && context > SEGMENT) {
                 long parts = Math.ceilDiv(weights.kv().layers().get(attention.layer()).headDimV(), STATE_VALUES);
                 long states = Math.ceilDiv(context, SEGMENT) * parts * attention.heads() * size.rows;
@@ -320,16 +323,15 @@ final class Workspace implements AutoCloseable {
         return logits;
     }
 
-    /** Writes the ops of an expert's panel for {@link #expertOps}; returns how many there are. */
-    int placeExpert(int rank, Schedule.ExpertPanel panel) {
+    /** Writes the ops of an expert's panel, or of a prediction, for {@link #expertOps}. */
+    void placeExpert(int rank, List<Schedule.PanelOp> ops) {
         var part = parts.get(rank);
-        for (int i = 0; i < panel.ops().size(); i++) {
-            place(part.expertOps, i, panel.ops().get(i), part.rank);
+        for (int i = 0; i < ops.size(); i++) {
+            place(part.expertOps, i, ops.get(i), part.rank);
         }
-        return panel.ops().size();
     }
 
-    /** The ops of the expert's panel that was placed last, on a rank's device. */
+    /** The ops that were placed last, on a rank's device. */
     OpArray expertOps(int rank) {
         return parts.get(rank).expertOps;
     }

@@ -13,9 +13,14 @@ public sealed interface Op {
     /** The activations that this op reads. */
     List<Value> reads();
 
-    /** The op itself, or those that it is made of. */
+    /** The op itself, or those that it is made of: what the weights of its stage are for. */
     default Stream<Op> flat() {
         return Stream.of(this);
+    }
+
+    /** The same, and what is computed in between with weights of another stage. */
+    default Stream<Op> flatWithPredictions() {
+        return flat();
     }
 
     /** The layer of the KV cache that this op is the first to use; -1: none. */
@@ -255,8 +260,10 @@ public sealed interface Op {
      * @param router how rows choose
      * @param bias vector that is added to the scores for the choice; null for none
      * @param experts the ops of each, on the packed rows that chose it
+     * @param prediction of what rows choose next; null for none
      */
-    record Experts(Value logits, Router router, @Nullable String bias, List<List<Op>> experts) implements Op {
+    record Experts(Value logits, Router router, @Nullable String bias, List<List<Op>> experts,
+            @Nullable Prediction prediction) implements Op {
         /** Copies the lists. */
         public Experts {
             experts = experts.stream().map(List::copyOf).toList();
@@ -275,6 +282,38 @@ public sealed interface Op {
         @Override
         public Stream<Op> flat() {
             return Stream.concat(Stream.of(this), experts.stream().flatMap(List::stream));
+        }
+
+        @Override
+        public Stream<Op> flatWithPredictions() {
+            var predicted = prediction == null ? Stream.<Op>empty() : prediction.ops.stream();
+            return Stream.concat(Stream.concat(Stream.of(this), predicted), experts.stream().flatMap(List::stream));
+        }
+
+        /** The same with another prediction. */
+        Experts with(@Nullable Prediction other) {
+            return new Experts(logits, router, bias, experts, other);
+        }
+    }
+
+    /**
+     * A prediction of the experts that rows choose next, from what they are when they choose their experts now: the
+     * next router sees the same, but for what these experts and the ops up to there add.
+     *
+     * @param ops what the next router computes, on the rows of now; one of them is a product
+     * @param logits what it computes
+     * @param router how rows choose by it
+     * @param bias vector that is added to the scores for the choice; null for none
+     */
+    record Prediction(List<Op> ops, Value logits, Router router, @Nullable String bias) {
+        /** Copies the list. */
+        public Prediction {
+            ops = List.copyOf(ops);
+        }
+
+        /** The product among the ops. */
+        public Linear product() {
+            return ops.stream().filter(Linear.class::isInstance).map(Linear.class::cast).findFirst().orElseThrow();
         }
     }
 }

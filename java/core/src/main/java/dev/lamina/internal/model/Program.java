@@ -31,6 +31,12 @@ public record Program(
         Value logits,
         List<Vector> vectors,
         int contextLimit) {
+    /** The same with other ops. */
+    Program with(List<Stage> newStages, List<Value> newValues) {
+        return new Program(architecture, List.copyOf(newStages), List.copyOf(newValues), kv, ropes, embedding, tokens,
+                hidden, logits, vectors, contextLimit);
+    }
+
     /** Number of different tokens that the head knows. */
     public int vocabulary() {
         return logits.width();
@@ -41,8 +47,9 @@ public record Program(
         return stages.size() - 2; // the others are the embedding and the head
     }
 
-    /** All ops in order, those of all experts included. */
+    /** All ops in order, those of all experts and predictions included. */
     public Stream<Op> ops() {
-        return stages.stream().flatMap(Stage::flatOps);
+        return stages.stream().flatMap(stage -> stage.ops().stream()).flatMap(Op::flatWithPredictions);
     }
+
 }

@@ -401,7 +401,7 @@ public final class ProgramBuilder {
         }
         expertValues = null;
         ops = around;
-        add(new Op.Experts(logits, router, bias, each));
+        add(new Op.Experts(logits, router, bias, each, null));
     }
 
     /** The rows that chose the expert; weighted: times the weights that they gave it. */

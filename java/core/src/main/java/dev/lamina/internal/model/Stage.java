@@ -15,4 +15,11 @@ public record Stage(String name, List<String> tensors, List<Op> ops) {
     public Stream<Op> flatOps() {
         return ops.stream().flatMap(Op::flat);
     }
+
+    /** What its rows' next choices of experts are predicted with. */
+    public Stream<Op.Linear> predictionProducts() {
+        return ops.stream()
+                .filter(op -> op instanceof Op.Experts experts && experts.prediction() != null)
+                .map(op -> ((Op.Experts) op).prediction().product());
+    }
 }

@@ -37,6 +37,11 @@ public record Value(int id, int width, Rows rows, @Nullable Value matrix, int co
         return matrix == null ? this : matrix;
     }
 
+    /** The same columns of another matrix of the same width. */
+    Value of(Value other) {
+        return matrix == null ? other : other.columns(column, width);
+    }
+
     /** Columns of it, which an op can read and write like any other activation. */
     public Value columns(int first, int count) {
         if (first < 0 || count < 1 || count > width - first) {

@@ -18,7 +18,13 @@ import org.jspecify.annotations.Nullable;
  */
 public final class ExpertCache implements AutoCloseable {
     /** Slots that keep nothing: panels on their way from the drive to the device. */
-    public static final int PASSING = 4;
+    private static final int PASSING = 4;
+
+    /** Most slots for what is read before anybody asks for it, where experts are predicted. */
+    private static final int MOST_AHEAD = 8;
+
+    /** So many slots there are for each of those, unless there are very few. */
+    private static final int SLOTS_FOR_AHEAD = 8;
 
     private static final double HALF_LIFE = 256; // sweeps after which a use counts half as much
     private static final double LARGEST_WEIGHT = 1e100;
@@ -45,10 +51,12 @@ public final class ExpertCache implements AutoCloseable {
     private final HostMemory memory;
     private final long slotBytes;
     private final int alignment;
+    private final boolean predicted;
     private final double[] uses; // by expert
     private final @Nullable Slot[] kept; // by panel
     private final List<Slot> slots = new ArrayList<>();
     private final ArrayDeque<Slot> free = new ArrayDeque<>();
+    private int ahead; // slots with what nobody has asked for
     private double weight = 1; // of a use in the sweep of the moment
     private volatile long bytes;
     private volatile boolean attached;
@@ -59,17 +67,34 @@ public final class ExpertCache implements AutoCloseable {
      * @param files the files that the panels name
      * @param panels where each panel lies: one extent, or two that are used together
      * @param expertOf the number of the expert that each panel belongs to, over all mixtures
+     * @param predicted whether panels are read before they are asked for
      * @param memory where to allocate
      */
-    public ExpertCache(List<DataFile> files, List<List<Extent>> panels, int[] expertOf, HostMemory memory) {
+    public ExpertCache(List<DataFile> files, List<List<Extent>> panels, int[] expertOf, boolean predicted,
+            HostMemory memory) {
         this.files = List.copyOf(files);
         this.panels = panels.stream().map(List::copyOf).toList();
         this.expertOf = expertOf.clone();
+        this.predicted = predicted;
         this.memory = memory;
         this.alignment = alignment(files);
         this.slotBytes = slotBytes(files, panels);
         this.uses = new double[Arrays.stream(expertOf).max().orElse(-1) + 1];
         this.kept = new Slot[panels.size()];
+    }
+
+    /**
+     * How many of some slots keep nothing.
+     *
+     * @param slots how many there are; 0: what is the least
+     * @param predicted whether panels are read before they are asked for
+     */
+    public static int passing(int slots, boolean predicted) {
+        return PASSING + (predicted ? Math.clamp((slots - PASSING) / SLOTS_FOR_AHEAD, 1, MOST_AHEAD) : 0);
+    }
+
+    private int passing() {
+        return passing(slots.size(), predicted);
     }
 
     private static int alignment(List<DataFile> files) {
@@ -125,7 +150,7 @@ public final class ExpertCache implements AutoCloseable {
         }
         while (slots.size() > count) { // all are free or kept
             // what experts pass through stays, or nothing that is not kept could ever be read
-            var last = free.size() > PASSING ? null : leastUsed(Double.POSITIVE_INFINITY);
+            var last = free.size() > passing() ? null : leastUsed(Double.POSITIVE_INFINITY);
             if (last == null) {
                 last = free.pop();
             }
@@ -191,6 +216,7 @@ public final class ExpertCache implements AutoCloseable {
                 forget(slot);
             }
         }
+        ahead = 0;
         free.clear();
         slots.stream().filter(slot -> slot.panel < 0).forEach(free::push);
     }
@@ -226,7 +252,7 @@ public final class ExpertCache implements AutoCloseable {
     @Nullable Slot take(int panel) {
         Slot slot;
         boolean keeps = true;
-        if (free.size() > PASSING) {
+        if (free.size() + ahead > passing() && !free.isEmpty()) {
             slot = free.pop();
         } else {
             slot = leastUsed(uses[expertOf[panel]]);
@@ -246,6 +272,47 @@ public final class ExpertCache implements AutoCloseable {
             kept[panel] = slot;
         }
         return slot;
+    }
+
+    /**
+     * A slot to read a panel into that nobody has asked for yet, pinned; null where there is none. It takes no memory
+     * from anything else.
+     */
+    @Nullable Slot takeAhead(int panel) {
+        if (ahead == passing() - PASSING || free.size() <= PASSING) {
+            return null;
+        }
+        var slot = free.pop();
+        slot.panel = panel;
+        slot.pins = 1;
+        ahead++;
+        return slot;
+    }
+
+    /** The panel in a slot of {@link #takeAhead} was asked for. */
+    void adopt(Slot slot) {
+        ahead--;
+        boolean keeps = free.size() + ahead >= passing();
+        if (!keeps) {
+            var least = leastUsed(uses[expertOf[slot.panel]]);
+            if (least != null) {
+                forget(least);
+                free.push(least);
+                keeps = true;
+            }
+        }
+        slot.kept = keeps;
+        if (keeps) {
+            kept[slot.panel] = slot;
+        }
+    }
+
+    /** Nobody wants the panel in a slot of {@link #takeAhead}, and nobody reads it any more. */
+    void dropAhead(Slot slot) {
+        ahead--;
+        slot.pins = 0;
+        forget(slot);
+        free.push(slot);
     }
 
     /** A user of the slot is done with it, or reading it was given up. */

@@ -30,6 +30,8 @@ public final class Panel {
     final @Nullable DataFile tailFile;
     long tailClaimed; // file offset up to which the tail was asked of readers
     boolean dropped; // a part of it will not be read any more
+    boolean predicted; // of an expert, and begun before anybody asked for it
+    boolean unwanted; // predicted, and nobody asks for it
     boolean released;
 
     /** A panel to be read into a window. */

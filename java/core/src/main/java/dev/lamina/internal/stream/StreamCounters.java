@@ -5,6 +5,9 @@ package dev.lamina.internal.stream;
  *
  * @param weightBytes weight bytes of consumed panels that came from disk
  * @param expertBytes those of them that experts have
+ * @param predictedBytes those of them that were read, or begun to be, before they were asked for
+ * @param mispredictedBytes weight bytes of experts that were read before anybody asked for them, and nobody did; not
+ *     among the discarded ones
  * @param paddingBytes bytes read around what was wanted: alignment, and the rest of a MiB that was verified
  * @param rowBytes bytes of embedding rows (and other lookups) that came from disk
  * @param discardedBytes weight bytes that were read ahead and never consumed
@@ -14,16 +17,18 @@ package dev.lamina.internal.stream;
  * @param expertsUsed experts that rows chose, each counted once a sweep
  * @param expertsRead how many of these were not wholly in memory
  */
-public record StreamCounters(long weightBytes, long expertBytes, long paddingBytes, long rowBytes, long discardedBytes,
-        long readBytes, long verifiedBytes, long waitNanos, long expertsUsed, long expertsRead) {
+public record StreamCounters(long weightBytes, long expertBytes, long predictedBytes, long mispredictedBytes,
+        long paddingBytes, long rowBytes, long discardedBytes, long readBytes, long verifiedBytes,
+        long waitNanos, long expertsUsed, long expertsRead) {
     /** Of a streamer that has not read yet. */
-    public static final StreamCounters NONE = new StreamCounters(0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    public static final StreamCounters NONE = new StreamCounters(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
     /** What this one and another streamer did together. */
     public StreamCounters plus(StreamCounters other) {
         return new StreamCounters(weightBytes + other.weightBytes, expertBytes + other.expertBytes,
-                paddingBytes + other.paddingBytes,
-                rowBytes + other.rowBytes, discardedBytes + other.discardedBytes, readBytes + other.readBytes,
+                predictedBytes + other.predictedBytes, mispredictedBytes + other.mispredictedBytes,
+                paddingBytes + other.paddingBytes, rowBytes + other.rowBytes,
+                discardedBytes + other.discardedBytes, readBytes + other.readBytes,
                 verifiedBytes + other.verifiedBytes, waitNanos + other.waitNanos,
                 expertsUsed + other.expertsUsed, expertsRead + other.expertsRead);
     }
@@ -31,8 +36,9 @@ public record StreamCounters(long weightBytes, long expertBytes, long paddingByt
     /** What was added since an earlier snapshot of the same streamer. */
     public StreamCounters minus(StreamCounters earlier) {
         return new StreamCounters(weightBytes - earlier.weightBytes, expertBytes - earlier.expertBytes,
-                paddingBytes - earlier.paddingBytes,
-                rowBytes - earlier.rowBytes, discardedBytes - earlier.discardedBytes, readBytes - earlier.readBytes,
+                predictedBytes - earlier.predictedBytes, mispredictedBytes - earlier.mispredictedBytes,
+                paddingBytes - earlier.paddingBytes, rowBytes - earlier.rowBytes,
+                discardedBytes - earlier.discardedBytes, readBytes - earlier.readBytes,
                 verifiedBytes - earlier.verifiedBytes, waitNanos - earlier.waitNanos,
                 expertsUsed - earlier.expertsUsed, expertsRead - earlier.expertsRead);
     }

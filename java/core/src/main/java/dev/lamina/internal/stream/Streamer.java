@@ -10,6 +10,7 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
@@ -31,6 +32,9 @@ public final class Streamer implements AutoCloseable {
     private static final System.Logger LOG = System.getLogger(Streamer.class.getName());
 
     private static final long COALESCED_GAP = 64 << 10; // reading over it costs less than another request
+
+    /** Requests to a drive for what is only predicted: what is asked for meanwhile waits for these at most. */
+    private static final int MOST_PREDICTED = 2;
 
     private final List<DataFile> files;
     private final List<Extent> cycle;
@@ -61,9 +65,13 @@ public final class Streamer implements AutoCloseable {
     private final List<ArrayDeque<Panel>> unclaimed = new ArrayList<>(); // by drive: planned, and not wholly asked for
     private final ArrayDeque<Integer> expertOrder = new ArrayDeque<>(); // panels of experts to hand out, in order
     private final ArrayDeque<Integer> expertsToRead = new ArrayDeque<>(); // of these, what no reader has begun
-    private final ArrayDeque<Panel> expertsRead = new ArrayDeque<>(); // begun and not handed out, in order
+    private final Map<Integer, Panel> expertsRead = new HashMap<>(); // begun and not handed out, by number
     private final List<ArrayDeque<Panel>> unclaimedExperts = new ArrayList<>(); // by drive, as unclaimed
     private final ArrayDeque<Panel> tails = new ArrayDeque<>(); // of which only the tail is to be read
+    private final ArrayDeque<Integer> predictions = new ArrayDeque<>(); // panels of experts that no reader has begun
+    private final Map<Integer, Panel> readAhead = new HashMap<>(); // of those predicted, what was begun, by number
+    private final List<ArrayDeque<Panel>> unclaimedAhead = new ArrayList<>(); // by drive, as unclaimed
+    private final int[] readsAhead; // by drive: requests for these under way
     private @Nullable Demand demand;
     private long planPosition; // next position of the endless schedule to look at for reading
     private long position; // next position to consume
@@ -77,6 +85,8 @@ public final class Streamer implements AutoCloseable {
     private @Nullable Throwable failure;
     private long weightBytes;
     private long expertBytes; // of these
+    private long predictedBytes; // of these
+    private long mispredictedBytes;
     private long expertsUsed;
     private long expertsReadCount;
     private long paddingBytes;
@@ -125,7 +135,9 @@ public final class Streamer implements AutoCloseable {
         for (int i = 0; i < drives; i++) {
             unclaimed.add(new ArrayDeque<>());
             unclaimedExperts.add(new ArrayDeque<>());
+            unclaimedAhead.add(new ArrayDeque<>());
         }
+        this.readsAhead = new int[drives];
         if (experts != null) {
             experts.attach(this.files);
         }
@@ -221,8 +233,8 @@ public final class Streamer implements AutoCloseable {
     public StreamCounters counters() {
         lock.lock();
         try {
-            return new StreamCounters(weightBytes, expertBytes, paddingBytes, rowBytes, discardedBytes, readBytes,
-                    verifiedBytes, waitNanos, expertsUsed, expertsReadCount);
+            return new StreamCounters(weightBytes, expertBytes, predictedBytes, mispredictedBytes, paddingBytes,
+                    rowBytes, discardedBytes, readBytes, verifiedBytes, waitNanos, expertsUsed, expertsReadCount);
         } finally {
             lock.unlock();
         }
@@ -396,13 +408,16 @@ public final class Streamer implements AutoCloseable {
     public void restart() {
         lock.lock();
         try {
-            if (position % cycle.size() == 0 && !forgotten && expertOrder.isEmpty()) {
+            if (position % cycle.size() == 0 && !forgotten && expertOrder.isEmpty() && readAhead.isEmpty()
+                    && predictions.isEmpty()) {
                 return;
             }
             restarting = true;
             unclaimed.forEach(ArrayDeque::clear);
             unclaimedExperts.forEach(ArrayDeque::clear);
+            unclaimedAhead.forEach(ArrayDeque::clear);
             expertsToRead.clear();
+            predictions.clear();
             tails.clear();
             paced.signalAll();
             while (panelReads > 0) {
@@ -444,16 +459,65 @@ public final class Streamer implements AutoCloseable {
         }
         for (int panel : expertOrder) {
             var slot = experts.find(panel);
-            if (slot != null && expertsRead.stream().noneMatch(read -> read.slot == slot)) {
+            if (slot != null && !expertsRead.containsKey(panel)) {
                 experts.release(slot);
             }
         }
-        for (Panel panel : expertsRead) {
+        for (Panel panel : expertsRead.values()) {
             discardedBytes += panel.wantedBytes;
             experts.release(panel.slot);
         }
+        for (Panel panel : readAhead.values()) {
+            discardedBytes += panel.wantedBytes;
+            experts.dropAhead(panel.slot);
+        }
         expertOrder.clear();
         expertsRead.clear();
+        readAhead.clear();
+    }
+
+    /**
+     * Says which panels of experts may be asked for next. Readers that have nothing else to do may read them, a few
+     * at a time, until the next {@link #demand}, which knows.
+     *
+     * @param panels their numbers, each once, the most likely first
+     */
+    public void predict(int[] panels) {
+        var cache = experts();
+        lock.lock();
+        try {
+            predictions.clear();
+            for (int panel : panels) {
+                if (cache.find(panel) == null && !readAhead.containsKey(panel)) {
+                    predictions.add(panel);
+                }
+            }
+            work.signalAll();
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    /** What was read ahead and is not asked for is forgotten; what is still on its way is, when it has arrived. */
+    private void forgetReadAhead(ExpertCache cache) {
+        predictions.clear();
+        unclaimedAhead.forEach(ArrayDeque::clear);
+        for (Panel panel : readAhead.values()) {
+            panel.dropped = true;
+            panel.unwanted = true;
+            tails.remove(panel);
+            if (panel.reading == 0) {
+                endReadAhead(cache, panel);
+            }
+        }
+        readAhead.clear();
+        paced.signalAll();
+    }
+
+    private void endReadAhead(ExpertCache cache, Panel unwanted) {
+        mispredictedBytes += unwanted.wantedBytes;
+        cache.dropAhead(Objects.requireNonNull(unwanted.slot));
+        work.signalAll();
     }
 
     /**
@@ -469,6 +533,7 @@ public final class Streamer implements AutoCloseable {
             if (!expertOrder.isEmpty()) {
                 throw new IllegalStateException(expertOrder.size() + " panels of experts were not taken");
             }
+            var adopted = new ArrayList<Panel>();
             int expert = -1;
             boolean reads = false;
             for (int panel : panels) {
@@ -484,10 +549,20 @@ public final class Streamer implements AutoCloseable {
                     expertsReadCount++;
                     reads = true;
                 }
-                if (slot == null) {
-                    expertsToRead.add(panel);
-                } else {
+                if (slot != null) {
                     slot.pins++;
+                } else if (readAhead.containsKey(panel)) {
+                    adopted.add(readAhead.remove(panel));
+                } else {
+                    expertsToRead.add(panel);
+                }
+            }
+            forgetReadAhead(cache);
+            for (Panel panel : adopted) { // which may take the place of a panel that nobody asked for
+                cache.adopt(Objects.requireNonNull(panel.slot));
+                expertsRead.put(panel.index() - cycle.size(), panel);
+                if (!panel.isClaimed()) {
+                    unclaimedExperts.get(panel.file.drive()).add(panel);
                 }
             }
             work.signalAll();
@@ -532,14 +607,15 @@ public final class Streamer implements AutoCloseable {
                     throw new IllegalStateException("no panel of an expert was asked for");
                 }
                 int index = cycle.size() + wanted;
-                Panel first = expertsRead.peek();
-                if (first != null && first.index() == index) {
+                Panel first = expertsRead.get(wanted);
+                if (first != null) {
                     if (first.isComplete()) {
                         expertOrder.remove();
-                        expertsRead.remove();
+                        expertsRead.remove(wanted);
                         first.diskBytes = first.wantedBytes;
                         weightBytes += first.diskBytes;
                         expertBytes += first.diskBytes;
+                        predictedBytes += first.predicted ? first.diskBytes : 0;
                         return first;
                     }
                 } else if (!wanted.equals(expertsToRead.peek())) { // nobody has to read it
@@ -772,6 +848,7 @@ public final class Streamer implements AutoCloseable {
         final long to;
         final long bytes;
         final boolean isTail; // of the panel
+        boolean isAhead; // nobody had asked for the panel when it began
         final DataFile.Tally tally = new DataFile.Tally();
         long startNanos;
         long turnNanos; // when it may be read, under a limit
@@ -892,6 +969,9 @@ public final class Streamer implements AutoCloseable {
                     if (request == null && readsPanels) {
                         request = claimPanel();
                     }
+                    if (request == null && readsPanels) {
+                        request = claimAhead();
+                    }
                     if (request != null) {
                         if (limiter != null) {
                             request.turnNanos = limiter.reserve(request.bytes, System.nanoTime());
@@ -935,7 +1015,8 @@ public final class Streamer implements AutoCloseable {
         }
 
         private boolean isWanted(Request request) {
-            return failure == null && !closed && !(restarting && request.panel != null);
+            return failure == null && !closed
+                    && (request.panel == null || !restarting && !request.panel.unwanted);
         }
 
         private void drop(int place) {
@@ -1007,6 +1088,28 @@ public final class Streamer implements AutoCloseable {
                 }
             }
             return claim(mine);
+        }
+
+        /** The next piece of what may be asked for. */
+        private @Nullable Request claimAhead() {
+            if (restarting || experts == null || readsAhead[drive] == MOST_PREDICTED) {
+                return null;
+            }
+            ArrayDeque<Panel> mine = unclaimedAhead.get(drive);
+            while (mine.isEmpty()) {
+                Panel begun = beginAhead(experts);
+                if (begun == null) {
+                    return null;
+                }
+                unclaimedAhead.get(begun.file.drive()).add(begun);
+                if (begun.file.drive() != drive) {
+                    work.signalAll();
+                }
+            }
+            Request request = Objects.requireNonNull(claim(mine));
+            request.isAhead = true;
+            readsAhead[drive]++;
+            return request;
         }
 
         /** The next piece of the oldest of these panels. */
@@ -1142,11 +1245,15 @@ public final class Streamer implements AutoCloseable {
                 return;
             }
             count--;
+            readsAhead[drive] -= request.isAhead ? 1 : 0;
             Panel panel = request.panel;
             if (panel != null) {
                 panel.wantedBytes += wanted;
                 panel.reading--;
                 panelReads--;
+                if (panel.unwanted && panel.reading == 0 && experts != null) {
+                    endReadAhead(experts, panel);
+                }
                 if (panel.slot != null && panel.tail != null && panel.reading == 0 && !restarting && failure == null
                         && panel.tailClaimed == panel.tail.offset() && panel.tailIsDue()) {
                     tails.add(panel);
@@ -1184,7 +1291,21 @@ public final class Streamer implements AutoCloseable {
         }
         expertsToRead.remove();
         var panel = new Panel(this, cycle.size() + next, experts.extents(next), files, experts.window(slot), slot);
-        expertsRead.add(panel);
+        expertsRead.put(next, panel);
+        return panel;
+    }
+
+    /** Begins the next panel that may be asked for, or null when there is none or no slot is free. */
+    private @Nullable Panel beginAhead(ExpertCache cache) {
+        Integer next = predictions.peek();
+        var slot = next == null ? null : cache.takeAhead(next);
+        if (slot == null) {
+            return null;
+        }
+        predictions.remove();
+        var panel = new Panel(this, cycle.size() + next, cache.extents(next), files, cache.window(slot), slot);
+        panel.predicted = true;
+        readAhead.put(next, panel);
         return panel;
     }
 

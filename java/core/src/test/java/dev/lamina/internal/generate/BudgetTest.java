@@ -91,8 +91,8 @@ class BudgetTest {
         long memory = 3 << 20;
         var use = MemoryUse.of(memory, 0, 0);
         try (var processor = Processor.open("cpu", 1, false).getFirst();
-                var weights = Weights.open(checkpoint, config, List.of(processor), ModelOptions.Io.AUTO, use, 1 << 14,
-                        false);
+                var weights = Weights.open(checkpoint, config, List.of(processor), ModelOptions.defaults(), use,
+                        1 << 14);
                 var budget = new Budget(weights, use, Budget.Name.of(memory), 1 << 14, weights.streamOptions(),
                         null, null, Telemetry.NONE)) {
             for (int call = 0; call < 5; call++) {

@@ -30,7 +30,7 @@ class CachedDecodingTest {
         var use = MemoryUse.of(MEMORY, 0, 0);
         try (var processor = Processor.open("cpu", 1, false).getFirst();
                 var weights = Weights.open(Checkpoint.open(fixture.directory()), config, List.of(processor),
-                        ModelOptions.Io.AUTO, use, PANEL, false);
+                        ModelOptions.defaults(), use, PANEL);
                 var budget = new Budget(weights, use, Budget.Name.of(MEMORY), PANEL, weights.streamOptions(),
                         null, null, Telemetry.NONE)) {
             var together = logits(weights, budget, ids, ids.length);

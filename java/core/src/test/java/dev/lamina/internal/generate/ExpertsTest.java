@@ -7,17 +7,23 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.lamina.FinishReason;
 import dev.lamina.GenerationListener;
 import dev.lamina.GenerationOptions;
+import dev.lamina.GenerationStats;
 import dev.lamina.LanguageModel;
 import dev.lamina.MemoryPlan;
 import dev.lamina.ModelOptions;
 import dev.lamina.Prompt;
 import dev.lamina.Rates;
 import dev.lamina.SweepProgress;
+import dev.lamina.internal.checkpoint.Checkpoint;
+import dev.lamina.internal.checkpoint.Tensor;
 import dev.lamina.internal.stream.ExpertCache;
 import java.io.IOException;
+import java.io.RandomAccessFile;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -29,6 +35,8 @@ class ExpertsTest {
     private static final int CONTEXT = 300;
     private static final int EXPERTS = 16; // of the fixture: 8 in each of 2 layers
     private static final int CHOSEN = 2; // of each 8, by a row
+
+    private static final int PASSING = ExpertCache.passing(0, false);
 
     @TempDir
     Path temporary;
@@ -60,9 +68,9 @@ class ExpertsTest {
         try (var model = LanguageModel.open(mixtral.toString(), options().build())) {
             long memory = 16L << 20;
             var planned = model.plan(memory, CONTEXT, Rates.assumed());
-            int panels = planned.experts().slots() - ExpertCache.PASSING;
+            int panels = planned.experts().slots() - PASSING;
             assertEquals(planned.experts().bytes(), planned.experts().keptBytes());
-            while (planned.experts().slots() > ExpertCache.PASSING + panels * eighths / 8) {
+            while (planned.experts().slots() > PASSING + panels * eighths / 8) {
                 memory -= 4096;
                 planned = model.plan(memory, CONTEXT, Rates.assumed());
                 assertEquals(0, planned.bytesPerSweep(), "bytes of what is no expert");
@@ -134,7 +142,7 @@ class ExpertsTest {
         try (var model = LanguageModel.open(mixtral.toString(), options)) {
             int most = model.plan(0, 20, Rates.assumed()).experts().slots();
             int least = model.plan(0, CONTEXT, Rates.assumed()).experts().slots();
-            assertTrue(most - least >= ExpertCache.PASSING, least + " of " + most + " slots are left");
+            assertTrue(most - least >= PASSING, least + " of " + most + " slots are left");
             for (int round = 0; round < 3; round++) {
                 model.generate(Prompt.ids(new int[] {3 + round}), greedy(19));
                 var sampled = GenerationOptions.builder().maxTokens(CONTEXT - 1).temperature(1.5).seed(5L + round);
@@ -156,7 +164,9 @@ class ExpertsTest {
             modes.add(ModelOptions.builder().panel(panel).prefetch(panel == 700 ? 0 : 3).threads(2).build());
         }
         for (int third = 0; third < 4; third++) {
-            modes.add(ModelOptions.builder().memory(least + third * least / 3).panel(4096).prefetch(1).build());
+            var mode = ModelOptions.builder().memory(least + third * least / 3).panel(4096).prefetch(1);
+            modes.add(mode.build());
+            modes.add(mode.memory(least + (third + 1) * least / 3).predictExperts(true).build());
         }
         for (var mode : modes) {
             assertArrayEquals(reference, ModesTest.logits(fixture.directory(), mode, ids), mode.toString());
@@ -177,9 +187,15 @@ class ExpertsTest {
     @ParameterizedTest
     @MethodSource("mixtures")
     void whatComesAfterACancelledCallIsTheSame(Fixture fixture) throws IOException {
-        var prompt = Prompt.ids(fixture.prompts().getLast().ids());
         var least = leastMemory(fixture, fixture.prompts().getLast().ids());
-        var options = ModelOptions.builder().memory(least).panel(4096).prefetch(1).build();
+        var options = ModelOptions.builder().memory(least).panel(4096).prefetch(1);
+        whatComesAfterACancelledCallIsTheSame(fixture, options.build());
+        whatComesAfterACancelledCallIsTheSame(fixture, options.memory(2 * least).predictExperts(true).build());
+    }
+
+    private static void whatComesAfterACancelledCallIsTheSame(Fixture fixture, ModelOptions options)
+            throws IOException {
+        var prompt = Prompt.ids(fixture.prompts().getLast().ids());
         try (var model = LanguageModel.open(fixture.directory().toString(), options)) {
             var expected = model.generate(prompt, greedy(8)).ids();
             for (int after = 1; after < 60; after += 7) {
@@ -221,6 +237,67 @@ class ExpertsTest {
             for (int i = 0; i < prompts.size(); i++) {
                 assertEquals(model.generate(prompts.get(i), greedy(12)).ids(), together.get(i).ids(), "prompt " + i);
             }
+        }
+    }
+
+    /** Where nothing is added from one choice to the next, that is what was predicted. */
+    @Test
+    void predictionsAreWhatTheNextRouterChoosesNow() throws IOException {
+        var mixtral = mixtral();
+        var copy = Files.createDirectory(temporary.resolve("copy"));
+        try (var files = Files.list(Fixture.find(List.of("mixtral")).getFirst().directory())) {
+            for (var file : files.toList()) {
+                Files.copy(file, copy.resolve(file.getFileName()));
+            }
+        }
+        for (var tensor : Checkpoint.open(copy).tensors()) {
+            if (tensor.name().endsWith(".w2.weight") || tensor.name().endsWith(".o_proj.weight")) {
+                zero(tensor);
+            }
+        }
+        var still = ModesTest.split(copy, temporary.resolve("still"));
+        long memory = memory(mixtral, 2);
+        var options = options().memory(memory).predictExperts(true).build();
+        var counts = new ArrayList<GenerationStats>();
+        for (var directory : List.of(mixtral, still)) {
+            try (var model = LanguageModel.open(directory.toString(), options)) {
+                counts.add(model.generate(Prompt.ids(new int[] {5}), greedy(100), new Slow()).stats());
+            }
+        }
+        assertTrue(counts.getFirst().mispredictedExpertBytes() > 0, "random experts are not predicted so well");
+        assertTrue(counts.getLast().predictedExpertBytes() > 0, "nothing was read ahead");
+        assertEquals(0, counts.getLast().mispredictedExpertBytes());
+        assertTrue(counts.getLast().predictedExpertBytes() <= counts.getLast().expertBytes());
+        assertTrue(counts.getLast().peakHostBytes() <= memory);
+    }
+
+    /** The router that predicts belongs to a layer that may be another device's. */
+    @Test
+    void devicesPredictToo() throws IOException {
+        Emulation.assume();
+        var fixture = Fixture.find(List.of("deepseek_v3")).getFirst();
+        var ids = fixture.prompts().getFirst().ids();
+        var options = ModelOptions.builder().device("cuda-emulated");
+        var reference = ModesTest.logits(fixture.directory(), options.build(), ids);
+        options.device("cuda-emulated:0,cuda-emulated:1").predictExperts(true);
+        assertArrayEquals(reference, ModesTest.logits(fixture.directory(), options.build(), ids));
+    }
+
+    private static void zero(Tensor tensor) throws IOException {
+        try (var file = new RandomAccessFile(tensor.file().toFile(), "rw")) {
+            file.seek(tensor.offset());
+            file.write(new byte[Math.toIntExact(tensor.bytes())]);
+        }
+    }
+
+    /** Computes slowly, so that there is time to read ahead. */
+    private static final class Slow implements GenerationListener {
+        @Override
+        public void text(String piece) {}
+
+        @Override
+        public void progress(SweepProgress progress) {
+            LockSupport.parkNanos(1_000_000);
         }
     }
 }

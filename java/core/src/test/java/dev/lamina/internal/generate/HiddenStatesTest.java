@@ -60,7 +60,7 @@ class HiddenStatesTest {
         var config = ModelConfig.load(fixture.directory());
         try (var processor = Processor.open("cpu", 1, false).getFirst();
                 var weights = Weights.open(Checkpoint.open(fixture.directory()), config, List.of(processor),
-                        ModelOptions.Io.AUTO, MemoryUse.of(MEMORY, 0, 0), PANEL, false);
+                        ModelOptions.defaults(), MemoryUse.of(MEMORY, 0, 0), PANEL);
                 var workspace = new Workspace(weights, new Workspace.Size(ids.length, 1, 1));
                 var feed = new PanelFeed(weights.ranks(), weights.schedule(), false);
                 var sequence = new Sequence(Caches.create(weights.ranks(), ids.length, List.of(0)),
@@ -87,7 +87,7 @@ class HiddenStatesTest {
             var memory = processor.device();
             try (var none = new ResidentPanels(weights.files(), cycle, new BitSet(), memory);
                     var experts = new ExpertCache(weights.files(), schedule.expertExtents(), schedule.expertNumbers(),
-                            memory)) {
+                            false, memory)) {
                 experts.resize(SLOTS);
                 try (var streamer = new Streamer(weights.files(), cycle, none, experts,
                         StreamOptions.defaults().withPrefetch(2), memory, snapshots)) {

@@ -302,7 +302,7 @@ class HostComputeTest {
         try (var device = Processor.open(ONE, 1, true).getFirst();
                 var cpu = Device.openCpu(1);
                 var weights = Weights.open(Checkpoint.open(directory), ModelConfig.load(directory), List.of(device),
-                        ModelOptions.Io.AUTO, use, 4096, false)) {
+                        ModelOptions.defaults(), use, 4096)) {
             var queue = cpu.openQueue();
             try (var budget = new Budget(weights, use, Budget.Name.of(4 << 20), 4096, weights.streamOptions(), null,
                     new HostProcessor(new Processor(cpu, queue), new HostRates(1e9, 1e12, 0)), Telemetry.NONE)) {
@@ -332,7 +332,7 @@ class HostComputeTest {
         var use = MemoryUse.of(4 << 20, 1, 1 << 20);
         try (var device = Processor.open(ONE, 1, true).getFirst();
                 var weights = Weights.open(Checkpoint.open(directory), ModelConfig.load(directory), List.of(device),
-                        ModelOptions.Io.AUTO, use, 4096, false)) {
+                        ModelOptions.defaults(), use, 4096)) {
             var planner = Division.of(weights, use, weights.streamOptions(), true).planner();
             var placement = planner.plan(new Planner.Room(4 << 20, 0, List.of(0L)), Planner.Order.EVEN);
             var panels = HostPanels.of(weights.schedule());

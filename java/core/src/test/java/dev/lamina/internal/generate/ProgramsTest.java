@@ -6,8 +6,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.lamina.internal.checkpoint.Checkpoint;
 import dev.lamina.internal.checkpoint.Tensor;
 import dev.lamina.internal.model.Architectures;
+import dev.lamina.internal.model.Matrix;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.model.Op;
+import dev.lamina.internal.model.Predictions;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -70,5 +72,34 @@ class ProgramsTest {
             });
             assertEquals(Schedule.weightBytes(program, checkpoint), schedule.weightBytes());
         }
+    }
+
+    /** Each choice of experts is predicted by the one before, whatever the family computes its router's logits by. */
+    @ParameterizedTest
+    @MethodSource("fixtures")
+    void choicesArePredictedByTheNextRouter(Fixture fixture) {
+        var checkpoint = Checkpoint.open(fixture.directory());
+        var program = Architectures.program(ModelConfig.load(fixture.directory()), checkpoint);
+        var predicting = Predictions.addedTo(program);
+        var choices = predicting.ops().filter(Op.Experts.class::isInstance).map(Op.Experts.class::cast).toList();
+        var weights = new HashMap<Integer, Matrix>(); // by what they compute
+        program.ops().forEach(op -> {
+            if (op instanceof Op.Linear product) {
+                weights.put(product.out().id(), product.matrix());
+            }
+        });
+        for (int i = 0; i < choices.size(); i++) {
+            var prediction = choices.get(i).prediction();
+            assertEquals(i == choices.size() - 1, prediction == null);
+            if (prediction != null) {
+                var next = choices.get(i + 1);
+                assertEquals(weights.get(next.logits().id()), prediction.product().matrix());
+                assertEquals(next.router(), prediction.router());
+                assertEquals(next.bias(), prediction.bias());
+                prediction.ops().forEach(op -> assertTrue(op.out().id() >= program.values().size(), "overwritten"));
+            }
+        }
+        assertEquals(Schedule.weightBytes(program, checkpoint), Schedule.weightBytes(predicting, checkpoint));
+        assertEquals(program.values(), predicting.values().subList(0, program.values().size()));
     }
 }

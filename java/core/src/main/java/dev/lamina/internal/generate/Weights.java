@@ -118,8 +118,8 @@ record Weights(
             for (int rank = 0; rank < processors.size(); rank++) {
                 int first = Rank.firstLayer(program, rankOfStage, rank);
                 int layers = Rank.firstLayer(program, rankOfStage, rank + 1) - first;
-                var vectors = Vectors.load(processors.get(rank), program, checkpoint, files, numbers,
-                        memory.host());
+                var vectors = Vectors.load(processors.get(rank), processors.get(rank).device(), program, checkpoint,
+                        files, numbers, memory.devices().isEmpty() ? memory.host() : memory.devices().get(rank));
                 ranks.add(new Rank(processors.get(rank), vectors, kv.range(first, layers), first));
             }
             return new Weights(checkpoint, program, files, readings, Map.copyOf(numbers), schedule, plan,

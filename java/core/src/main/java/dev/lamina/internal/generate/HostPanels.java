@@ -81,7 +81,7 @@ record HostPanels(BitSet possible, int[] inputs, int[] first) {
             written.set(linear(product).out().id());
         }
         return !products.isEmpty() && schedule.experts().isEmpty() && ops(schedule, panel).stream().skip(products.size())
-                .noneMatch(op -> op.op() instanceof Op.Linear);
+                .noneMatch(op -> op.op() instanceof Op.Product || op.op() instanceof Op.WeightNorm);
     }
 
     /** Whether it is of whole matrices of activations, with a weight that has no scales. */

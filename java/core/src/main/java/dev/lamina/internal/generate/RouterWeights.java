@@ -21,6 +21,7 @@ import java.util.Map;
  */
 final class RouterWeights implements AutoCloseable {
     private static final long ALIGNMENT = 64;
+    private static final long PIECE = 512 << 10; // bytes that are read and copied at a time
 
     /** Budgets that cannot hold less are refused later, with the number of bytes that would do. */
     private static final long LARGEST_UNASKED = 16 << 20;
@@ -38,7 +39,7 @@ final class RouterWeights implements AutoCloseable {
      * Reads the weights of some products.
      *
      * @param numbers number of each file, as {@link Extent#file} counts them
-     * @param memory bytes of host memory that Lamina may hold
+     * @param memory bytes that Lamina may hold where they stay
      */
     static RouterWeights load(Processor processor, List<Op.Linear> products, Checkpoint checkpoint,
             List<DataFile> files, Map<Path, Integer> numbers, long memory) throws IOException {
@@ -50,8 +51,9 @@ final class RouterWeights implements AutoCloseable {
             bytes += bytes(product, checkpoint);
         }
         if (bytes > LARGEST_UNASKED && bytes > memory) {
-            throw new LaminaException(checkpoint.directory() + ": routers take " + (bytes >> 20)
-                    + "MiB where experts are predicted: raise --memory, or do not predict them.");
+            throw new LaminaException(checkpoint.directory() + ": weights of routers take " + (bytes >> 20)
+                    + " MiB where experts are predicted: raise --memory and --device-memory, or leave"
+                    + " --predict-experts out.");
         }
         var weights = new RouterWeights(device, device.allocateOnDevice(Math.max(1, bytes)));
         try (var reading = extents.isEmpty() ? null : new TensorReading(files, extents, device)) {
@@ -84,8 +86,8 @@ final class RouterWeights implements AutoCloseable {
             long from = Math.max(first, product.firstRow());
             long to = Math.min(first + part.bytes() / rowBytes, product.firstRow() + product.rows());
             if (from < to) {
-                extents.add(new Extent(numbers.get(part.file()), part.offset() + (from - first) * rowBytes,
-                        (to - from) * rowBytes));
+                extents.addAll(TensorReading.pieces(new Extent(numbers.get(part.file()),
+                        part.offset() + (from - first) * rowBytes, (to - from) * rowBytes), PIECE));
             }
             first += part.bytes() / rowBytes;
         }

@@ -11,6 +11,7 @@ import dev.lamina.internal.stream.Extent;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
@@ -19,9 +20,10 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * A program cut into panels: what is read, in which order, and what each panel lets the device compute. A matrix
- * becomes one panel or several row ranges; small matrices that lie side by side in their file share a panel. Ops
- * without weights hang on the panel before them. The panels of a matrix that lies on several drives take turns, so that
- * a few panels anywhere in the cycle keep all drives busy.
+ * becomes one panel or several row ranges; small matrices that lie side by side in their file share a panel, and so do
+ * rows of a matrix that are used in another order than they lie in. Ops without weights hang on the panel before them.
+ * The panels of a matrix that lies on several drives take turns, so that a few panels anywhere in the cycle keep all
+ * drives busy.
  *
  * <p>Panels of experts are in no cycle: which of them a sweep needs is known when its rows have chosen.
  *
@@ -233,6 +235,14 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
      */
     private record Range(Path file, long offset, int firstRow, int rows, double turn) {}
 
+    /**
+     * Products with one matrix, and what is computed between them, that one panel feeds.
+     *
+     * @param range the rows that they use, each once
+     * @param ops how many they are
+     */
+    private record Block(Range range, int ops) {}
+
     /** A panel that is being put together. */
     private static final class Draft {
         final List<Extent> extents;
@@ -274,11 +284,15 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
 
         Schedule cut() {
             for (int stage = 0; stage < program.stages().size(); stage++) {
-                for (var op : program.stages().get(stage).ops()) {
-                    switch (op) {
-                        case Op.Product product -> cut(product, drafts, stage);
-                        case Op.Experts choice -> cutExperts(choice, stage);
-                        default -> hang(op);
+                var ops = program.stages().get(stage).ops();
+                for (int i = 0; i < ops.size();) {
+                    switch (ops.get(i)) {
+                        case Op.Product product -> i += cut(product, ops.subList(i, ops.size()), drafts, stage);
+                        case Op.Experts choice -> {
+                            cutExperts(choice, stage);
+                            i++;
+                        }
+                        default -> hang(ops.get(i++));
                     }
                 }
             }
@@ -308,13 +322,13 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
                 firstPanels[expert] = experts.size();
                 var own = new ArrayList<Draft>();
                 var before = new ArrayList<PanelOp>();
-                for (var op : choice.experts().get(expert)) {
-                    if (op instanceof Op.Product product) {
-                        cut(product, own, stage);
-                    } else if (own.isEmpty()) {
-                        before.add(new PanelOp(op, null));
+                var ops = choice.experts().get(expert);
+                for (int i = 0; i < ops.size();) {
+                    if (ops.get(i) instanceof Op.Product product) {
+                        i += cut(product, ops.subList(i, ops.size()), own, stage);
                     } else {
-                        own.getLast().ops.add(new PanelOp(op, null));
+                        var op = new PanelOp(ops.get(i++), null);
+                        (own.isEmpty() ? before : own.getLast().ops).add(op);
                     }
                 }
                 own.getFirst().ops.addAll(0, before);
@@ -327,7 +341,13 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
             drafts.getLast().firstPanels = firstPanels;
         }
 
-        private void cut(Op.Product product, List<Draft> drafts, int stage) {
+        /**
+         * Cuts the rows of a product, or finds a panel for it and some of the ops after it.
+         *
+         * @param ops the product and what comes after it
+         * @return how many of these are done
+         */
+        private int cut(Op.Product product, List<Op> ops, List<Draft> drafts, int stage) {
             var matrix = product.matrix();
             var tensor = checkpoint.tensor(matrix.tensor());
             var scales = matrix.format() == Matrix.Format.MXFP4 ? checkpoint.tensor(matrix.scales()) : null;
@@ -337,26 +357,13 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
             }
             long rowBytes = rowBytes(tensor, matrix);
             boolean logits = product.out().whole() == program.logits();
-            var ranges = ranges(tensor, product, rowBytes);
-            var previous = drafts.isEmpty() ? null : drafts.getLast();
-            var first = ranges.getFirst();
-            boolean joins = ranges.size() == 1 && !logits && scales == null && previous != null && !previous.logits
-                    && previous.choice == null && previous.extents.size() == 1
-                    && rankOfStage[previous.stage] == rankOfStage[stage]
-                    && previous.extents.getFirst().file() == files.get(first.file)
-                    && previous.extents.getFirst().offset() + previous.bytes() == first.offset
-                    && previous.bytes() + first.rows * rowBytes <= panelBytes;
-            if (joins) {
-                var before = previous.extents.getFirst();
-                previous.ops.add(new PanelOp(product,
-                        new Slice(matrix, before.bytes(), first.firstRow, first.rows, rowBytes, 0)));
-                previous.extents.set(0,
-                        new Extent(before.file(), before.offset(), before.bytes() + first.rows * rowBytes));
-                return;
+            int done = logits || scales != null ? 0 : feedOne(ops, drafts, stage, tensor, rowBytes);
+            if (done > 0) {
+                return done;
             }
-            for (var range : ranges) {
+            for (var range : ranges(tensor, product, product.firstRow(), product.rows(), rowBytes)) {
                 var extents = new ArrayList<Extent>();
-                extents.add(new Extent(files.get(range.file), range.offset, range.rows * rowBytes));
+                extents.add(extent(range, rowBytes));
                 if (scales != null) {
                     long scaleBytes = rowBytes(scales, matrix);
                     extents.add(new Extent(files.get(scales.file()), scales.offset() + range.firstRow * scaleBytes,
@@ -368,26 +375,102 @@ record Schedule(int prologue, List<PanelOp> ops, List<Panel> panels, int[] stage
                         new Slice(matrix, 0, range.firstRow, range.rows, rowBytes, scaleOffset)));
                 drafts.add(draft);
             }
+            return 1;
+        }
+
+        private Extent extent(Range range, long rowBytes) {
+            return new Extent(files.get(range.file), range.offset, range.rows * rowBytes);
+        }
+
+        /** Lets one panel feed as many ops as it can, the last one if that has room. Returns how many that are. */
+        private int feedOne(List<Op> ops, List<Draft> drafts, int stage, Tensor tensor, long rowBytes) {
+            var blocks = blocks(ops, tensor, rowBytes);
+            var previous = drafts.isEmpty() ? null : drafts.getLast();
+            for (var block : blocks.reversed()) {
+                if (previous != null && joins(previous, block.range, rowBytes, stage)) {
+                    var before = previous.extents.getFirst();
+                    var added = extent(block.range, rowBytes);
+                    previous.extents.set(0,
+                            new Extent(before.file(), before.offset(), before.bytes() + added.bytes()));
+                    feed(previous, before.bytes(), block, ops, rowBytes);
+                    return block.ops;
+                }
+            }
+            if (blocks.isEmpty()) {
+                return 0;
+            }
+            var draft = new Draft(List.of(extent(blocks.getLast().range, rowBytes)), stage, false);
+            feed(draft, 0, blocks.getLast(), ops, rowBytes);
+            drafts.add(draft);
+            return blocks.getLast().ops;
+        }
+
+        private boolean joins(Draft previous, Range next, long rowBytes, int stage) {
+            return !previous.logits && previous.choice == null && previous.extents.size() == 1
+                    && rankOfStage[previous.stage] == rankOfStage[stage]
+                    && previous.extents.getFirst().file() == files.get(next.file)
+                    && previous.extents.getFirst().offset() + previous.bytes() == next.offset
+                    && previous.bytes() + next.rows * rowBytes <= panelBytes;
+        }
+
+        private static void feed(Draft draft, long offset, Block block, List<Op> ops, long rowBytes) {
+            for (var op : ops.subList(0, block.ops)) {
+                draft.ops.add(new PanelOp(op, op instanceof Op.Product product
+                        ? new Slice(product.matrix(), offset + (product.firstRow() - block.range.firstRow) * rowBytes,
+                                product.firstRow(), product.rows(), rowBytes, 0)
+                        : null));
+            }
         }
 
         /**
-         * Cuts each part of a matrix into equal ranges, and lets the parts take turns in proportion to their sizes. Sums
-         * that go on from one range to the next keep the order of the rows.
+         * The blocks that begin with the first of some ops and fit into a panel, from the smallest to the largest.
+         * Their products use rows that lie side by side in one part of the matrix, in whatever order.
          */
-        private List<Range> ranges(Tensor tensor, Op.Product product, long rowBytes) {
+        private List<Block> blocks(List<Op> ops, Tensor tensor, long rowBytes) {
+            var blocks = new ArrayList<Block>();
+            var matrix = ((Op.Product) ops.getFirst()).matrix();
+            var used = new BitSet();
+            int count = 0;
+            int first = Integer.MAX_VALUE;
+            for (int i = 0; i < ops.size() && !(ops.get(i) instanceof Op.Experts); i++) {
+                if (ops.get(i) instanceof Op.Product product) {
+                    int end = product.firstRow() + product.rows();
+                    int next = used.nextSetBit(product.firstRow());
+                    count += product.rows();
+                    if (!product.matrix().equals(matrix) || next >= 0 && next < end || count * rowBytes > panelBytes) {
+                        break;
+                    }
+                    used.set(product.firstRow(), end);
+                    first = Math.min(first, product.firstRow());
+                    if (used.length() - first == count) {
+                        var ranges = ranges(tensor, product, first, count, rowBytes);
+                        if (ranges.size() == 1) {
+                            blocks.add(new Block(ranges.getFirst(), i + 1));
+                        }
+                    }
+                }
+            }
+            return blocks;
+        }
+
+        /**
+         * Cuts each part of some rows of a matrix into equal ranges, and lets the parts take turns in proportion to
+         * their sizes. Sums that go on from one range to the next keep the order of the rows.
+         */
+        private List<Range> ranges(Tensor tensor, Op.Product product, int firstRow, int count, long rowBytes) {
             var ranges = new ArrayList<Range>();
             int firstOfPart = 0;
             for (var part : tensor.parts()) {
                 int inPart = Math.toIntExact(part.bytes() / rowBytes);
-                int from = Math.max(product.firstRow(), firstOfPart);
-                int rows = Math.min(product.firstRow() + product.rows(), firstOfPart + inPart) - from;
+                int from = Math.max(firstRow, firstOfPart);
+                int rows = Math.min(firstRow + count, firstOfPart + inPart) - from;
                 if (rows > 0) {
                     long panels = Math.ceilDiv(rows, Math.clamp(panelBytes / rowBytes, 1, rows));
                     int rowsEach = Math.toIntExact(Math.ceilDiv(rows, panels));
                     for (int first = 0; first < rows; first += rowsEach) {
-                        int count = Math.min(rowsEach, rows - first);
+                        int size = Math.min(rowsEach, rows - first);
                         ranges.add(new Range(part.file(), part.offset() + (from - firstOfPart + first) * rowBytes,
-                                from + first, count, (first + count / 2.0) / rows));
+                                from + first, size, (first + size / 2.0) / rows));
                     }
                 }
                 firstOfPart += inPart;

@@ -1,6 +1,6 @@
 package dev.lamina.internal.generate;
 
-import dev.lamina.internal.runtime.Device;
+import dev.lamina.internal.runtime.HostMemory;
 import dev.lamina.internal.stream.DataFile;
 import dev.lamina.internal.stream.Extent;
 import dev.lamina.internal.stream.Panel;
@@ -10,6 +10,7 @@ import dev.lamina.internal.stream.Streamer;
 import dev.lamina.internal.telemetry.Telemetry;
 import java.io.IOException;
 import java.io.InterruptedIOException;
+import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.List;
 
@@ -21,11 +22,20 @@ final class TensorReading implements AutoCloseable {
     private final ResidentPanels none;
     private final Streamer streamer;
 
+    /** The pieces of a range, of so many bytes each but for the last. */
+    static List<Extent> pieces(Extent extent, long bytes) {
+        var pieces = new ArrayList<Extent>();
+        for (long done = 0; done < extent.bytes(); done += bytes) {
+            pieces.add(new Extent(extent.file(), extent.offset() + done, Math.min(bytes, extent.bytes() - done)));
+        }
+        return pieces;
+    }
+
     /** Begins to read; there is one range at least. */
-    TensorReading(List<DataFile> files, List<Extent> extents, Device device) {
-        none = new ResidentPanels(files, extents, new BitSet(), device);
+    TensorReading(List<DataFile> files, List<Extent> extents, HostMemory memory) {
+        none = new ResidentPanels(files, extents, new BitSet(), memory);
         try {
-            streamer = new Streamer(files, extents, none, READING, device, Telemetry.NONE);
+            streamer = new Streamer(files, extents, none, READING, memory, Telemetry.NONE);
         } catch (Throwable e) {
             none.close();
             throw e;

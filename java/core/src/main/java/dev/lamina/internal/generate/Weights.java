@@ -122,16 +122,16 @@ record Weights(
             for (int rank = 0; rank < processors.size(); rank++) {
                 int first = Rank.firstLayer(program, rankOfStage, rank);
                 int layers = Rank.firstLayer(program, rankOfStage, rank + 1) - first;
-                var vectors = Vectors.load(processors.get(rank), program, checkpoint, files, numbers,
-                        memory.host());
+                var processor = processors.get(rank);
+                long room = memory.devices().isEmpty() ? memory.host() : memory.devices().get(rank);
+                var vectors = Vectors.load(processor, processor.device(), program, checkpoint, files, numbers, room);
                 try {
                     int number = rank;
                     var products = IntStream.range(0, rankOfStage.length)
                             .filter(stage -> rankOfStage[stage] == number)
                             .mapToObj(program.stages()::get).flatMap(Stage::predictionProducts).toList();
-                    var routers = RouterWeights.load(processors.get(rank), products, checkpoint, files, numbers,
-                            memory.host());
-                    ranks.add(new Rank(processors.get(rank), vectors, routers, kv.range(first, layers), first));
+                    var routers = RouterWeights.load(processor, products, checkpoint, files, numbers, room);
+                    ranks.add(new Rank(processor, vectors, routers, kv.range(first, layers), first));
                 } catch (Throwable e) {
                     vectors.close();
                     throw e;

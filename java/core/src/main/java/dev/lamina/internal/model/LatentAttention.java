@@ -5,6 +5,8 @@ package dev.lamina.internal.model;
  * 2.1). Keys and values of all heads are products of {@code kv_b_proj} with one short vector of a position, its latent,
  * beside which there is one rotated part of a key for all heads. The cache holds these two alone: instead of each
  * latent, each query is multiplied with the rows of its head for keys, and what it attended to with those for values.
+ * Both lie side by side, head after head; so a group of heads is computed to the end before the next one is begun, and
+ * its rows are read together.
  *
  * @param heads query heads
  * @param still elements of a head of queries that are not rotated
@@ -18,6 +20,9 @@ package dev.lamina.internal.model;
  */
 record LatentAttention(int heads, int still, int rotated, int valueDim, int latent, int queryRank, boolean bias,
         boolean interleaved, float scale) {
+    /** Heads of a group. A larger one makes larger activations and panels, a smaller one reads the cache more often. */
+    private static final int GROUP = 16;
+
     private static final NormStyle NORM = NormStyle.rms(1e-6f); // whatever rms_norm_eps says, as in the published code
 
     /** Reads it. The published defaults stand where the configuration says nothing. */
@@ -47,25 +52,31 @@ record LatentAttention(int heads, int still, int rotated, int valueDim, int late
         int headDim = still + rotated;
         int keyDim = latent + rotated;
         int rowsOfHead = still + valueDim;
+        var attending = Attending.all(scale);
         var q = queries(p, h, heads * headDim);
         p.rotateEnds(q, rope, heads, interleaved);
         var keys = p.linear(h, "self_attn.kv_a_proj_with_mqa", keyDim, bias);
         p.normHeads(keys.columns(0, latent), "self_attn.kv_a_layernorm", 1, NORM);
         p.rotateEnds(keys, rope, 1, interleaved);
 
+        int layer = p.storeLatents(keys, latent, attending.reach());
+
         var keysAndValues = p.matrix("self_attn.kv_b_proj.weight", heads * rowsOfHead, latent);
-        var absorbed = p.matrixOf(heads * keyDim);
-        for (int head = 0; head < heads; head++) {
-            var query = q.columns(head * headDim, headDim);
-            p.transposedInto(absorbed.columns(head * keyDim, latent), query.columns(0, still), keysAndValues,
-                    head * rowsOfHead, null);
-            p.copyInto(absorbed.columns(head * keyDim + latent, rotated), query.columns(still, rotated));
-        }
-        var attended = p.latentAttention(absorbed, keys, latent, heads, Attending.all(scale));
         var values = p.matrixOf(heads * valueDim);
-        for (int head = 0; head < heads; head++) {
-            p.productInto(values.columns(head * valueDim, valueDim), attended.columns(head * latent, latent),
-                    keysAndValues, head * rowsOfHead + still, null);
+        for (int first = 0; first < heads; first += GROUP) {
+            int count = Math.min(GROUP, heads - first);
+            var absorbed = p.matrixOf(count * keyDim);
+            for (int i = 0; i < count; i++) {
+                var query = q.columns((first + i) * headDim, headDim);
+                p.transposedInto(absorbed.columns(i * keyDim, latent), query.columns(0, still), keysAndValues,
+                        (first + i) * rowsOfHead, null);
+                p.copyInto(absorbed.columns(i * keyDim + latent, rotated), query.columns(still, rotated));
+            }
+            var attended = p.attend(absorbed, layer, count, keyDim, latent, attending);
+            for (int i = 0; i < count; i++) {
+                p.productInto(values.columns((first + i) * valueDim, valueDim), attended.columns(i * latent, latent),
+                        keysAndValues, (first + i) * rowsOfHead + still, null);
+            }
         }
         return p.linear(values, "self_attn.o_proj", h.width(), bias);
     }

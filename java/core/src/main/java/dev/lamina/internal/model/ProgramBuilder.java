@@ -278,15 +278,16 @@ public final class ProgramBuilder {
         return attend(queries, layer, heads, headDim, headDimV, attending);
     }
 
-    /** The same where all heads share one key, whose first elements are the value. */
-    Value latentAttention(Value queries, Value keys, int headDimV, int heads, Attending attending) {
+    /** Stores keys that all heads share, whose first elements are the value, in a KV layer of its own: its number. */
+    int storeLatents(Value keys, int headDimV, int reach) {
         int layer = kv.size();
-        kv.add(new KvShape(KvShape.Kind.LATENT, 1, keys.width(), headDimV, attending.reach()));
+        kv.add(new KvShape(KvShape.Kind.LATENT, 1, keys.width(), headDimV, reach));
         add(new Op.KvStore(keys, null, layer));
-        return attend(queries, layer, heads, keys.width(), headDimV, attending);
+        return layer;
     }
 
-    private Value attend(Value queries, int layer, int heads, int headDim, int headDimV, Attending attending) {
+    /** Attends over a KV layer; {@code headDim} is that of keys and queries. */
+    Value attend(Value queries, int layer, int heads, int headDim, int headDimV, Attending attending) {
         var out = value(Math.multiplyExact(heads, headDimV), Value.Rows.ALL);
         add(new Op.Attention(out, queries, layer, heads, headDim, attending));
         return out;

@@ -35,6 +35,7 @@ class GoldenTest {
                 "qwen2_moe",
                 "qwen3_moe",
                 "deepseek_v2_full", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_yarn", "deepseek_v3_fp8",
+                "deepseek_v3_heads",
                 "glm4_moe",
                 "gpt_oss",
                 "llama4_text",

@@ -84,7 +84,7 @@ class HostComputeTest {
                 .mode(ModelOptions.Mode.FAST);
     }
 
-    /** Options with a plan by which the host computes all panels that it can, or every so many of them. */
+    /** Options with a plan by which the host computes all panels that it can, or every so many of them; 0: none. */
     private ModelOptions.Builder planned(String fixture, String device, int each) throws IOException {
         return planned(fixture, options(device), each);
     }
@@ -104,7 +104,7 @@ class HostComputeTest {
     private static void mark(JsonObject json, HostPanels possible, int each) {
         var marked = new JsonArray();
         json.getAsJsonArray("host_panels").asList().stream().mapToInt(panel -> panel.getAsInt()).sorted()
-                .filter(panel -> possible.possible().get(panel) && panel % each == 0).forEach(marked::add);
+                .filter(panel -> each > 0 && possible.possible().get(panel) && panel % each == 0).forEach(marked::add);
         json.add("computed_by_host", marked);
     }
 
@@ -206,7 +206,7 @@ class HostComputeTest {
         assertArrayEquals(fast, logits("qwen3", options, ids));
         var few = Arrays.copyOf(ids, FEW);
         assertFalse(Arrays.equals(Arrays.copyOf(fast, fast.length / ids.length * FEW), logits("qwen3", options, few)));
-        var none = planned("qwen3", ONE, 1 << 20).build();
+        var none = planned("qwen3", ONE, 0).build();
         assertArrayEquals(logits("qwen3", options(ONE).build(), IDS), logits("qwen3", none, IDS),
                 "a plan by which the host computes none");
     }
@@ -366,9 +366,9 @@ class HostComputeTest {
         refused(directory, "is no plan that this version reads", built);
     }
 
-    /** Products that come after other ops of their panel, or read what it computes, are the device's. */
+    /** Products that come after other ops of their panel, or read what it computes, are the device's; so are norms. */
     @Test
-    void onlyPanelsThatBeginWithAllTheirProductsArePossible() {
+    void onlyPanelsThatBeginWithAllThatReadsThemArePossible() {
         var values = IntStream.range(0, 6).mapToObj(id -> new Value(id, 4, Value.Rows.ALL, null, 0)).toList();
         var slice = new Schedule.Slice(MATRIX, 0, 0, 4, 8, 0);
         var ops = List.of(product(values, 1, 0, slice), product(values, 2, 0, slice), add(values, 3, 1, 2), // panel 0
@@ -376,16 +376,21 @@ class HostComputeTest {
                 product(values, 1, 0, slice), add(values, 3, 1, 2), product(values, 5, 3, slice), // 2
                 product(values, 1, 0, slice), product(values, 2, 1, slice), // 3
                 product(values, 1, 0, slice), add(values, 0, 1, 2), // 4
-                product(values, 2, 0, slice)); // 5, of what was changed
+                product(values, 2, 0, slice), // 5, of what was changed
+                product(values, 1, 0, slice), // 6
+                new Schedule.PanelOp(new Op.WeightNorm(values.get(1), values.get(1), 1), slice),
+                product(values, 1, 0, slice), // 7
+                new Schedule.PanelOp(new Op.LinearTransposed(values.get(2), values.get(0), MATRIX, 0, null), slice));
         var extent = new Extent(0, 0, 64);
         var panels = HostPanels.of(new Schedule(0, ops, List.of(new Schedule.Panel(extent, 0, 3, null, null),
                 new Schedule.Panel(extent, 3, 1, null, null), new Schedule.Panel(extent, 4, 3, null, null),
                 new Schedule.Panel(extent, 7, 2, null, null), new Schedule.Panel(extent, 9, 2, null, null),
-                new Schedule.Panel(extent, 11, 1, null, null)),
-                new int[6], List.of()));
+                new Schedule.Panel(extent, 11, 1, null, null), new Schedule.Panel(extent, 12, 2, null, null),
+                new Schedule.Panel(extent, 14, 2, null, null)),
+                new int[8], List.of()));
         assertEquals("{0, 1, 4, 5}", panels.possible().toString());
-        assertArrayEquals(new int[] {0, 0, -1, 1, 0, -1, 2, 0, 3, 0, -1, 4}, panels.inputs());
-        assertArrayEquals(new int[] {0, 1, 0, 0, 0, 4},
+        assertArrayEquals(new int[] {0, 0, -1, 1, 0, -1, 2, 0, 3, 0, -1, 4, 4, -1, 4, -1}, panels.inputs());
+        assertArrayEquals(new int[] {0, 1, 0, 0, 0, 4, 4, 4},
                 panels.work(new BitSet(), new HostRates(1, 1, 1)).inputs());
     }
 

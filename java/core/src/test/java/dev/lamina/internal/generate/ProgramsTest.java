@@ -10,12 +10,14 @@ import dev.lamina.internal.model.Matrix;
 import dev.lamina.internal.model.ModelConfig;
 import dev.lamina.internal.model.Op;
 import dev.lamina.internal.model.Predictions;
+import dev.lamina.internal.stream.Extent;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Collectors;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -71,6 +73,26 @@ class ProgramsTest {
                 }
             });
             assertEquals(Schedule.weightBytes(program, checkpoint), schedule.weightBytes());
+            for (var each : schedule.panels()) {
+                ops(schedule, each).forEach(op -> holds(each.extent(), op, checkpoint, files));
+            }
+            schedule.experts().forEach(each ->
+                    each.ops().forEach(op -> holds(each.extents().getFirst(), op, checkpoint, files)));
+        }
+    }
+
+    private static List<Schedule.PanelOp> ops(Schedule schedule, Schedule.Panel panel) {
+        return schedule.ops().subList(panel.firstOp(), panel.firstOp() + panel.opCount());
+    }
+
+    /** Whether the rows of a product are where the panel is said to have them. */
+    private static void holds(Extent panel, Schedule.PanelOp op, Checkpoint checkpoint, Map<Path, Integer> files) {
+        if (op.op() instanceof Op.Product) {
+            var slice = op.slice();
+            var tensor = checkpoint.tensor(slice.matrix().tensor());
+            assertEquals(files.get(tensor.file()), panel.file());
+            assertEquals(tensor.offset() + slice.firstRow() * slice.rowBytes(), panel.offset() + slice.offset());
+            assertTrue(slice.offset() + slice.rows() * slice.rowBytes() <= panel.bytes());
         }
     }
 

@@ -11,7 +11,8 @@ final class Sequence implements AutoCloseable {
 
     private final Caches cache;
     private final List<Rope> ropes;
-    private float @Nullable [][] frequencies;
+    private float @Nullable [][] frequencies; // of each rope
+    private boolean mixed; // whether cached keys were rotated with several
     private int[] tokens = {};
     private int length;
     private int cached;
@@ -57,24 +58,49 @@ final class Sequence implements AutoCloseable {
             tokens = Arrays.copyOf(tokens, length + length / 2 + 16);
         }
         tokens[length++] = token;
+        for (var rope : ropes) {
+            stretch(rope);
+        }
+    }
+
+    /** Changes the frequencies of a rope whose scaling depends on the length, which has grown. */
+    private void stretch(Rope rope) {
+        if (rope.regime() == Rope.Regime.KEPT || frequencies == null) {
+            return;
+        }
+        var next = rope.frequencies(length);
+        if (!Arrays.equals(next, frequencies[rope.id()])) {
+            frequencies[rope.id()] = next;
+            mixed = true;
+            if (rope.regime() == Rope.Regime.ANEW) {
+                forget();
+            }
+        }
+    }
+
+    private void forget() {
+        cached = 0;
+        written = 0;
+        state = NO_STATE;
+        mixed = false;
     }
 
     /**
-     * Sets the tokens. The KV cache keeps those at the start that are the same; the last token is computed anew.
-     *
-     * @param expectedLength tokens that the sequence is expected to have in the end: rope tables that depend on the
-     *     length are chosen for it by the first call, and kept
+     * Sets the tokens. The KV cache keeps those at the start that are the same; the last token is computed anew. Where
+     * rope frequencies depend on the length and would be others, it keeps nothing, so that the past of a conversation
+     * does not change what it makes of the same tokens.
      */
-    void setTokens(int[] ids, int expectedLength) {
-        if (frequencies == null) {
-            frequencies = ropes.stream().map(rope -> rope.frequencies(expectedLength)).toArray(float[][]::new);
+    void setTokens(int[] ids) {
+        var next = ropes.stream().map(rope -> rope.frequencies(ids.length)).toArray(float[][]::new);
+        if (mixed || !Arrays.deepEquals(frequencies, next)) {
+            forget();
         }
+        frequencies = next;
         int same = Arrays.mismatch(tokens, 0, cached, ids, 0, ids.length);
         int keep = Math.min(same < 0 ? ids.length : same, ids.length - 1);
         cached = keep == cached || cache.canGoBack(written, keep) ? keep : 0;
         if (cached == 0) {
-            state = NO_STATE;
-            written = 0;
+            forget();
         }
         tokens = ids.clone();
         length = ids.length;

@@ -306,7 +306,7 @@ final class StreamedModel implements LanguageModel {
             for (int i = 0; i < count; i++) {
                 var sequence = new Sequence(budget.newCache(capacities.get(i)), weights.program().ropes());
                 sequences.add(sequence);
-                sequence.setTokens(ids.get(i), expectedLength(ids.get(i), options, capacities.get(i)));
+                sequence.setTokens(ids.get(i));
                 answers.add(new Answer(first + i, sequence, defaults.sampler(options, seed(options)), options,
                         stopTokens(prompts.get(i) instanceof Prompt.Conversation), text.tokenizerOrNull(), listener));
             }
@@ -315,10 +315,6 @@ final class StreamedModel implements LanguageModel {
         } finally {
             sequences.forEach(Sequence::close);
         }
-    }
-
-    private static int expectedLength(int[] ids, GenerationOptions options, int capacity) {
-        return (int) Math.min(capacity, (long) ids.length + options.maxTokens());
     }
 
     private Set<Integer> stopTokens(boolean conversation) {
@@ -360,7 +356,7 @@ final class StreamedModel implements LanguageModel {
                 throw new LaminaException("The conversation has " + ids.length + " tokens, but the context holds "
                         + sequence.cache().capacity() + ": raise --context, or begin a new conversation.");
             }
-            sequence.setTokens(ids, expectedLength(ids, options, sequence.cache().capacity()));
+            sequence.setTokens(ids);
             var start = new RunStart(budget);
             int vocabulary = weights.program().vocabulary();
             var sweep = budget.prepare(sequence.cache().capacity(), 1, 1, List.of(), 1);
@@ -438,7 +434,7 @@ final class StreamedModel implements LanguageModel {
         int capacity = capacity(ids.length, 0);
         var sweep = budget.prepare(ids.length, Integer.MAX_VALUE, 1, List.of(capacity), 0);
         try (var sequence = new Sequence(budget.newCache(capacity), weights.program().ropes())) {
-            sequence.setTokens(ids, ids.length);
+            sequence.setTokens(ids);
             while (sequence.pending() > 0) {
                 int firstRow = sequence.cached();
                 var part = new Sweep.Part(sequence, Math.min(sequence.pending(), budget.rows()), Sweep.Output.ALL);

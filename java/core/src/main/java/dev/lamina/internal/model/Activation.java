@@ -20,13 +20,16 @@ public enum Activation {
         var name = config.stringOr(key, fallback);
         return switch (name) {
             case "silu", "swish", "swiglu" -> SILU;
-            case "gelu" -> GELU;
-            case "gelu_new", "gelu_pytorch_tanh", "gelu_fast" -> GELU_TANH;
+            case "gelu", "gelu_python" -> GELU;
+            case "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh", "gelu_accurate" -> GELU_TANH;
             case "quick_gelu" -> QUICK_GELU;
             case "relu" -> RELU;
             case "relu2" -> RELU_SQUARED;
+            case "sigmoid" -> SIGMOID;
+            case "linear" -> IDENTITY;
             default -> throw new LaminaException(config.where() + ": \"" + key + "\" is \"" + name
-                    + "\", which is not supported; silu, gelu, gelu_pytorch_tanh, quick_gelu, relu and relu2 are.");
+                    + "\", which is not supported; silu, gelu, gelu_pytorch_tanh, quick_gelu, relu, relu2, sigmoid and"
+                    + " linear are.");
         };
     }
 }

@@ -64,10 +64,21 @@ public final class Architectures {
     public static Program program(ModelConfig config, Checkpoint checkpoint) {
         var family = detect(config);
         Quantization.check(config);
+        refuseOtherDesigns(config.text(), family);
         try {
             return family.build(config, new ProgramBuilder(checkpoint));
         } catch (ArithmeticException e) {
             throw new LaminaException(config.where() + ": the sizes in it are larger than any model's.", e);
+        }
+    }
+
+    /** What no published model of these families has; to leave it out would be to compute another model. */
+    private static void refuseOtherDesigns(ModelConfig config, Architecture family) {
+        for (var key : List.of("is_encoder_decoder", "alibi", "use_alibi", "parallel_attn")) {
+            config.refuse(key);
+        }
+        if (!(family instanceof StableLm)) {
+            config.refuse("use_parallel_residual");
         }
     }
 

@@ -1,9 +1,14 @@
 package dev.lamina.internal.model;
 
+import java.util.Map;
 import java.util.Set;
 
 /** DeepSeek V2, V2 Lite, V3, R1 and models of their design: latent attention, and mixtures of many small experts. */
 final class Deepseek implements Architecture {
+    private static final Map<String, Number> SECOND = Map.of("n_routed_experts", 64);
+    private static final Map<String, Number> THIRD =
+            Map.of("n_routed_experts", 256, "num_experts_per_tok", 8, "max_position_embeddings", 4096);
+
     @Override
     public String name() {
         return "DeepSeek";
@@ -20,11 +25,9 @@ final class Deepseek implements Architecture {
     }
 
     @Override
-    public Program build(ModelConfig config, ProgramBuilder p) {
-        var names = config.strings("architectures");
-        boolean third = names.isEmpty()
-                ? config.stringOr("model_type", "").equals("deepseek_v3")
-                : names.getFirst().equals("DeepseekV3ForCausalLM");
+    public Program build(ModelConfig given, ProgramBuilder p) {
+        boolean third = given.isA("DeepseekV3ForCausalLM", "deepseek_v3");
+        var config = given.withDefaults(third ? THIRD : SECOND);
         var dims = Dims.of(config);
         var attention = LatentAttention.of(config, dims, !third || config.booleanOr("rope_interleave", true));
         var mixture = third

@@ -1,5 +1,6 @@
 package dev.lamina.internal.model;
 
+import java.util.Map;
 import java.util.Set;
 
 /**
@@ -7,10 +8,10 @@ import java.util.Set;
  * transposed where somebody widened them.
  */
 final class GptOss implements Architecture {
-    private static final int DEFAULT_KV_HEADS = 8;
-    private static final int DEFAULT_HEAD_DIM = 64;
-    private static final int DEFAULT_POSITIONS = 131072;
-    private static final int DEFAULT_WINDOW = 128;
+    private static final Map<String, Number> DEFAULTS = Map.of("num_key_value_heads", 8, "head_dim", 64,
+            "rope_theta", 150000, "sliding_window", 128, "num_experts_per_tok", 4, "max_position_embeddings", 131072);
+    private static final ModelConfig DEFAULT_ROPE = ModelConfig.parse("the default rope of GPT-OSS", """
+            {"rope_type": "yarn", "factor": 32, "truncate": false, "original_max_position_embeddings": 4096}""");
     private static final double DEFAULT_LIMIT = 7;
 
     @Override
@@ -29,17 +30,19 @@ final class GptOss implements Architecture {
     }
 
     @Override
-    public Program build(ModelConfig config, ProgramBuilder p) {
-        var dims = Dims.of(config, DEFAULT_KV_HEADS, DEFAULT_HEAD_DIM, DEFAULT_POSITIONS);
-        var rope = p.rope(Rope.of(config, dims.headDim(), dims.maxPositions()));
+    public Program build(ModelConfig given, ProgramBuilder p) {
+        var config = given.withDefaults(DEFAULTS);
+        var dims = Dims.of(config);
+        var parameters = Rope.parameters(config);
+        var rope = p.rope(Rope.of(config, parameters == null ? DEFAULT_ROPE : parameters, dims.headDim(),
+                dims.maxPositions()));
         var norm = NormStyle.rms((float) config.positiveOr("rms_norm_eps", 1e-5));
         boolean bias = config.booleanOr("attention_bias", true);
         int experts = config.requireInt("num_local_experts", 1, Dims.MAX_EXPERTS);
         int chosen = config.requireInt("num_experts_per_tok", 1, experts);
         var router = Router.of(chosen, Router.Scoring.SOFTMAX_OF_CHOSEN, false);
         float limit = (float) config.positiveOr("swiglu_limit", DEFAULT_LIMIT);
-        int fallback = config.mentions("sliding_window") ? 0 : DEFAULT_WINDOW;
-        int window = config.intOr("sliding_window", fallback, 0, Integer.MAX_VALUE);
+        int window = config.intOr("sliding_window", 0, 0, Integer.MAX_VALUE);
         var sliding = LayerTypes.sliding(config, dims.layers(), layer -> layer % 2 == 0);
         var decoder = new PreNormDecoder(name(), "model.", dims, norm,
                 (h, layer) -> attention(p, h, dims, rope, bias, sliding.test(layer) ? window : 0),

@@ -3,16 +3,21 @@ package dev.lamina.internal.model;
 import dev.lamina.LaminaException;
 import java.util.function.IntPredicate;
 
-/** Which layers of a model attend to a window, where others attend to all positions. */
+/** Which layers of a model attend to all positions, and which do something else. */
 final class LayerTypes {
     private LayerTypes() {}
 
     /**
-     * Reads {@code layer_types}.
+     * Reads {@code layer_types}, of {@code sliding_attention} and {@code full_attention}.
      *
      * @param fallback whether a layer has a window, where the configuration has no such list
      */
     static IntPredicate sliding(ModelConfig config, int layers, IntPredicate fallback) {
+        return of(config, layers, "sliding_attention", fallback);
+    }
+
+    /** Which layers are of a type that is not {@code full_attention}, as all others are. */
+    static IntPredicate of(ModelConfig config, int layers, String wanted, IntPredicate fallback) {
         var types = config.strings("layer_types");
         if (types.isEmpty()) {
             return fallback;
@@ -22,11 +27,11 @@ final class LayerTypes {
                     + layers + " layers.");
         }
         for (var type : types) {
-            if (!type.equals("sliding_attention") && !type.equals("full_attention")) {
-                throw config.unsupported("layer_types", type, "sliding_attention and full_attention are");
+            if (!type.equals(wanted) && !type.equals("full_attention")) {
+                throw config.unsupported("layer_types", type, wanted + " and full_attention are");
             }
         }
-        return layer -> types.get(layer).equals("sliding_attention");
+        return layer -> types.get(layer).equals(wanted);
     }
 
     /** All layers but every so manyth have a window; {@code key} says how many, else {@code fallback}. */

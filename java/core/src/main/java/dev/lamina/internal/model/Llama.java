@@ -23,7 +23,7 @@ final class Llama implements Architecture {
     public Program build(ModelConfig config, ProgramBuilder builder) {
         boolean attentionBias = config.booleanOr("attention_bias", false);
         boolean mlpBias = config.booleanOr("mlp_bias", false);
-        return new LlamaDecoder(name(), attentionBias, attentionBias, mlpBias, false, 0, 0, LlamaDecoder.Window.NONE)
+        return new LlamaDecoder(name(), attentionBias, attentionBias, mlpBias, false, LlamaDecoder.Window.NONE)
                 .build(config, builder);
     }
 }

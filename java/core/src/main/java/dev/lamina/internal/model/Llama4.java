@@ -1,6 +1,7 @@
 package dev.lamina.internal.model;
 
 import dev.lamina.LaminaException;
+import java.util.Map;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
@@ -9,10 +10,9 @@ import org.jspecify.annotations.Nullable;
  * in some layers, whose experts are stored transposed.
  */
 final class Llama4 implements Architecture {
-    private static final int DEFAULT_KV_HEADS = 8;
-    private static final int DEFAULT_HEAD_DIM = 128;
-    private static final int DEFAULT_POSITIONS = 131072;
-    private static final int DEFAULT_CHUNK = 8192;
+    private static final Map<String, Number> DEFAULTS = Map.of("num_key_value_heads", 8, "head_dim", 128,
+            "rope_theta", 5e5, "attention_chunk_size", 8192, "num_local_experts", 16,
+            "max_position_embeddings", 131072);
 
     @Override
     public String name() {
@@ -32,21 +32,18 @@ final class Llama4 implements Architecture {
     @Override
     public Program build(ModelConfig given, ProgramBuilder p) {
         var text = TextModel.of(given, p);
-        var config = text.config();
-        var dims = Dims.of(config, DEFAULT_KV_HEADS, DEFAULT_HEAD_DIM, DEFAULT_POSITIONS);
+        var config = text.config().withDefaults(DEFAULTS);
+        var dims = Dims.of(config);
         float epsilon = (float) config.positiveOr("rms_norm_eps", 1e-5);
         var rope = p.rope(Rope.of(config, dims.headDim(), dims.maxPositions()));
         var attention = new Attention(p, dims, rope, temperature(config, p, rope), epsilon,
                 config.booleanOr("use_qk_norm", true), config.booleanOr("attention_bias", false));
-        int fallback = config.mentions("attention_chunk_size") ? 0 : DEFAULT_CHUNK;
-        int chunk = config.intOr("attention_chunk_size", fallback, 0, Integer.MAX_VALUE);
-        var types = config.strings("layer_types");
+        int chunk = config.intOr("attention_chunk_size", 0, 0, Integer.MAX_VALUE);
         var rotated = rotatedLayers(config, dims.layers());
+        var chunked = LayerTypes.of(config, dims.layers(), "chunked_attention", layer -> rotated[layer]);
         var feedForward = FeedForward.of(config, p, dims);
-        var decoder = new PreNormDecoder(name(), text.prefix(), dims, NormStyle.rms(epsilon), (h, layer) -> {
-            boolean chunked = layer < types.size() ? types.get(layer).equals("chunked_attention") : rotated[layer];
-            return attention.of(h, rotated[layer], chunked ? chunk : 0);
-        }, feedForward::add);
+        var decoder = new PreNormDecoder(name(), text.prefix(), dims, NormStyle.rms(epsilon),
+                (h, layer) -> attention.of(h, rotated[layer], chunked.test(layer) ? chunk : 0), feedForward::add);
         return decoder.build(p, text.head(given, p, false), rope.contextLimit());
     }
 

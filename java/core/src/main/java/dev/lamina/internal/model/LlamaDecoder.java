@@ -9,8 +9,6 @@ package dev.lamina.internal.model;
  * @param outputBias whether the projection of the attention's output has one
  * @param mlpBias whether the projections of the MLP have biases
  * @param headNorm whether each head of queries and keys is normalised before it is rotated
- * @param defaultHeadDim {@code head_dim} where the configuration has none; 0: hidden size / query heads
- * @param defaultKvHeads {@code num_key_value_heads} where the configuration has none; 0: as many as query heads
  * @param window positions that a row sees in each layer
  */
 record LlamaDecoder(
@@ -19,8 +17,6 @@ record LlamaDecoder(
         boolean outputBias,
         boolean mlpBias,
         boolean headNorm,
-        int defaultHeadDim,
-        int defaultKvHeads,
         Window window) {
 
     /** Positions that a row of a layer sees, itself included; 0 for all. */
@@ -31,7 +27,7 @@ record LlamaDecoder(
     }
 
     Program build(ModelConfig config, ProgramBuilder p) {
-        var dims = dims(config);
+        var dims = Dims.of(config);
         var activation = Activation.of(config, "hidden_act", "silu");
         return build(config, p, dims, dims.headDim(), (x, h, layer) -> p.addTo(x, Mlp.gated(p, h, "mlp.gate_proj",
                 "mlp.up_proj", "mlp.down_proj", dims.intermediate(), activation, mlpBias)));
@@ -49,11 +45,6 @@ record LlamaDecoder(
         var decoder = new PreNormDecoder(family, "model.", dims, norm,
                 (h, layer) -> attention(p, dims, norm, rope, h, layer), feedForward);
         return decoder.build(p, p.head(config, decoder.embedding(), false), rope.contextLimit());
-    }
-
-    /** The dimensions, with the defaults of the family. */
-    Dims dims(ModelConfig config) {
-        return Dims.of(config, defaultKvHeads, defaultHeadDim, 2048);
     }
 
     private Value attention(ProgramBuilder p, Dims dims, NormStyle norm, Rope rope, Value h, int layer) {

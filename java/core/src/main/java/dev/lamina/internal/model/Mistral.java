@@ -1,13 +1,12 @@
 package dev.lamina.internal.model;
 
+import java.util.Map;
 import java.util.Set;
 
 /** Mistral: Llama with a sliding window in every layer, where the configuration names one. */
 final class Mistral implements Architecture {
-    /** The window where the configuration has no such key at all; {@code null} there means none. */
-    private static final int DEFAULT_WINDOW = 4096;
-
-    private static final int DEFAULT_KV_HEADS = 8;
+    private static final Map<String, Number> DEFAULTS =
+            Map.of("num_key_value_heads", 8, "sliding_window", 4096, "max_position_embeddings", 131072);
 
     @Override
     public String name() {
@@ -25,10 +24,9 @@ final class Mistral implements Architecture {
     }
 
     @Override
-    public Program build(ModelConfig config, ProgramBuilder builder) {
-        int fallback = config.mentions("sliding_window") ? 0 : DEFAULT_WINDOW;
-        int window = config.intOr("sliding_window", fallback, 0, Integer.MAX_VALUE);
-        int kvHeads = config.mentions("num_key_value_heads") ? 0 : DEFAULT_KV_HEADS;
-        return new LlamaDecoder(name(), false, false, false, false, 0, kvHeads, layer -> window).build(config, builder);
+    public Program build(ModelConfig given, ProgramBuilder builder) {
+        var config = given.withDefaults(DEFAULTS);
+        int window = config.intOr("sliding_window", 0, 0, Integer.MAX_VALUE);
+        return new LlamaDecoder(name(), false, false, false, false, layer -> window).build(config, builder);
     }
 }

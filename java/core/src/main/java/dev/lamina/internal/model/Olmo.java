@@ -1,5 +1,6 @@
 package dev.lamina.internal.model;
 
+import java.util.List;
 import java.util.Set;
 
 /** OLMo, the first generation: Llama with layer norms that have neither weights nor biases. */
@@ -23,10 +24,10 @@ final class Olmo implements Architecture {
 
     @Override
     public Program build(ModelConfig config, ProgramBuilder p) {
-        config.refuse("clip_qkv");
         var dims = Dims.of(config);
         var activation = Activation.of(config, "hidden_act", "silu");
         boolean bias = config.booleanOr("attention_bias", false);
+        float limit = config.has("clip_qkv") ? (float) config.positiveOr("clip_qkv", 1) : 0;
         var rope = p.rope(Rope.of(config, dims.headDim(), dims.maxPositions()));
         var attending = Attending.all(dims.scale());
         var embedding = "model.embed_tokens.weight";
@@ -35,7 +36,13 @@ final class Olmo implements Architecture {
         var x = p.embed(embedding, dims.vocabulary(), dims.hidden());
         for (int layer = 0; layer < dims.layers(); layer++) {
             p.layer(layer, "model.layers." + layer + ".");
-            var attended = Qkv.separate(p, norm(p, x), dims, bias).rotated(p, rope, false).attend(p, attending);
+            var qkv = Qkv.separate(p, norm(p, x), dims, bias);
+            if (limit > 0) {
+                for (var each : List.of(qkv.queries(), qkv.keys(), qkv.values())) {
+                    p.clamp(each, limit);
+                }
+            }
+            var attended = qkv.rotated(p, rope, false).attend(p, attending);
             p.addTo(x, p.linear(attended, "self_attn.o_proj", dims.hidden(), bias));
             p.addTo(x, Mlp.gated(p, norm(p, x), "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", dims.intermediate(),
                     activation, false));

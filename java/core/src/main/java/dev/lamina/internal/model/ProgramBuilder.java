@@ -341,6 +341,19 @@ public final class ProgramBuilder {
         add(new Op.Activate(x, x, null, Activation.SOFT_CAP, limit));
     }
 
+    /** Keeps each element of {@code x} between {@code -limit} and {@code limit}, in place: what is beyond goes. */
+    void clamp(Value x, float limit) {
+        var below = joined("%d times %s".formatted(x.width(), -limit), x.width(),
+                List.of(new Vector.Given(Collections.nCopies(x.width(), -limit))));
+        for (int sign : new int[] {-1, 1}) {
+            var beyond = value(x.width(), x.rows());
+            add(new Op.Scale(beyond, x, sign, null));
+            add(new Op.AddVector(beyond, beyond, below));
+            activate(Activation.RELU, beyond, null);
+            addTo(x, beyond, -sign);
+        }
+    }
+
     /** Adds {@code y} to {@code x} in place. */
     void addTo(Value x, Value y) {
         addTo(x, y, 1);

@@ -1,9 +1,12 @@
 package dev.lamina.internal.model;
 
+import java.util.Map;
 import java.util.Set;
 
 /** Qwen1.5 MoE and Qwen2 MoE: Qwen2 with mixtures of experts, and an expert beside them that all rows share. */
 final class Qwen2Moe implements Architecture {
+    private static final Map<String, Number> DEFAULTS =
+            Map.of("num_experts_per_tok", 4, "max_position_embeddings", 32768);
     private static final int DEFAULT_WINDOW = 4096;
     private static final int DEFAULT_WINDOW_LAYERS = 28;
 
@@ -23,10 +26,11 @@ final class Qwen2Moe implements Architecture {
     }
 
     @Override
-    public Program build(ModelConfig config, ProgramBuilder p) {
+    public Program build(ModelConfig given, ProgramBuilder p) {
+        var config = given.withDefaults(DEFAULTS);
         boolean bias = config.booleanOr("qkv_bias", true);
-        var decoder = new LlamaDecoder(name(), bias, false, false, false, 0, 0, window(config));
-        var dims = decoder.dims(config);
+        var decoder = new LlamaDecoder(name(), bias, false, false, false, window(config));
+        var dims = Dims.of(config);
         var mixture = QwenMixture.of(config, dims, true, false);
         return decoder.build(config, p, dims, dims.headDim(), (x, h, layer) -> mixture.add(p, x, h, layer));
     }

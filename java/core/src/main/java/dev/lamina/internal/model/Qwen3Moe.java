@@ -1,10 +1,12 @@
 package dev.lamina.internal.model;
 
+import java.util.Map;
 import java.util.Set;
 
 /** Qwen3 MoE: Qwen3 with mixtures of experts. */
 final class Qwen3Moe implements Architecture {
-    private static final int DEFAULT_WINDOW = 4096;
+    private static final Map<String, Number> DEFAULTS = Map.of("num_key_value_heads", 4, "num_experts_per_tok", 8,
+            "sliding_window", 4096, "max_position_embeddings", 32768);
 
     @Override
     public String name() {
@@ -22,14 +24,14 @@ final class Qwen3Moe implements Architecture {
     }
 
     @Override
-    public Program build(ModelConfig config, ProgramBuilder p) {
+    public Program build(ModelConfig given, ProgramBuilder p) {
+        var config = given.withDefaults(DEFAULTS);
         boolean bias = config.booleanOr("attention_bias", false);
-        int fallback = config.mentions("sliding_window") ? 0 : DEFAULT_WINDOW;
         int window = config.booleanOr("use_sliding_window", false)
-                ? config.intOr("sliding_window", fallback, 0, Integer.MAX_VALUE)
+                ? config.intOr("sliding_window", 0, 0, Integer.MAX_VALUE)
                 : 0;
-        var decoder = new LlamaDecoder(name(), bias, bias, false, true, 0, 0, layer -> window);
-        var dims = decoder.dims(config);
+        var decoder = new LlamaDecoder(name(), bias, bias, false, true, layer -> window);
+        var dims = Dims.of(config);
         var mixture = QwenMixture.of(config, dims, false, false);
         return decoder.build(config, p, dims, dims.headDim(), (x, h, layer) -> mixture.add(p, x, h, layer));
     }

@@ -1,5 +1,6 @@
 package dev.lamina.internal.model;
 
+import java.util.Map;
 import java.util.Set;
 
 /**
@@ -7,8 +8,7 @@ import java.util.Set;
  * mixtures of experts or, in Qwen3.5, MLPs too.
  */
 final class Qwen3Next implements Architecture {
-    private static final int DEFAULT_HEAD_DIM = 256;
-    private static final int DEFAULT_POSITIONS = 32768;
+    private static final Map<String, Number> DEFAULTS = Map.of("head_dim", 256, "max_position_embeddings", 32768);
 
     @Override
     public String name() {
@@ -29,28 +29,31 @@ final class Qwen3Next implements Architecture {
     @Override
     public Program build(ModelConfig given, ProgramBuilder p) {
         var text = TextModel.of(given, p);
-        var config = text.config();
-        var dims = Dims.of(config, 0, DEFAULT_HEAD_DIM, DEFAULT_POSITIONS);
+        boolean first = given.isA("Qwen3NextForCausalLM", "qwen3_next");
+        boolean dense = !text.config().has("num_experts");
+        var config = text.config().withDefaults(DEFAULTS).withDefaults(Map.of(
+                "num_key_value_heads", dense ? 4 : 2, "num_experts_per_tok", first ? 10 : 8));
+        var dims = Dims.of(config);
         float epsilon = (float) config.positiveOr("rms_norm_eps", 1e-6);
         var norm = NormStyle.rmsPlusOne(epsilon);
         var linear = GatedDeltaNet.of(config, epsilon);
         boolean bias = config.booleanOr("attention_bias", false);
         int rotaryDim = dims.rotaryDim(config, "partial_rotary_factor", 0.25);
         var rope = p.rope(Rope.of(config, rotaryDim, dims.maxPositions()));
-        var types = config.strings("layer_types");
         int interval = config.intOr("full_attention_interval", 4, 1, Integer.MAX_VALUE);
-        var decoder = new PreNormDecoder(name(), text.prefix(), dims, norm, (h, layer) -> {
-            boolean full = layer < types.size()
-                    ? types.get(layer).equals("full_attention")
-                    : (layer + 1) % interval == 0;
-            return full ? attention(p, h, dims, norm, rope, bias) : linear.of(p, h);
-        }, feedForward(config, p, dims));
+        var recurrent = LayerTypes.of(config, dims.layers(), "linear_attention", layer -> (layer + 1) % interval != 0);
+        var decoder = new PreNormDecoder(name(), text.prefix(), dims, norm,
+                (h, layer) -> recurrent.test(layer) ? linear.of(p, h) : attention(p, h, dims, norm, rope, bias),
+                feedForward(config, p, dims, first));
         return decoder.build(p, text.head(given, p, false), rope.contextLimit());
     }
 
-    private static PreNormDecoder.FeedForward feedForward(ModelConfig config, ProgramBuilder p, Dims dims) {
+    private static PreNormDecoder.FeedForward feedForward(ModelConfig config, ProgramBuilder p, Dims dims,
+            boolean first) {
         if (config.has("num_experts")) {
-            var mixture = QwenMixture.of(config, dims, true, true);
+            var mixture = first
+                    ? QwenMixture.of(config, dims, true, true)
+                    : QwenMixture.everywhere(config, dims);
             return (x, h, layer) -> mixture.add(p, x, h, layer);
         }
         var activation = Activation.of(config, "hidden_act", "silu");

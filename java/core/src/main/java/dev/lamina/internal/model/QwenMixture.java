@@ -21,16 +21,28 @@ record QwenMixture(Mixture mixture, int sharedIntermediate, int sparseStep, Set<
      * @param normalised whether the weights of a row have the sum 1, where the configuration does not say
      */
     static QwenMixture of(ModelConfig config, Dims dims, boolean shared, boolean normalised) {
+        return new QwenMixture(
+                mixture(config, config.booleanOr("norm_topk_prob", normalised)), shared ? shared(config) : 0,
+                config.intOr("decoder_sparse_step", 1, 1, Integer.MAX_VALUE),
+                new HashSet<>(config.ids("mlp_only_layers")), dims.intermediate());
+    }
+
+    /** That of Qwen3.5: in every layer, with weights of the sum 1, whatever else the configuration says. */
+    static QwenMixture everywhere(ModelConfig config, Dims dims) {
+        return new QwenMixture(mixture(config, true), shared(config), 1, Set.of(), dims.intermediate());
+    }
+
+    private static Mixture mixture(ModelConfig config, boolean normalised) {
         var count = config.has("num_experts") ? "num_experts" : "num_local_experts";
         int experts = config.requireInt(count, 1, Dims.MAX_EXPERTS);
         int chosen = config.requireInt("num_experts_per_tok", 1, experts);
-        var router = Router.of(chosen, Router.Scoring.SOFTMAX, config.booleanOr("norm_topk_prob", normalised));
-        return new QwenMixture(
-                new Mixture(router, experts, config.requireInt("moe_intermediate_size", 1, Dims.MAX_WIDTH),
-                        Activation.of(config, "hidden_act", "silu")),
-                shared ? config.requireInt("shared_expert_intermediate_size", 1, Dims.MAX_WIDTH) : 0,
-                config.intOr("decoder_sparse_step", 1, 1, Integer.MAX_VALUE),
-                new HashSet<>(config.ids("mlp_only_layers")), dims.intermediate());
+        return new Mixture(Router.of(chosen, Router.Scoring.SOFTMAX, normalised), experts,
+                config.requireInt("moe_intermediate_size", 1, Dims.MAX_WIDTH),
+                Activation.of(config, "hidden_act", "silu"));
+    }
+
+    private static int shared(ModelConfig config) {
+        return config.requireInt("shared_expert_intermediate_size", 1, Dims.MAX_WIDTH);
     }
 
     /** Adds to {@code x} what the layer makes of {@code h}. */

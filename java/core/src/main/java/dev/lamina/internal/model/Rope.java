@@ -195,6 +195,25 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
         return factor <= 1 ? 1.0 : 0.1 * mscale * StrictMath.log(factor) + 1.0;
     }
 
+    /** What becomes of the cached keys of a sequence whose growth changes its frequencies. */
+    public enum Regime {
+        /** The frequencies stay those of the prompt. */
+        KEPT,
+        /** Rows to come have new ones, beside keys that were rotated with others. */
+        ROWS_TO_COME,
+        /** All rows are computed anew. */
+        ANEW
+    }
+
+    /** That of the published code. */
+    public Regime regime() {
+        return switch (scaling) {
+            case Scaling.Dynamic dynamic -> Regime.ROWS_TO_COME;
+            case Scaling.Long stretched -> Regime.ANEW;
+            default -> Regime.KEPT;
+        };
+    }
+
     /** Positions that the model was made for, as far as its rope tells. */
     public int contextLimit() {
         double limit = switch (scaling) {

@@ -98,7 +98,7 @@ class BudgetTest {
             for (int call = 0; call < 5; call++) {
                 var sweep = budget.prepare(8, 1, 1, List.of(8), 0);
                 try (var sequence = new Sequence(budget.newCache(8), weights.program().ropes())) {
-                    sequence.setTokens(new int[] {3, 4, 5}, 3);
+                    sequence.setTokens(new int[] {3, 4, 5});
                     sweep.run(List.of(new Sweep.Part(sequence, 3, Sweep.Output.LAST)),
                             (rows, firstColumn, columns, block) -> { }, progress -> { }, () -> false);
                 }

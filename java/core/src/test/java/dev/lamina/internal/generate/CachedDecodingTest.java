@@ -48,7 +48,7 @@ class CachedDecodingTest {
         var logits = new float[ids.length][weights.program().vocabulary()];
         var sweep = budget.prepare(rows, rows, 1, List.of(ids.length), 0);
         try (var sequence = new Sequence(budget.newCache(ids.length), weights.program().ropes())) {
-            sequence.setTokens(ids, ids.length);
+            sequence.setTokens(ids);
             while (sequence.pending() > 0) {
                 int first = sequence.cached();
                 int count = Math.min(rows, sequence.pending());

@@ -19,6 +19,8 @@ import java.util.List;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** The same experts in the other forms in which they are published. */
 class ExpertFormsTest {
@@ -68,29 +70,40 @@ class ExpertFormsTest {
     }
 
     /** All gates and what they gate in one tensor, all ways back in another: as Qwen3.5 has them. */
-    @Test
-    void fusedExpertsGiveTheSameBits() throws IOException {
-        var fixture = Fixture.find(List.of("qwen3_moe")).getFirst();
+    @ParameterizedTest
+    @CsvSource({"qwen3_moe, mlp, gate_proj, up_proj, down_proj", "mixtral, block_sparse_moe, w1, w3, w2"})
+    void fusedExpertsGiveTheSameBits(String name, String block, String gate, String up, String back)
+            throws IOException {
+        var fixture = Fixture.find(List.of(name)).getFirst();
         var checkpoint = Checkpoint.open(fixture.directory());
         for (var tensor : checkpoint.tensors()) {
             if (!tensor.name().contains(".experts.")) {
-                copy(checkpoint, tensor.name());
+                add(tensor.name().replace(block, "mlp"), tensor.dtype(), tensor.shape(),
+                        SafetensorsFiles.content(tensor));
             }
         }
         for (int layer = 0; layer < 2; layer++) {
-            var experts = "model.layers." + layer + ".mlp.experts.";
+            var published = "model.layers." + layer + "." + block + ".experts.";
+            var shape = checkpoint.tensor(published + "0." + gate + ".weight").shape();
             var both = new ByteArrayOutputStream();
             var down = new ByteArrayOutputStream();
-            for (int expert = 0; expert < 8; expert++) {
-                for (var part : List.of(".gate_proj.weight", ".up_proj.weight")) {
-                    both.writeBytes(SafetensorsFiles.content(checkpoint.tensor(experts + expert + part)));
+            long experts = 0;
+            for (; checkpoint.find(published + experts + "." + gate + ".weight") != null; experts++) {
+                for (var part : List.of(gate, up)) {
+                    both.writeBytes(content(checkpoint, published + experts + "." + part));
                 }
-                down.writeBytes(SafetensorsFiles.content(checkpoint.tensor(experts + expert + ".down_proj.weight")));
+                down.writeBytes(content(checkpoint, published + experts + "." + back));
             }
-            add(experts + "gate_up_proj", DType.BF16, List.of(8L, 96L, 64L), both.toByteArray());
-            add(experts + "down_proj", DType.BF16, List.of(8L, 64L, 48L), down.toByteArray());
+            var fused = "model.layers." + layer + ".mlp.experts.";
+            add(fused + "gate_up_proj", DType.BF16, List.of(experts, 2 * shape.get(0), shape.get(1)),
+                    both.toByteArray());
+            add(fused + "down_proj", DType.BF16, List.of(experts, shape.get(1), shape.get(0)), down.toByteArray());
         }
         assertArrayEquals(expected(fixture), logits(fixture));
+    }
+
+    private static byte[] content(Checkpoint checkpoint, String name) throws IOException {
+        return SafetensorsFiles.content(checkpoint.tensor(name + ".weight"));
     }
 
     /** Widened and transposed, as people publish GPT-OSS for what has no MXFP4. */

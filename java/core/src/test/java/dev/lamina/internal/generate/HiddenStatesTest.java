@@ -91,7 +91,7 @@ class HiddenStatesTest {
                 experts.resize(SLOTS);
                 try (var streamer = new Streamer(weights.files(), cycle, none, experts,
                         StreamOptions.defaults().withPrefetch(2), memory, snapshots)) {
-                    sequence.setTokens(ids, ids.length);
+                    sequence.setTokens(ids);
                     var sweep = new Sweep(weights, streamer, feed, workspace, null, snapshots, 0);
                     assertTrue(sweep.run(List.of(new Sweep.Part(sequence, ids.length, Sweep.Output.LAST)),
                             (outputs, firstColumn, columns, block) -> { }, progress -> { }, () -> false));

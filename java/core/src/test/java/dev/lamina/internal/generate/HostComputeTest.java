@@ -320,7 +320,7 @@ class HostComputeTest {
     private static void run(Budget budget, Weights weights, int rows) throws IOException {
         var sweep = budget.prepare(2 * FEW, 1, 1, List.of(2 * FEW), 0);
         try (var sequence = new Sequence(budget.newCache(2 * FEW), weights.program().ropes())) {
-            sequence.setTokens(IntStream.range(3, 3 + rows).toArray(), rows);
+            sequence.setTokens(IntStream.range(3, 3 + rows).toArray());
             assertTrue(sweep.run(List.of(new Sweep.Part(sequence, rows, Sweep.Output.LAST)),
                     (count, first, columns, block) -> { }, progress -> { }, () -> false));
         }

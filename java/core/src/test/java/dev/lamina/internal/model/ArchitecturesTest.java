@@ -106,6 +106,15 @@ class ArchitecturesTest {
         "deepseek_v3_yarn | scoring_func | 'softmax' | sigmoid is",
         "deepseek_v3_yarn | q_lora_rank | null | q_proj.weight",
         "llama4_text | no_rope_layers | [1] | 1 of 4 layers",
+        "llama4_text | layer_types | ['a', 'a', 'a', 'a'] | chunked_attention and full_attention are",
+        "qwen2_tied | layer_types | ['sliding_attention'] | 1 entries for",
+        "qwen3_next | layer_types | ['full_attention', 'x', 'x', 'x'] | linear_attention and full_attention are",
+        "phi4_mini | rope_scaling | {'rope_type': 'yarn', 'factor': 4} | longrope is",
+        "yi_llama_gqa | hidden_act | 'mish' | mish",
+        "yi_llama_gqa | alibi | true | alibi",
+        "yi_llama_gqa | is_encoder_decoder | true | is_encoder_decoder",
+        "starcoder2 | use_parallel_residual | true | use_parallel_residual",
+        "olmo | clip_qkv | -8 | clip_qkv",
         "qwen3_next | linear_num_value_heads | 3 | cannot share 2"})
     void whatCannotBeComputedIsNamed(String fixture, String key, String value, String named) throws IOException {
         var config = config(fixture);
@@ -124,6 +133,70 @@ class ArchitecturesTest {
         assertEquals(0, windows(config));
         config.remove("sliding_window");
         assertEquals(4096, windows(config));
+    }
+
+    /** What the transformers library takes where a configuration does not have the key at all; each family its own. */
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', quoteCharacter = '"', value = {
+        "mixtral | rope_theta | 1000000",
+        "mixtral | rms_norm_eps | 0.00001",
+        "mixtral | max_position_embeddings | 131072",
+        "mistral_swa | sliding_window | 4096",
+        "mistral_swa | max_position_embeddings | 131072",
+        "glm4_moe | rms_norm_eps | 0.00001",
+        "gpt_oss | rope_theta | 150000",
+        "gpt_oss | rope_scaling | {'rope_type': 'yarn', 'factor': 32, 'beta_fast': 32, 'beta_slow': 1, "
+                + "'truncate': false, 'original_max_position_embeddings': 4096}",
+        "gpt_oss | sliding_window | 128",
+        "llama4_text | rope_theta | 500000",
+        "llama4_text | attention_chunk_size | 8192",
+        "qwen2_moe | num_experts_per_tok | 4",
+        "deepseek_v3_yarn | max_position_embeddings | 4096",
+        "qwen3 | max_position_embeddings | 32768",
+        "qwen3_next | num_key_value_heads | 2",
+        "phi4_mini | original_max_position_embeddings | 4096"})
+    void whatIsAbsentIsTheFamilysDefault(String fixture, String key, String value) throws IOException {
+        var config = config(fixture);
+        var folder = FIXTURES.resolve(fixture);
+        config.add(key, JsonParser.parseString(value));
+        var expected = program(config, folder);
+        config.remove(key);
+        assertEquals(expected, program(config, folder));
+    }
+
+    /** The same where the fixtures have others: the number shows in the error. */
+    @ParameterizedTest
+    @CsvSource({"qwen3_moe, 4", "qwen3_5_text, 4", "glm4_moe, 8", "mixtral, 8", "mistral_swa, 8"})
+    void keyHeadsThatAreAbsentAreTheFamilysDefault(String fixture, int heads) throws IOException {
+        var config = config(fixture);
+        config.addProperty("num_attention_heads", 9);
+        config.remove("num_key_value_heads");
+        var message = assertThrows(LaminaException.class, () -> program(config, FIXTURES.resolve(fixture)))
+                .getMessage();
+        assertTrue(message.contains("9 attention heads cannot share " + heads + " key-value heads"), message);
+    }
+
+    /** The published code of Qwen3.5 does not look at what Qwen3-Next says of its mixtures. */
+    @Test
+    void mixturesOfQwen35AreEverywhere() throws IOException {
+        var config = config("qwen3_next");
+        config.add("architectures", JsonParser.parseString("['Qwen3_5MoeForCausalLM']"));
+        var expected = program(config, FIXTURES.resolve("qwen3_next"));
+        config.add("mlp_only_layers", JsonParser.parseString("[0]"));
+        config.addProperty("decoder_sparse_step", 2);
+        config.addProperty("norm_topk_prob", false);
+        assertEquals(expected, program(config, FIXTURES.resolve("qwen3_next")));
+    }
+
+    /** Other names of the same function. */
+    @ParameterizedTest
+    @CsvSource({"gelu_python, gelu", "gelu_python_tanh, gelu_pytorch_tanh", "gelu_accurate, gelu_new", "swish, silu"})
+    void activationsHaveSeveralNames(String name, String same) throws IOException {
+        var config = config("yi_llama_gqa");
+        config.addProperty("hidden_act", name);
+        var program = program(config, FIXTURES.resolve("yi_llama_gqa"));
+        config.addProperty("hidden_act", same);
+        assertEquals(program(config, FIXTURES.resolve("yi_llama_gqa")), program);
     }
 
     private static int windows(JsonObject config) {
@@ -156,7 +229,8 @@ class ArchitecturesTest {
         }
         Files.write(temporary.resolve("model.safetensors"), SafetensorsFiles.file(header.toString(), bytes));
         var config = JsonParser.parseString("{'model_type': 'qwen3_moe', 'hidden_size': 2, 'num_attention_heads': 1, "
-                + "'vocab_size': 2, 'moe_intermediate_size': 1, 'num_experts_per_tok': 1, 'tie_word_embeddings': true}")
+                + "'num_key_value_heads': 1, 'vocab_size': 2, 'moe_intermediate_size': 1, "
+                + "'num_experts_per_tok': 1, 'tie_word_embeddings': true}")
                 .getAsJsonObject();
         config.addProperty("num_hidden_layers", layers);
         config.addProperty("num_experts", experts);

@@ -1206,13 +1206,21 @@ static void test_further_row_ops(void) {
 
 /* -- KV cache and attention ---------------------------------------------------------------------------------------- */
 
-static double cached(float x, int32_t dtype) {
-    return dtype == LM_DTYPE_F16 ? f16_nearest(x) : x;
+/* Keys or values of all tokens as a cache of this dtype holds them. */
+static double* cached(const float* x, int64_t floats, int32_t dtype) {
+    double* all = malloc((size_t)floats * sizeof *all);
+    for (int64_t i = 0; i < floats; i++) {
+        all[i] = dtype == LM_DTYPE_F16 ? f16_nearest(x[i]) : x[i];
+    }
+    return all;
 }
 
 static void check_attention(const attention* t, const float* q, const float* k, const float* v, const float* out) {
     int32_t group = t->heads / t->kv_heads;
     int32_t base = 0;
+    int64_t tokens = t->lengths[0] + t->lengths[1] + t->lengths[2];
+    double* keys = cached(k, tokens * t->kv_heads * t->head_dim, t->dtype);
+    double* all_values = cached(v, tokens * t->kv_heads * t->head_dim_v, t->dtype);
     for (int32_t s = 0; s < t->sequences; s++) {
         double* weights = malloc((size_t)t->lengths[s] * sizeof(double));
         double* values = malloc((size_t)t->head_dim_v * sizeof(double));
@@ -1226,9 +1234,8 @@ static void check_attention(const attention* t, const float* q, const float* k, 
                 for (int32_t p = first; p <= i; p++) {
                     double score = 0;
                     for (int32_t d = 0; d < t->head_dim; d++) {
-                        score +=
-                            q[((int64_t)(base + i) * t->heads + h) * t->head_dim + d]
-                            * cached(k[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim + d], t->dtype);
+                        score += q[((int64_t)(base + i) * t->heads + h) * t->head_dim + d]
+                                 * keys[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim + d];
                     }
                     weights[p] = score * 0.25;
                     if (t->softcap > 0) {
@@ -1246,8 +1253,7 @@ static void check_attention(const attention* t, const float* q, const float* k, 
                     sum += weight;
                     for (int32_t d = 0; d < t->head_dim_v; d++) {
                         values[d] +=
-                            weight
-                            * cached(v[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim_v + d], t->dtype);
+                            weight * all_values[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim_v + d];
                     }
                 }
                 for (int32_t d = 0; d < t->head_dim_v; d++) {
@@ -1262,6 +1268,8 @@ static void check_attention(const attention* t, const float* q, const float* k, 
         free(weights);
         base += t->lengths[s];
     }
+    free(all_values);
+    free(keys);
 }
 
 /* Slopes of heads, or scores of their sinks. */

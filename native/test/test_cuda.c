@@ -1569,6 +1569,104 @@ static void test_broken_promises(void) {
     MUST(lm_kv_destroy(caches[1]));
 }
 
+/*
+ * Submits an op, changes some bytes of what a step brings, and submits it again as if nothing had changed: it must be
+ * computed with what is there now.
+ */
+static void check_change(const lm_op* op, lm_step step, void* at, const void* now, size_t bytes, const char* what) {
+    enum { FLOATS = 8 };
+    float results[3][FLOATS]; /* before; after it, in silence; after it, told */
+    uint8_t before[8];
+    memcpy(before, at, bytes);
+    for (int i = 0; i < 3; i++) {
+        memcpy(at, i == 0 ? before : now, bytes);
+        step.generation = i == 1 ? generation : ++generation;
+        MUST(lm_submit(gpu.queue, op, 1, &step, NULL));
+        to_host(&gpu, results[i], (float*)step.activations + op->out.offset, sizeof results[i]);
+    }
+    memcpy(at, before, bytes);
+    CHECK(memcmp(results[1], results[2], sizeof results[1]) == 0, "what step.%s had before is used", what);
+    CHECK(memcmp(results[0], results[2], sizeof results[0]) != 0, "step.%s makes no difference", what);
+}
+
+/* Each array of a step changes by itself. Two sequences have something else at each place. */
+static void test_silent_changes(void) {
+    enum { ROWS = 2, DIM = 4, FLOATS = ROWS * DIM, VIEWS = 5 };
+    const lm_kv_layer layers[2] = {{.kv_heads = 1, .head_dim = DIM, .head_dim_v = DIM},
+                                   {.kv_heads = 1, .head_dim = 1, .head_dim_v = DIM, .kind = LM_KV_STATE}};
+    uint64_t seed = 15;
+    float* image = random_floats(VIEWS * FLOATS, 1, &seed);
+    float* memory = on_device(&gpu, image, VIEWS * FLOATS * 4);
+    float* taps = on_device(&gpu, image, FLOATS * 4); // (DIM, 2)
+    lm_view views[VIEWS];
+    for (int32_t i = 0; i < VIEWS; i++) {
+        views[i] = (lm_view){i * FLOATS, DIM, DIM};
+    }
+    int32_t positions[ROWS];
+    int32_t sequence[ROWS] = {0, 1};
+    int32_t branch[ROWS] = {1, 1};
+    int32_t output_index[ROWS] = {0, 0};
+    int32_t list[ROWS] = {0, 1};
+    float list_weights[ROWS] = {0.5f, 2};
+    int32_t states[2] = {-1, -1};
+    lm_kv* kv[2];
+    MUST(lm_kv_create(gpu.device, layers, 2, 4, LM_DTYPE_F32, 0, &kv[0]));
+    MUST(lm_kv_create(gpu.device, layers, 2, 4, LM_DTYPE_F32, 0, &kv[1]));
+    const lm_step bare = {.rows = ROWS, .activations = memory, .activations_bytes = VIEWS * FLOATS * 4};
+    lm_step step = bare;
+    step.sequences = 2;
+    step.positions = positions;
+    step.sequence = sequence;
+    step.kv = kv;
+    for (int32_t i = 2; i >= 0; i--) { /* fills places 0 to 2 of both */
+        lm_op store = {.code = LM_OP_KV_STORE, .a = views[i], .b = views[i + 1]};
+        positions[0] = positions[1] = i;
+        step.generation = ++generation;
+        MUST(lm_submit(gpu.queue, &store, 1, &step, NULL));
+    }
+    lm_op attention = {
+        .code = LM_OP_ATTENTION, .out = views[4], .a = views[0], .heads = 1, .head_dim = DIM, .scale = 1};
+    positions[0] = positions[1] = 1;
+    check_change(&attention, step, &positions[1], &(int32_t){2}, 4, "positions");
+    check_change(&attention, step, &sequence[1], &(int32_t){0}, 4, "sequence");
+    check_change(&attention, step, &kv[1], &kv[0], sizeof kv[0], "kv");
+    step.branch = branch;
+    step.branch_width = 1;
+    check_change(&attention, step, &branch[1], &(int32_t){2}, 4, "branch");
+
+    step.branch_width = 0;
+    step.states = states;
+    lm_op convolution = {.code = LM_OP_CONVOLUTION,
+                         .out = views[4],
+                         .a = views[0],
+                         .vector = taps,
+                         .vector_length = FLOATS,
+                         .kind = LM_ACTIVATION_IDENTITY,
+                         .layer = 1};
+    check_change(&convolution, step, &states[1], &(int32_t){0}, 4, "states"); /* the half that has been written */
+
+    step = bare;
+    step.output_rows = ROWS;
+    step.output_index = output_index;
+    lm_op gather = {.code = LM_OP_GATHER_ROWS, .row_set = LM_ROWS_OUTPUT, .out = views[4], .a = views[0]};
+    check_change(&gather, step, &output_index[1], &(int32_t){1}, 4, "output_index");
+
+    step = bare;
+    step.list_length = ROWS;
+    step.list_rows = 1;
+    step.list = list;
+    step.list_weights = list_weights;
+    gather.row_set = LM_ROWS_LIST;
+    gather.kind = LM_ROWS_WEIGHTED;
+    check_change(&gather, step, &list[0], &(int32_t){1}, 4, "list");
+    check_change(&gather, step, &list_weights[0], &(float){4}, 4, "list_weights");
+    MUST(lm_device_free(gpu.device, taps, FLOATS * 4));
+    MUST(lm_device_free(gpu.device, memory, VIEWS * FLOATS * 4));
+    MUST(lm_kv_destroy(kv[0]));
+    MUST(lm_kv_destroy(kv[1]));
+    free(image);
+}
+
 static void test_memory(void) {
     static const int64_t sizes[] = {1, 4096, 100001, 5000000};
     for (int i = 0; i < 4; i++) {
@@ -1723,6 +1821,7 @@ int main(int argc, char** argv) {
     test_generations();
     test_parts_of_inputs();
     test_broken_promises();
+    test_silent_changes();
     test_row_ops();
     test_lists();
     test_linears();

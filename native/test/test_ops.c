@@ -1174,8 +1174,8 @@ static void scatter(double* expected, const problem* p) {
 }
 
 /*
- * What a row gets has the bits of one fused multiply-add, whatever rows are beside it. A row that the list has more than
- * once, against the rules of lamina.h, gets them in the order of the list: no thread disturbs another.
+ * What a row gets has the bits of one fused multiply-add, whatever rows are beside it. A row that the list has more
+ * than once, against the rules of lamina.h, gets them in the order of the list: no thread disturbs another.
  */
 static void test_scatter_add(uint64_t seed, int32_t rows, int32_t list_rows, int32_t width, int32_t kind) {
     problem p = {.name = "scatter_add", .count = 1};
@@ -1916,10 +1916,10 @@ static void test_all_branches(void) {
                   (attention){4, 1, 16, 8, 30, LM_DTYPE_F32, 2, .lengths = {150, 20}, .latent = 1, .places = 64}, few,
                   60, 7, 15);
     /* Threads share groups of heads, and segments too. */
-    test_branches(seed += 10, (attention){48, 1, 8, 8, 0, LM_DTYPE_F16, 1, .lengths = {1020}, .kind = LM_ATTENTION_ALIBI},
-                  few, 70, 100, 2);
-    test_branches(seed += 10, (attention){32, 2, 8, 8, 0, LM_DTYPE_F32, 1, .lengths = {1020}, .kind = LM_ATTENTION_SINKS},
-                  few, 70, 100, 2);
+    attention shared = {48, 1, 8, 8, 0, LM_DTYPE_F16, 1, .lengths = {1020}, .kind = LM_ATTENTION_ALIBI};
+    test_branches(seed += 10, shared, few, 70, 100, 2);
+    shared = (attention){32, 2, 8, 8, 0, LM_DTYPE_F32, 1, .lengths = {1020}, .kind = LM_ATTENTION_SINKS};
+    test_branches(seed += 10, shared, few, 70, 100, 2);
 }
 
 int main(void) {

@@ -336,10 +336,11 @@ static void test_good_ops(void) {
         MUST(lm_submit(queue, &op, 1, &step, &ticket));
         MUST(lm_wait(queue, ticket));
     }
-    static const int32_t of_list[] = {LM_OP_GATHER_ROWS, LM_OP_LINEAR,   LM_OP_ACTIVATION, LM_OP_ADD,
+    static const int32_t of_list[] = {LM_OP_GATHER_ROWS, LM_OP_LINEAR,   LM_OP_LINEAR_TRANSPOSED,
+                                      LM_OP_WEIGHT_NORM, LM_OP_ADD,      LM_OP_ACTIVATION,
                                       LM_OP_SCALE,       LM_OP_RMS_NORM, LM_OP_LAYER_NORM};
     lm_step step = good_step();
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 9; i++) {
         lm_op op = good_op(of_list[i]);
         op.row_set = LM_ROWS_LIST;
         step.list_weights = NULL;
@@ -680,8 +681,9 @@ static void test_ops(void) {
         WRONG(code, (op.row_set = LM_ROWS_LIST, op.kind = LM_ROWS_WEIGHTED, step.list_weights = NULL),
               "list_weights is null");
     }
-    static const int32_t without_list[] = {LM_OP_EMBED, LM_OP_ROPE, LM_OP_KV_STORE, LM_OP_ATTENTION};
-    for (int i = 0; i < 4; i++) {
+    static const int32_t without_list[] = {LM_OP_EMBED,     LM_OP_ROPE,        LM_OP_KV_STORE,
+                                           LM_OP_ATTENTION, LM_OP_CONVOLUTION, LM_OP_DELTA_RULE};
+    for (int i = 0; i < 6; i++) {
         WRONG(without_list[i], op.row_set = LM_ROWS_LIST, "takes no rows of the list");
     }
     for (int32_t code = LM_OP_KV_STORE; code <= LM_OP_ATTENTION; code++) {

@@ -368,6 +368,66 @@ static void test_all_codes(int32_t dtype) {
     free_product(&p);
 }
 
+/* Makes NaN of element (row, column) of a weight, or of its scale: its 31 neighbours are 1 then, as infinity makes NaN
+   of zeros too. */
+static void put_nan(const problem* p, int32_t row, int32_t column) {
+    uint8_t* panel = (uint8_t*)p->step.panel;
+    uint8_t* data = panel + p->op.weight_offset + row * p->op.weight_stride;
+    if (p->op.dtype == LM_DTYPE_F8_E4M3) {
+        data[column] = column % 2 == 0 ? 0x7f : 0xff;
+    } else {
+        panel[p->op.scale_offset + row * p->op.scale_stride + column / 32] = 0xff;
+        memset(data + column / 32 * 16, 0x22, 16);
+    }
+}
+
+/* Codes that are NaN make NaN of all that they have a part in, and leave the rest its bits; k, n: as in lamina.h. */
+static void test_nans(uint64_t seed, const machine* m, int32_t code, int32_t rows, int32_t k, int32_t n,
+                      int32_t dtype) {
+    int transposed = code == LM_OP_LINEAR_TRANSPOSED;
+    problem p = make_product(&seed, code, rows, k, n, dtype, 0, rows % 2);
+    for (int64_t i = 0; i < p.floats; i++) { /* and so does infinity less itself */
+        p.image[i] = 0.1f + fabsf(p.image[i]);
+    }
+    uint8_t* expected = calloc(1, (size_t)n); // (n): whether it is NaN
+    float* without = malloc((size_t)p.floats * 4);
+    float* result = malloc((size_t)p.floats * 4);
+    run(m, &p, without);
+    for (int32_t i = 0; i <= n / 4; i++) {
+        int32_t of_out = random_int(&seed, 0, n - 1);
+        int32_t of_sum = random_int(&seed, 0, k - 1);
+        put_nan(&p, transposed ? of_sum : of_out, transposed ? of_out : of_sum);
+        expected[of_out] = 1;
+    }
+    run(m, &p, result);
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < n; i++) {
+            int64_t f = p.op.out.offset + (int64_t)r * p.op.out.stride + i;
+            CHECK(expected[i] ? isnan(result[f]) : memcmp(&result[f], &without[f], 4) == 0,
+                  "%s, dtype %d: row %d of %d, element %d is %g, without NaNs %g", p.name, dtype, r, rows, i, result[f],
+                  without[f]);
+        }
+    }
+    free(result);
+    free(without);
+    free(expected);
+    free_product(&p);
+}
+
+static void test_all_nans(void) {
+    uint64_t seed = 10000000;
+    static const int32_t rows[] = {1, 3, 10, 70};
+    for (int i = 0; i < 4; i++) {
+        for (int32_t dtype = LM_DTYPE_F8_E4M3; dtype <= LM_DTYPE_MXFP4; dtype++) {
+            int32_t k = dtype == LM_DTYPE_MXFP4 ? 224 : 219;
+            test_nans(seed += 10, &gpu, LM_OP_LINEAR, rows[i], k, 30, dtype);
+            test_nans(seed += 10, &fast, LM_OP_LINEAR, rows[i], k, 30, dtype);
+            test_nans(seed += 10, &gpu, LM_OP_WEIGHT_NORM, rows[i], k, 30, dtype);
+        }
+        test_nans(seed += 10, &gpu, LM_OP_LINEAR_TRANSPOSED, rows[i], 50, 140, LM_DTYPE_F8_E4M3);
+    }
+}
+
 /* Weights whose rows are those of a; what a weight row is divided by. */
 static void test_other_products(void) {
     uint64_t seed = 5000000;
@@ -736,8 +796,8 @@ static void test_list_rows(uint64_t seed, int32_t rows, int32_t list_rows, int32
 }
 
 /* Rows of a list have the bits of as many rows of a step: f32, and what a fast product has. */
-static void test_list_products(uint64_t seed, int32_t rows, int32_t dtype) {
-    problem p = make_product(&seed, LM_OP_LINEAR, rows, 96, 20, dtype, 1, 1);
+static void test_list_products(uint64_t seed, int32_t code, int32_t rows, int32_t dtype) {
+    problem p = make_product(&seed, code, rows, 96, 20, dtype, code != LM_OP_WEIGHT_NORM, 1);
     const machine* machines[] = {&gpu, &fast};
     float* expected = malloc((size_t)p.floats * 4);
     float* result = malloc((size_t)p.floats * 4);
@@ -749,8 +809,8 @@ static void test_list_products(uint64_t seed, int32_t rows, int32_t dtype) {
         q.op.row_set = LM_ROWS_LIST;
         run(machines[i], &p, expected);
         run(machines[i], &q, result);
-        CHECK(memcmp(result, expected, (size_t)p.floats * 4) == 0, "dtype %d: %d rows of a list have other bits", dtype,
-              rows);
+        CHECK(memcmp(result, expected, (size_t)p.floats * 4) == 0, "%s, dtype %d: %d rows of a list have other bits",
+              p.name, dtype, rows);
         free((void*)q.step.list);
     }
     free(result);
@@ -829,8 +889,13 @@ static void test_lists(void) {
     }
     test_list_rows(seed += 10, 3, 0, 16);
     for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_MXFP4; dtype += step_of_shapes) {
-        test_list_products(seed += 10, 3, dtype);
-        test_list_products(seed += 10, 30, dtype);
+        for (int32_t rows = 3; rows <= 30; rows += 27) {
+            test_list_products(seed += 10, LM_OP_LINEAR, rows, dtype);
+            test_list_products(seed += 10, LM_OP_WEIGHT_NORM, rows, dtype);
+            if (dtype != LM_DTYPE_MXFP4) {
+                test_list_products(seed += 10, LM_OP_LINEAR_TRANSPOSED, rows, dtype);
+            }
+        }
     }
     test_experts();
 }
@@ -1028,6 +1093,17 @@ static void test_further_attentions(void) {
         test_attention(seed += 10, t, few, 2);
         test_attention(seed += 10, (attention){3, 1, 576, 512, 0, dtype, 1, .lengths = {5}, .latent = 1}, few, 1);
     }
+    /* Many heads, and values that are computed in two parts. */
+    const attention two_parts = {4, 2, 8, 260, 0, LM_DTYPE_F16, 2, .lengths = {20, 9}};
+    const attention many_heads = {48, 1, 8, 12, 0, LM_DTYPE_F32, 1, .lengths = {15}};
+    for (int32_t kind = LM_ATTENTION_ALIBI; kind <= LM_ATTENTION_SINKS; kind++) {
+        attention t = two_parts;
+        t.kind = kind;
+        test_attention(seed += 10, t, few, 2);
+        t = many_heads;
+        t.kind = kind;
+        test_attention(seed += 10, t, few, 2);
+    }
     /* Segments, spread over blocks of threads: the sink is beside all of them. */
     attention t = {2, 1, 4, 6, 120, LM_DTYPE_F32, 1, .lengths = {1200}, .places = 450};
     t.kind = LM_ATTENTION_SINKS;
@@ -1191,7 +1267,8 @@ static void test_recurrence(uint64_t seed, recurrence c, double tolerance) {
     run_recurrence(&gpu, &c, longest, 0, seed, out);
     for (int64_t i = 0; i < floats; i++) {
         CHECK(fabs(out[i] - expected[i]) <= tolerance * (1 + fabs(expected[i])),
-              "%s: row %lld, element %lld is %.9g, not %.9g", name, (long long)(i / c.op.out.width), (long long)(i % c.op.out.width), out[i], expected[i]);
+              "%s: row %lld, element %lld is %.9g, not %.9g", name, (long long)(i / c.op.out.width),
+              (long long)(i % c.op.out.width), out[i], expected[i]);
     }
     for (int32_t most = 1; most <= 5; most += 2) {
         run_recurrence(&gpu, &c, most, most % 3, seed + (uint64_t)most, other);
@@ -1540,7 +1617,8 @@ static void test_broken_promises(void) {
     used[0] = caches[1];
     MUST(lm_submit(gpu.queue, ops, 2, &step, NULL));
     to_host(&gpu, image, memory, sizeof image);
-    CHECK(memcmp(image + 3 * DIM, image + DIM, DIM * 4) == 0, "of position 0 alone, attention gives %g", image[3 * DIM]);
+    CHECK(memcmp(image + 3 * DIM, image + DIM, DIM * 4) == 0, "of position 0 alone, attention gives %g",
+          image[3 * DIM]);
 
     lm_op add = {.code = LM_OP_ADD, .out = {0, DIM, DIM}, .a = {0, DIM, DIM}, .b = {DIM, DIM, DIM}, .scale = 1};
     step.kv = NULL; /* which this op does not need */
@@ -1567,6 +1645,104 @@ static void test_broken_promises(void) {
     MUST(lm_device_free(gpu.device, memory, sizeof image));
     MUST(lm_kv_destroy(caches[0]));
     MUST(lm_kv_destroy(caches[1]));
+}
+
+/*
+ * Submits an op, changes some bytes of what a step brings, and submits it again as if nothing had changed: it must be
+ * computed with what is there now.
+ */
+static void check_change(const lm_op* op, lm_step step, void* at, const void* now, size_t bytes, const char* what) {
+    enum { FLOATS = 8 };
+    float results[3][FLOATS]; /* before; after it, in silence; after it, told */
+    uint8_t before[8];
+    memcpy(before, at, bytes);
+    for (int i = 0; i < 3; i++) {
+        memcpy(at, i == 0 ? before : now, bytes);
+        step.generation = i == 1 ? generation : ++generation;
+        MUST(lm_submit(gpu.queue, op, 1, &step, NULL));
+        to_host(&gpu, results[i], (float*)step.activations + op->out.offset, sizeof results[i]);
+    }
+    memcpy(at, before, bytes);
+    CHECK(memcmp(results[1], results[2], sizeof results[1]) == 0, "what step.%s had before is used", what);
+    CHECK(memcmp(results[0], results[2], sizeof results[0]) != 0, "step.%s makes no difference", what);
+}
+
+/* Each array of a step changes by itself. Two sequences have something else at each place. */
+static void test_silent_changes(void) {
+    enum { ROWS = 2, DIM = 4, FLOATS = ROWS * DIM, VIEWS = 5 };
+    const lm_kv_layer layers[2] = {{.kv_heads = 1, .head_dim = DIM, .head_dim_v = DIM},
+                                   {.kv_heads = 1, .head_dim = 1, .head_dim_v = DIM, .kind = LM_KV_STATE}};
+    uint64_t seed = 15;
+    float* image = random_floats(VIEWS * FLOATS, 1, &seed);
+    float* memory = on_device(&gpu, image, VIEWS * FLOATS * 4);
+    float* taps = on_device(&gpu, image, FLOATS * 4); // (DIM, 2)
+    lm_view views[VIEWS];
+    for (int32_t i = 0; i < VIEWS; i++) {
+        views[i] = (lm_view){i * FLOATS, DIM, DIM};
+    }
+    int32_t positions[ROWS];
+    int32_t sequence[ROWS] = {0, 1};
+    int32_t branch[ROWS] = {1, 1};
+    int32_t output_index[ROWS] = {0, 0};
+    int32_t list[ROWS] = {0, 1};
+    float list_weights[ROWS] = {0.5f, 2};
+    int32_t states[2] = {-1, -1};
+    lm_kv* kv[2];
+    MUST(lm_kv_create(gpu.device, layers, 2, 4, LM_DTYPE_F32, 0, &kv[0]));
+    MUST(lm_kv_create(gpu.device, layers, 2, 4, LM_DTYPE_F32, 0, &kv[1]));
+    const lm_step bare = {.rows = ROWS, .activations = memory, .activations_bytes = VIEWS * FLOATS * 4};
+    lm_step step = bare;
+    step.sequences = 2;
+    step.positions = positions;
+    step.sequence = sequence;
+    step.kv = kv;
+    for (int32_t i = 2; i >= 0; i--) { /* fills places 0 to 2 of both */
+        lm_op store = {.code = LM_OP_KV_STORE, .a = views[i], .b = views[i + 1]};
+        positions[0] = positions[1] = i;
+        step.generation = ++generation;
+        MUST(lm_submit(gpu.queue, &store, 1, &step, NULL));
+    }
+    lm_op attention = {
+        .code = LM_OP_ATTENTION, .out = views[4], .a = views[0], .heads = 1, .head_dim = DIM, .scale = 1};
+    positions[0] = positions[1] = 1;
+    check_change(&attention, step, &positions[1], &(int32_t){2}, 4, "positions");
+    check_change(&attention, step, &sequence[1], &(int32_t){0}, 4, "sequence");
+    check_change(&attention, step, &kv[1], &kv[0], sizeof kv[0], "kv");
+    step.branch = branch;
+    step.branch_width = 1;
+    check_change(&attention, step, &branch[1], &(int32_t){2}, 4, "branch");
+
+    step.branch_width = 0;
+    step.states = states;
+    lm_op convolution = {.code = LM_OP_CONVOLUTION,
+                         .out = views[4],
+                         .a = views[0],
+                         .vector = taps,
+                         .vector_length = FLOATS,
+                         .kind = LM_ACTIVATION_IDENTITY,
+                         .layer = 1};
+    check_change(&convolution, step, &states[1], &(int32_t){0}, 4, "states"); /* the half that has been written */
+
+    step = bare;
+    step.output_rows = ROWS;
+    step.output_index = output_index;
+    lm_op gather = {.code = LM_OP_GATHER_ROWS, .row_set = LM_ROWS_OUTPUT, .out = views[4], .a = views[0]};
+    check_change(&gather, step, &output_index[1], &(int32_t){1}, 4, "output_index");
+
+    step = bare;
+    step.list_length = ROWS;
+    step.list_rows = 1;
+    step.list = list;
+    step.list_weights = list_weights;
+    gather.row_set = LM_ROWS_LIST;
+    gather.kind = LM_ROWS_WEIGHTED;
+    check_change(&gather, step, &list[0], &(int32_t){1}, 4, "list");
+    check_change(&gather, step, &list_weights[0], &(float){4}, 4, "list_weights");
+    MUST(lm_device_free(gpu.device, taps, FLOATS * 4));
+    MUST(lm_device_free(gpu.device, memory, VIEWS * FLOATS * 4));
+    MUST(lm_kv_destroy(kv[0]));
+    MUST(lm_kv_destroy(kv[1]));
+    free(image);
 }
 
 static void test_memory(void) {
@@ -1723,10 +1899,12 @@ int main(int argc, char** argv) {
     test_generations();
     test_parts_of_inputs();
     test_broken_promises();
+    test_silent_changes();
     test_row_ops();
     test_lists();
     test_linears();
     test_other_products();
+    test_all_nans();
     test_fast_linears();
     test_attentions();
     test_further_attentions();

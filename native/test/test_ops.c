@@ -674,6 +674,96 @@ static void test_weight_norm(uint64_t seed, int32_t rows, int32_t columns, int32
     guarded_free(panel);
 }
 
+/* Makes NaN of some elements, of all that share a scale with one of them, and of what lies behind the rows. */
+static void put_nans(weights* w, uint64_t* seed) {
+    int64_t scales = w->dtype == LM_DTYPE_MXFP4 ? w->columns / 32 : 0; /* of a row */
+    for (int64_t i = 0; i < w->rows; i++) {
+        memset(w->data + i * w->stride + w->row_bytes, 0xff, (size_t)(w->stride - w->row_bytes));
+        if (scales > 0) {
+            memset(w->codes + i * w->scale_stride + scales, 0xff, (size_t)(w->scale_stride - scales));
+        }
+    }
+    for (int32_t n = 0; n <= (w->rows < w->columns ? w->rows : w->columns) / 4; n++) {
+        int64_t i = random_int(seed, 0, w->rows - 1);
+        int64_t j = random_int(seed, 0, w->columns - 1);
+        float* row = w->values + i * w->columns; // (columns)
+        if (w->dtype == LM_DTYPE_F8_E4M3) {
+            w->data[i * w->stride + j] = n % 2 == 0 ? 0x7f : 0xff;
+            row[j] = NAN;
+        } else {
+            w->codes[i * w->scale_stride + j / 32] = 0xff;
+            memset(w->data + i * w->stride + j / 32 * 16, 0x22, 16); /* ones: infinity would make NaN of zeros too */
+            for (int64_t of_scale = j / 32 * 32; of_scale < j / 32 * 32 + 32; of_scale++) {
+                row[of_scale] = NAN;
+            }
+        }
+    }
+}
+
+/* Whether element n of each row of a product meets a NaN of the weight. */
+static int meets_nan(const weights* w, int transposed, int32_t n) {
+    int32_t k = transposed ? w->rows : w->columns;
+    for (int64_t i = 0; i < k; i++) {
+        if (isnan(w->values[transposed ? i * w->columns + n : (int64_t)n * k + i])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Codes that are NaN make NaN of all that they have a part in, and leave the rest its bits; k, n: as in lamina.h. */
+static void test_weight_nans(uint64_t seed, int32_t code, int32_t rows, int32_t k, int32_t n, int32_t dtype) {
+    int transposed = code == LM_OP_LINEAR_TRANSPOSED;
+    weights w = make_weights(transposed ? k : n, transposed ? n : k, dtype, &seed);
+    problem p = {.name = "weights that are NaN", .count = 1};
+    int64_t end = 0;
+    lm_view a = place(&end, rows, code == LM_OP_WEIGHT_NORM ? n : k, &seed);
+    lm_view out = place(&end, rows, n, &seed);
+    make_image(&p, end, &seed);
+    for (int64_t i = 0; i < p.floats; i++) { /* and of itself less itself */
+        p.image[i] = 0.1f + fabsf(p.image[i]);
+    }
+    p.step.rows = rows;
+    p.ops[0] = (lm_op){.code = code, .out = out, .a = a, .columns = k, .epsilon = 1e-12f};
+    float* without = malloc((size_t)p.floats * 4);
+    float* result = malloc((size_t)p.floats * 4);
+    guarded panel = put_weights(&p, &w, 0, w.rows, &seed);
+    run(&machines[0], &p, without);
+    guarded_free(panel);
+    put_nans(&w, &seed);
+    panel = put_weights(&p, &w, 0, w.rows, &seed);
+    for (int m = 0; m < machine_count; m++) {
+        run(&machines[m], &p, result);
+        for (int32_t i = 0; i < n; i++) {
+            int expected = meets_nan(&w, transposed, i);
+            for (int32_t r = 0; r < rows; r++) {
+                int64_t f = out.offset + (int64_t)r * out.stride + i;
+                CHECK(expected ? isnan(result[f]) : memcmp(&result[f], &without[f], 4) == 0,
+                      "op %d, dtype %d, simd %d, %d threads: row %d of %d, element %d is %g, without NaNs %g", code,
+                      dtype, machines[m].simd, machines[m].threads, r, rows, i, result[f], without[f]);
+            }
+        }
+    }
+    guarded_free(panel);
+    free(result);
+    free(without);
+    free(p.image);
+    free_weights(w);
+}
+
+static void test_nans(void) {
+    uint64_t seed = 13000000;
+    static const int32_t rows[] = {1, 3, 10, 41}; /* few and many, for each op */
+    for (int i = 0; i < 4; i++) {
+        for (int32_t dtype = LM_DTYPE_F8_E4M3; dtype <= LM_DTYPE_MXFP4; dtype++) {
+            int32_t k = dtype == LM_DTYPE_MXFP4 ? 608 : 600; /* with tails of all that is taken at once */
+            test_weight_nans(seed += 10, LM_OP_LINEAR, rows[i], k, 75, dtype);
+            test_weight_nans(seed += 10, LM_OP_WEIGHT_NORM, rows[i], k, 75, dtype);
+        }
+        test_weight_nans(seed += 10, LM_OP_LINEAR_TRANSPOSED, rows[i], 150, 330, LM_DTYPE_F8_E4M3);
+    }
+}
+
 static void test_weight_ops(void) {
     uint64_t seed = 9000000;
     uint64_t shapes = 4;
@@ -1066,7 +1156,27 @@ static void test_gather_list(uint64_t seed, int32_t rows, int32_t list_rows, int
     free(p.image);
 }
 
-/* What a row gets has the bits of one fused multiply-add, whatever rows are beside it. */
+/* expected (rows, width): what rows of the list are added to, one fused multiply-add after the other. */
+static void scatter(double* expected, const problem* p) {
+    const lm_op* op = &p->ops[0];
+    int32_t width = op->out.width;
+    for (int64_t i = 0; i < (int64_t)p->step.rows * width; i++) {
+        expected[i] = at(p, &op->out, i / width, i % width);
+    }
+    for (int32_t r = 0; r < p->step.list_rows; r++) {
+        int32_t number = p->step.list_first + r;
+        float weight = op->kind == LM_ROWS_WEIGHTED ? p->step.list_weights[number] : 1;
+        for (int32_t i = 0; i < width; i++) {
+            double* to = &expected[(int64_t)p->step.list[number] * width + i];
+            *to = fmaf(at(p, &op->a, r, i), weight, (float)*to);
+        }
+    }
+}
+
+/*
+ * What a row gets has the bits of one fused multiply-add, whatever rows are beside it. A row that the list has more
+ * than once, against the rules of lamina.h, gets them in the order of the list: no thread disturbs another.
+ */
 static void test_scatter_add(uint64_t seed, int32_t rows, int32_t list_rows, int32_t width, int32_t kind) {
     problem p = {.name = "scatter_add", .count = 1};
     int64_t end = 0;
@@ -1079,28 +1189,21 @@ static void test_scatter_add(uint64_t seed, int32_t rows, int32_t list_rows, int
     p.step = list_step(rows, before, list_rows, &list, &weights, &seed);
     p.ops[0] = (lm_op){.code = LM_OP_SCATTER_ADD, .row_set = LM_ROWS_LIST, .kind = kind, .out = out, .a = a};
     double* expected = malloc((size_t)rows * width * sizeof(double));
-    for (int32_t r = 0; r < rows; r++) {
-        for (int32_t i = 0; i < width; i++) {
-            expected[(int64_t)r * width + i] = at(&p, &out, r, i);
-        }
-    }
-    for (int32_t r = 0; r < list_rows; r++) {
-        for (int32_t i = 0; i < width; i++) {
-            float weight = kind == LM_ROWS_WEIGHTED ? weights[before + r] : 1;
-            double* to = &expected[(int64_t)list[before + r] * width + i];
-            *to = fmaf(at(&p, &a, r, i), weight, (float)*to);
-        }
-    }
     float* result = malloc((size_t)p.floats * 4);
+    scatter(expected, &p);
     check_problem(&p, expected, 0, result);
-    if (list_rows > 1) { /* against the rules: nothing but that row may suffer */
-        list[before + 1] = list[before];
-        for (int i = 0; i < machine_count; i++) {
-            run(&machines[i], &p, result);
-            for (int64_t f = 0; f < p.floats; f++) {
-                CHECK(in_view(&out, rows, f) || memcmp(&result[f], &p.image[f], 4) == 0,
-                      "scatter_add: float %lld is overwritten", (long long)f);
-            }
+    for (int32_t i = 1; i < list_rows; i++) {
+        list[before + i] = list[before];
+    }
+    scatter(expected, &p);
+    for (int i = 0; i < machine_count; i++) {
+        run(&machines[i], &p, result);
+        for (int64_t f = 0; f < p.floats; f++) {
+            int64_t from = f - out.offset;
+            float want = in_view(&out, rows, f) ? (float)expected[from / out.stride * width + from % out.stride]
+                                                : p.image[f];
+            CHECK(result[f] == want, "scatter_add to one row: simd %d, %d threads: float %lld is %.9g, not %.9g",
+                  machines[i].simd, machines[i].threads, (long long)f, result[f], want);
         }
     }
     free(result);
@@ -1112,15 +1215,16 @@ static void test_scatter_add(uint64_t seed, int32_t rows, int32_t list_rows, int
 
 /* Rows of a list have the bits of as many rows of a step. */
 static void test_list_rows(uint64_t seed, int32_t rows, int32_t width) {
-    static const int32_t some[] = {LM_OP_LINEAR, LM_OP_ACTIVATION, LM_OP_ADD,
-                                   LM_OP_SCALE,  LM_OP_RMS_NORM,   LM_OP_LAYER_NORM};
+    static const int32_t some[] = {LM_OP_LINEAR,   LM_OP_LINEAR_TRANSPOSED, LM_OP_WEIGHT_NORM, LM_OP_ACTIVATION,
+                                   LM_OP_ADD,      LM_OP_SCALE,             LM_OP_RMS_NORM,    LM_OP_LAYER_NORM};
     float* weight = random_floats((int64_t)width * width, 1, &seed);
-    for (int n = 0; n < 6; n++) {
+    for (size_t n = 0; n < sizeof some / sizeof some[0]; n++) {
         problem p = {.name = "rows of a list", .count = 1};
         int64_t end = 0;
         p.ops[0] = (lm_op){.code = some[n],
                            .weight_stride = width * INT64_C(4),
                            .weight_rows = width,
+                           .columns = width,
                            .heads = 1,
                            .scale = 0.3f,
                            .epsilon = 1e-5f};
@@ -1206,13 +1310,21 @@ static void test_further_row_ops(void) {
 
 /* -- KV cache and attention ---------------------------------------------------------------------------------------- */
 
-static double cached(float x, int32_t dtype) {
-    return dtype == LM_DTYPE_F16 ? f16_nearest(x) : x;
+/* Keys or values of all tokens as a cache of this dtype holds them. */
+static double* cached(const float* x, int64_t floats, int32_t dtype) {
+    double* all = malloc((size_t)floats * sizeof *all);
+    for (int64_t i = 0; i < floats; i++) {
+        all[i] = dtype == LM_DTYPE_F16 ? f16_nearest(x[i]) : x[i];
+    }
+    return all;
 }
 
 static void check_attention(const attention* t, const float* q, const float* k, const float* v, const float* out) {
     int32_t group = t->heads / t->kv_heads;
     int32_t base = 0;
+    int64_t tokens = t->lengths[0] + t->lengths[1] + t->lengths[2];
+    double* keys = cached(k, tokens * t->kv_heads * t->head_dim, t->dtype);
+    double* all_values = cached(v, tokens * t->kv_heads * t->head_dim_v, t->dtype);
     for (int32_t s = 0; s < t->sequences; s++) {
         double* weights = malloc((size_t)t->lengths[s] * sizeof(double));
         double* values = malloc((size_t)t->head_dim_v * sizeof(double));
@@ -1226,9 +1338,8 @@ static void check_attention(const attention* t, const float* q, const float* k, 
                 for (int32_t p = first; p <= i; p++) {
                     double score = 0;
                     for (int32_t d = 0; d < t->head_dim; d++) {
-                        score +=
-                            q[((int64_t)(base + i) * t->heads + h) * t->head_dim + d]
-                            * cached(k[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim + d], t->dtype);
+                        score += q[((int64_t)(base + i) * t->heads + h) * t->head_dim + d]
+                                 * keys[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim + d];
                     }
                     weights[p] = score * 0.25;
                     if (t->softcap > 0) {
@@ -1246,8 +1357,7 @@ static void check_attention(const attention* t, const float* q, const float* k, 
                     sum += weight;
                     for (int32_t d = 0; d < t->head_dim_v; d++) {
                         values[d] +=
-                            weight
-                            * cached(v[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim_v + d], t->dtype);
+                            weight * all_values[((int64_t)(base + p) * t->kv_heads + h / group) * t->head_dim_v + d];
                     }
                 }
                 for (int32_t d = 0; d < t->head_dim_v; d++) {
@@ -1262,6 +1372,8 @@ static void check_attention(const attention* t, const float* q, const float* k, 
         free(weights);
         base += t->lengths[s];
     }
+    free(all_values);
+    free(keys);
 }
 
 /* Slopes of heads, or scores of their sinks. */
@@ -1427,6 +1539,11 @@ static void test_attention_groups(void) {
     test_attention(seed += 10, (attention){3, 1, 128, 128, 0, LM_DTYPE_F16, 1, .lengths = {140}}, 1);
     test_attention(seed += 10, (attention){14, 2, 64, 80, 0, LM_DTYPE_F32, 1, .lengths = {75}}, 1);
     test_attention(seed += 10, (attention){12, 2, 40, 72, 30, LM_DTYPE_F16, 2, .lengths = {66, 9}}, 1);
+    /* Groups that threads share if there are few rows: slopes and sinks are those of the heads all the same. */
+    test_attention(seed += 10,
+                   (attention){48, 1, 24, 17, 0, LM_DTYPE_F16, 2, .lengths = {70, 9}, .kind = LM_ATTENTION_ALIBI}, 1);
+    test_attention(seed += 10,
+                   (attention){32, 2, 16, 24, 50, LM_DTYPE_F32, 1, .lengths = {80}, .kind = LM_ATTENTION_SINKS}, 1);
 }
 
 /* Caps, biases, sinks, chunks, and values that are parts of keys, with a digest of their own. */
@@ -1798,6 +1915,11 @@ static void test_all_branches(void) {
     test_branches(seed += 10,
                   (attention){4, 1, 16, 8, 30, LM_DTYPE_F32, 2, .lengths = {150, 20}, .latent = 1, .places = 64}, few,
                   60, 7, 15);
+    /* Threads share groups of heads, and segments too. */
+    attention shared = {48, 1, 8, 8, 0, LM_DTYPE_F16, 1, .lengths = {1020}, .kind = LM_ATTENTION_ALIBI};
+    test_branches(seed += 10, shared, few, 70, 100, 2);
+    shared = (attention){32, 2, 8, 8, 0, LM_DTYPE_F32, 1, .lengths = {1020}, .kind = LM_ATTENTION_SINKS};
+    test_branches(seed += 10, shared, few, 70, 100, 2);
 }
 
 int main(void) {
@@ -1820,6 +1942,7 @@ int main(void) {
     for (int i = 0; i < machine_count; i++) {
         test_linear_after_nans(&machines[i]);
     }
+    test_nans();
     test_attention_groups();
     test_places();
     test_all_branches();

@@ -3,16 +3,11 @@
 
 #include "vmath.h"
 
-/* x / (1 + exp(-factor * x)) */
-LM_INLINE v swish(v x, float factor) {
-    return v_div(x, v_add(v_set(1.0f), v_exp(v_mul(x, v_set(-factor)))));
-}
-
 LM_INLINE v activate(v x, int32_t kind, float scale) {
     v one = v_set(1.0f);
     switch (kind) {
     case LM_ACTIVATION_SILU:
-        return swish(x, 1.0f);
+        return v_swish(x, 1.0f);
     case LM_ACTIVATION_GELU: /* x / 2 * (1 + erf(x / sqrt(2))) */
         return v_mul(v_mul(x, v_set(0.5f)), v_add(one, v_erf(v_mul(x, v_set(0.70710678f)))));
     case LM_ACTIVATION_GELU_TANH: { /* x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) */
@@ -30,7 +25,7 @@ LM_INLINE v activate(v x, int32_t kind, float scale) {
         return v_mul(positive, positive);
     }
     case LM_ACTIVATION_QUICK_GELU:
-        return swish(x, 1.702f);
+        return v_swish(x, 1.702f);
     default: /* LM_ACTIVATION_SOFT_CAP */
         return v_mul(v_set(scale), v_tanh(v_div(x, v_set(scale))));
     }
@@ -77,7 +72,7 @@ static void clamped_swiglu_row(const lm_op* op, float* out, const float* a) {
         }
         v x = v_min(limit, v_load(pairs[0]));
         v y = v_max(lowest, v_min(limit, v_load(pairs[1])));
-        v_store_n(out + i, v_mul(swish(x, 1.702f), v_add(y, v_set(1.0f))), width - i);
+        v_store_n(out + i, v_mul(v_swish(x, 1.702f), v_add(y, v_set(1.0f))), width - i);
     }
 }
 

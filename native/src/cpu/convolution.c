@@ -37,7 +37,7 @@ static void convolve(const convolution* t, int32_t sequence, const float* weight
             sum = v_fma(v_load(weights + j * LM_LANES), x, sum);
         }
         if (t->op->kind == LM_ACTIVATION_SILU) {
-            sum = v_div(sum, v_add(v_set(1.0f), v_exp(v_sub(v_zero(), sum))));
+            sum = v_swish(sum, 1.0f);
         }
         v_store_n(lm_row(t->step, &t->op->out, rows[i]) + c, sum, count);
     }

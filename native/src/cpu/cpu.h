@@ -24,7 +24,7 @@ typedef struct lm_run {
 /* The ops for one instruction set. */
 typedef struct lm_kernels {
     void (*embed)(const lm_run* run, const lm_op* op);
-    void (*rms_norm)(const lm_run* run, const lm_op* op);
+    void (*norm)(const lm_run* run, const lm_op* op);
     void (*linear)(const lm_run* run, const lm_op* op);
     void (*rope)(const lm_run* run, const lm_op* op);
     void (*kv_store)(const lm_run* run, const lm_op* op);
@@ -34,7 +34,6 @@ typedef struct lm_kernels {
     void (*gather_rows)(const lm_run* run, const lm_op* op);
     void (*linear_transposed)(const lm_run* run, const lm_op* op);
     void (*weight_norm)(const lm_run* run, const lm_op* op);
-    void (*layer_norm)(const lm_run* run, const lm_op* op);
     void (*scale)(const lm_run* run, const lm_op* op);
     void (*scatter_add)(const lm_run* run, const lm_op* op);
     void (*convolution)(const lm_run* run, const lm_op* op);

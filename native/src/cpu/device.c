@@ -285,7 +285,8 @@ static int32_t cpu_submit(lm_queue* queue, const lm_op* ops, int32_t count, cons
             kernels->embed(&run, op);
             break;
         case LM_OP_RMS_NORM:
-            kernels->rms_norm(&run, op);
+        case LM_OP_LAYER_NORM:
+            kernels->norm(&run, op);
             break;
         case LM_OP_LINEAR:
             kernels->linear(&run, op);
@@ -310,9 +311,6 @@ static int32_t cpu_submit(lm_queue* queue, const lm_op* ops, int32_t count, cons
             break;
         case LM_OP_WEIGHT_NORM:
             kernels->weight_norm(&run, op);
-            break;
-        case LM_OP_LAYER_NORM:
-            kernels->layer_norm(&run, op);
             break;
         case LM_OP_SCALE:
             kernels->scale(&run, op);

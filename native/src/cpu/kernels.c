@@ -3,7 +3,7 @@
 
 const lm_kernels LM_KERNEL(lm_kernels) = {
     .embed = LM_KERNEL(lm_embed),
-    .rms_norm = LM_KERNEL(lm_rms_norm),
+    .norm = LM_KERNEL(lm_norm),
     .linear = LM_KERNEL(lm_linear),
     .rope = LM_KERNEL(lm_rope),
     .kv_store = LM_KERNEL(lm_kv_store),
@@ -13,7 +13,6 @@ const lm_kernels LM_KERNEL(lm_kernels) = {
     .gather_rows = LM_KERNEL(lm_gather_rows),
     .linear_transposed = LM_KERNEL(lm_linear_transposed),
     .weight_norm = LM_KERNEL(lm_weight_norm),
-    .layer_norm = LM_KERNEL(lm_layer_norm),
     .scale = LM_KERNEL(lm_scale),
     .scatter_add = LM_KERNEL(lm_scatter_add),
     .convolution = LM_KERNEL(lm_convolution),

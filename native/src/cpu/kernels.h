@@ -6,7 +6,7 @@
 #include "simd.h"
 
 void LM_KERNEL(lm_embed)(const lm_run* run, const lm_op* op);
-void LM_KERNEL(lm_rms_norm)(const lm_run* run, const lm_op* op);
+void LM_KERNEL(lm_norm)(const lm_run* run, const lm_op* op); /* both kinds of norms */
 void LM_KERNEL(lm_linear)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_rope)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_kv_store)(const lm_run* run, const lm_op* op);
@@ -16,7 +16,6 @@ void LM_KERNEL(lm_add)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_gather_rows)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_linear_transposed)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_weight_norm)(const lm_run* run, const lm_op* op);
-void LM_KERNEL(lm_layer_norm)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_scale)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_scatter_add)(const lm_run* run, const lm_op* op);
 void LM_KERNEL(lm_convolution)(const lm_run* run, const lm_op* op);
@@ -38,12 +37,6 @@ typedef struct lm_rows {
 /* The memory at which a row's embedding or table lies. */
 static inline const uint8_t* lm_input_row(const lm_rows* w, int64_t row, int64_t row_bytes) {
     return (const uint8_t*)w->step->inputs + w->op->input_offset + row * row_bytes;
-}
-
-/* The weight of group h of a norm; null where it has none. */
-static inline const float* lm_norm_weight(const lm_op* op, int32_t h) {
-    return op->vector == NULL || op->vector_length < op->a.width ? op->vector
-                                                                 : op->vector + (int64_t)h * (op->a.width / op->heads);
 }
 
 /* Runs chunk over lm_rows with chunks chosen for rows of that many floats each. */

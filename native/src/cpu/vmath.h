@@ -1,7 +1,8 @@
 /*
  * vmath.h: exp, tanh, erf and softplus of 16 lanes, within 2 units in the last place, with the same bits for every
  * instruction set (the C library's differ from system to system). Coefficients: minimax fits of our own in exact
- * rationals of float32, highest power first. Infinities and NaN give what the functions have there.
+ * rationals of float32, highest power first. Infinities and NaN give what the functions have there. Then what ops make
+ * of them.
  */
 #ifndef LAMINA_VMATH_H
 #define LAMINA_VMATH_H
@@ -89,6 +90,11 @@ LM_INLINE v v_softplus(v x) {
     v twice = v_fma(v_sub(v_zero(), y), z, y);
     v series = v_fma(v_mul(p, square), v_add(z, z), twice);
     return v_add(v_max(v_zero(), x), series);
+}
+
+/* x / (1 + exp(-factor * x)); SiLU with a factor of 1. */
+LM_INLINE v v_swish(v x, float factor) {
+    return v_div(x, v_add(v_set(1.0f), v_exp(v_mul(x, v_set(-factor)))));
 }
 
 #endif

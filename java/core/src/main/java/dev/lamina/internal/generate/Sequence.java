@@ -63,16 +63,20 @@ final class Sequence implements AutoCloseable {
         }
     }
 
-    /** Changes the frequencies of a rope whose scaling depends on the length, which has grown. */
+    /**
+     * Changes the frequencies of a rope whose scaling depends on the length, which has grown. The past is computed anew
+     * with them, as in a sequence that begins with these tokens; but not at every token of a long sequence.
+     */
     private void stretch(Rope rope) {
-        if (rope.regime() == Rope.Regime.KEPT || frequencies == null) {
+        if (frequencies == null || !rope.growsWithLength()) {
             return;
         }
         var next = rope.frequencies(length);
         if (!Arrays.equals(next, frequencies[rope.id()])) {
             frequencies[rope.id()] = next;
-            mixed = true;
-            if (rope.regime() == Rope.Regime.ANEW) {
+            if (rope.growsWithEachToken() && length > Division.PREFILL_ROWS) {
+                mixed = true;
+            } else {
                 forget();
             }
         }

@@ -195,23 +195,14 @@ public record Rope(int id, int dim, double theta, int maxPositions, Scaling scal
         return factor <= 1 ? 1.0 : 0.1 * mscale * StrictMath.log(factor) + 1.0;
     }
 
-    /** What becomes of the cached keys of a sequence whose growth changes its frequencies. */
-    public enum Regime {
-        /** The frequencies stay those of the prompt. */
-        KEPT,
-        /** Rows to come have new ones, beside keys that were rotated with others. */
-        ROWS_TO_COME,
-        /** All rows are computed anew. */
-        ANEW
+    /** Whether its frequencies depend on the length of the sequence. */
+    public boolean growsWithLength() {
+        return growsWithEachToken() || scaling instanceof Scaling.Long || scaling instanceof Scaling.QwenDynamic;
     }
 
-    /** That of the published code. */
-    public Regime regime() {
-        return switch (scaling) {
-            case Scaling.Dynamic dynamic -> Regime.ROWS_TO_COME;
-            case Scaling.Long stretched -> Regime.ANEW;
-            default -> Regime.KEPT;
-        };
+    /** Whether each token beyond the positions that the model was trained for changes its frequencies. */
+    public boolean growsWithEachToken() {
+        return scaling instanceof Scaling.Dynamic;
     }
 
     /** Positions that the model was made for, as far as its rope tells. */

@@ -11,10 +11,13 @@ import dev.lamina.Prompt;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** Ropes that depend on the length of a sequence, while that grows beyond what the model was trained for. */
 class GrowingContextTest {
@@ -30,14 +33,45 @@ class GrowingContextTest {
                 generate(FIXTURES.resolve("phi4_mini"), 58, 116, 326));
     }
 
-    /** The tokens of the transformers library with its cache: each key stays as it was rotated first. */
+    /** The tokens of the transformers library without its cache. */
     @Test
     void dynamicRopeStretchesWithEachToken() throws IOException {
         copyWithDynamicRope("yi_llama_gqa");
-        assertEquals(List.of(85, 252, 131, 283, 291, 118, 258, 179, 256, 5, 265, 243, 173, 112),
+        assertEquals(List.of(85, 252, 131, 283, 291, 118, 258, 179, 256, 5, 265, 243, 200, 5),
                 generate(temporary, 20, 19, 333));
-        assertEquals(List.of(132, 68, 144, 200, 241, 187, 1, 84, 238, 305, 324, 98, 85, 252),
+        assertEquals(List.of(132, 68, 144, 200, 241, 187, 1, 84, 38, 233, 303, 224, 178, 44),
                 generate(temporary, 40, 33, 333));
+    }
+
+    @ParameterizedTest
+    @CsvSource({"phi4_mini, 58, 326", "qwen_v1_ntk_logn, 60, 300", "yi_llama_gqa, 20, 333"})
+    void eachTokenIsWhatFollowsAllBefore(String fixture, int length, int vocabulary) throws IOException {
+        var directory = FIXTURES.resolve(fixture);
+        if (fixture.equals("yi_llama_gqa")) {
+            copyWithDynamicRope(fixture);
+            directory = temporary;
+        }
+        try (var model = LanguageModel.open(directory.toString(), ModelOptions.defaults())) {
+            int[] ids = ids(length, 19, vocabulary);
+            for (int id : model.generate(Prompt.ids(ids), greedy(14)).ids()) {
+                assertEquals(List.of(id), model.generate(Prompt.ids(ids), greedy(1)).ids(), ids.length + " tokens");
+                ids = Arrays.copyOf(ids, ids.length + 1);
+                ids[ids.length - 1] = id;
+            }
+        }
+    }
+
+    /** Past 512 tokens none is computed anew: one sweep for each. */
+    @Test
+    void longSequencesKeepTheKeysThatTheyHave() throws IOException {
+        copyWithDynamicRope("yi_llama_gqa");
+        try (var model = LanguageModel.open(temporary.toString(), ModelOptions.defaults())) {
+            var answer = model.generate(Prompt.ids(ids(505, 33, 333)), greedy(20));
+            assertEquals(20, answer.stats().sweeps());
+            answer = model.generate(Prompt.ids(ids(520, 33, 333)), greedy(10));
+            assertEquals(List.of(241, 157, 92, 238, 96, 60, 77, 87, 227, 311), answer.ids());
+            assertEquals(2 + 9, answer.stats().sweeps());
+        }
     }
 
     /** What it cached while it grew, a conversation does not go on with. */
@@ -67,11 +101,17 @@ class GrowingContextTest {
         Files.writeString(file, config.toString());
     }
 
+    private static int[] ids(int length, int stride, int vocabulary) {
+        return IntStream.range(0, length).map(i -> 3 + (i * stride + stride) % (vocabulary - 5)).toArray();
+    }
+
+    private static GenerationOptions greedy(int tokens) {
+        return GenerationOptions.builder().greedy().repetitionPenalty(1.0).ignoreEos(true).maxTokens(tokens).build();
+    }
+
     private static List<Integer> generate(Path model, int length, int stride, int vocabulary) {
-        var ids = IntStream.range(0, length).map(i -> 3 + (i * stride + stride) % (vocabulary - 5)).toArray();
-        var options = GenerationOptions.builder().greedy().repetitionPenalty(1.0).ignoreEos(true).maxTokens(14).build();
         try (var opened = LanguageModel.open(model.toString(), ModelOptions.defaults())) {
-            return opened.generate(Prompt.ids(ids), options).ids();
+            return opened.generate(Prompt.ids(ids(length, stride, vocabulary)), greedy(14)).ids();
         }
     }
 }

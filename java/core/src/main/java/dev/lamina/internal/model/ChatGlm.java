@@ -8,6 +8,8 @@ import java.util.Set;
  * configuration but another design, and is refused.
  */
 final class ChatGlm implements Architecture {
+    private static final double THETA = 10000;
+
     @Override
     public String name() {
         return "ChatGLM";
@@ -34,9 +36,7 @@ final class ChatGlm implements Architecture {
         boolean qkvBias = bias || config.booleanOr("add_qkv_bias", false);
         boolean normedResidual = config.booleanOr("apply_residual_connection_post_layernorm", false);
         boolean interleaved = config.booleanOr("original_rope", true);
-        // a quarter of a head's elements are cosines, a quarter sines, and half of it is not rotated
-        double theta = 10000 * config.positiveOr("rope_ratio", 1);
-        var rope = p.rope(Rope.of(config, null, theta, dims.headDim() / 2, dims.maxPositions()));
+        var rope = p.rope(rope(config, dims));
         var attending = Attending.all(dims.scale());
         var embedding = "transformer.embedding.word_embeddings.weight";
         var head = "transformer.output_layer.weight";
@@ -65,6 +65,17 @@ final class ChatGlm implements Architecture {
         }
         p.logits(last, p.head(config, head, embedding, false), dims.vocabulary(), null);
         return p.program(name(), dims.maxPositions());
+    }
+
+    /** A quarter of a head's elements are cosines, a quarter sines, and half of it is not rotated. */
+    private static Rope rope(ModelConfig config, Dims dims) {
+        double ratio = config.positiveOr("rope_ratio", 1);
+        int rotated = dims.headDim() / 2;
+        if (config.stringOr("_name_or_path", "").contains("chatglm2")) { // its code alone divides positions
+            return Rope.of(config, null, THETA, rotated, dims.maxPositions())
+                    .withScaling(new Rope.Scaling.Linear(ratio));
+        }
+        return Rope.of(config, null, THETA * ratio, rotated, dims.maxPositions());
     }
 
     private static Dims dims(ModelConfig config, boolean shared) {

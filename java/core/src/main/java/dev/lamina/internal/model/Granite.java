@@ -2,7 +2,7 @@ package dev.lamina.internal.model;
 
 import java.util.Set;
 
-/** Granite 3 and 4, without experts: Llama with factors of its own in four places. */
+/** Granite 3, without experts: Llama with factors of its own in four places. */
 final class Granite implements Architecture {
     @Override
     public String name() {

@@ -35,11 +35,14 @@ final class InternLm implements Architecture {
         return decoder.build(p, p.head(config, decoder.embedding(), false), rope.contextLimit());
     }
 
-    /** The object {@code rotary}, which the oldest configurations do not have. */
+    /** The object {@code rotary}; what it is without one, is that of the last published code. */
     private static Rope rope(ModelConfig config, Dims dims) {
         var rotary = config.object("rotary");
         if (rotary == null) {
-            return Rope.of(config, dims.headDim(), dims.maxPositions());
+            var given = Rope.of(config, dims.headDim(), dims.maxPositions());
+            return given.scaling() instanceof Rope.Scaling.None
+                    ? given.withScaling(new Rope.Scaling.Dynamic(1))
+                    : given;
         }
         double base = rotary.positiveOr("base", 10000);
         var plain = Rope.of(config, null, base, dims.headDim(), dims.maxPositions());

@@ -154,6 +154,7 @@ class ArchitecturesTest {
         "deepseek_v3_yarn | max_position_embeddings | 4096",
         "qwen3 | max_position_embeddings | 32768",
         "qwen3_next | num_key_value_heads | 2",
+        "internlm | rotary | {'base': 10000, 'type': 'dynamic'}",
         "phi4_mini | original_max_position_embeddings | 4096"})
     void whatIsAbsentIsTheFamilysDefault(String fixture, String key, String value) throws IOException {
         var config = config(fixture);
@@ -174,6 +175,21 @@ class ArchitecturesTest {
         var message = assertThrows(LaminaException.class, () -> program(config, FIXTURES.resolve(fixture)))
                 .getMessage();
         assertTrue(message.contains("9 attention heads cannot share " + heads + " key-value heads"), message);
+    }
+
+    /** The same key means two things: ChatGLM2's code divides positions, that of all others multiplies the base. */
+    @Test
+    void ratioOfChatGlm2IsAnotherOne() throws IOException {
+        var config = config("chatglm2");
+        config.addProperty("rope_ratio", 16);
+        config.addProperty("_name_or_path", "THUDM/chatglm3-6b-32k");
+        var rope = program(config, FIXTURES.resolve("chatglm2")).ropes().getFirst();
+        assertEquals(160000, rope.theta());
+        assertEquals(new Rope.Scaling.None(), rope.scaling());
+        config.addProperty("_name_or_path", "THUDM/chatglm2-6b-32k");
+        rope = program(config, FIXTURES.resolve("chatglm2")).ropes().getFirst();
+        assertEquals(10000, rope.theta());
+        assertEquals(new Rope.Scaling.Linear(16), rope.scaling());
     }
 
     /** The published code of Qwen3.5 does not look at what Qwen3-Next says of its mixtures. */

@@ -57,11 +57,13 @@ static void bench_memory(const uint8_t* from, uint8_t* to) {
 
 static void bench_rows(lm_device* device, lm_queue* queue, const uint8_t* weights, int32_t transposed, int32_t dtype,
                        int32_t rows) {
-    static const char* const names[] = {"f32", "f16", "bf16"};
-    int32_t element = dtype == LM_DTYPE_F32 ? 4 : 2;
+    static const char* const names[] = {"f32", "f16", "bf16", "f8_e4m3", "mxfp4"};
+    int64_t stride = dtype == LM_DTYPE_MXFP4 ? K / 2 : dtype == LM_DTYPE_F8_E4M3 ? K : dtype == LM_DTYPE_F32 ? K * 4 : K * 2;
+    int64_t scales = dtype == LM_DTYPE_MXFP4 ? K / 32 : 0; /* bytes of a row, behind all elements */
     int64_t panel = rows >= 64 ? PANEL / 16 : PANEL; /* short passes: other processes disturb fewer of them */
-    int32_t n = (int32_t)(panel / K / element);
-    int64_t bytes = (int64_t)rows * (K + n) * 4;
+    int32_t n = (int32_t)(panel / (stride + scales));
+    int32_t blocks = dtype == LM_DTYPE_F8_E4M3 ? (n + 127) / 128 * (K / 128) : 0;
+    int64_t bytes = ((int64_t)rows * (K + n) + blocks) * 4;
     void* activations;
     MUST(lm_device_alloc(device, bytes, &activations));
     lm_view wide = {0, K, K};
@@ -69,9 +71,13 @@ static void bench_rows(lm_device* device, lm_queue* queue, const uint8_t* weight
     lm_op op = {.code = transposed ? LM_OP_LINEAR_TRANSPOSED : LM_OP_LINEAR,
                 .out = transposed ? wide : narrow,
                 .a = transposed ? narrow : wide,
-                .weight_stride = (int64_t)K * element,
+                .weight_stride = stride,
                 .weight_rows = n,
-                .dtype = dtype};
+                .dtype = dtype,
+                .scales = blocks == 0 ? NULL : (float*)activations + (int64_t)rows * (K + n),
+                .scales_length = blocks,
+                .scale_offset = scales == 0 ? 0 : n * stride,
+                .scale_stride = dtype == LM_DTYPE_MXFP4 ? scales : dtype == LM_DTYPE_F8_E4M3 ? K / 128 : 0};
     double times[PASSES];
     int passes = 0;
     for (double begin = seconds_now(); passes < PASSES && (passes < 3 || seconds_now() - begin < SECONDS); passes++) {
@@ -113,7 +119,8 @@ int main(int argc, char** argv) {
     static const int32_t rows[] = {1, 2, 3, 4, 8, 16, 64, 128, 512};
     for (int32_t transposed = 0; transposed < 2; transposed++) {
         printf(transposed ? "linear_transposed\n" : "linear\n");
-        for (int32_t dtype = LM_DTYPE_F32; dtype <= LM_DTYPE_BF16; dtype++) {
+        /* the header says that transposed MXFP4 is refused */
+        for (int32_t dtype = LM_DTYPE_F32; dtype <= (transposed ? LM_DTYPE_F8_E4M3 : LM_DTYPE_MXFP4); dtype++) {
             for (int i = 0; i < (int)(sizeof rows / sizeof rows[0]); i++) {
                 bench_rows(device, queue, weights, transposed, dtype, rows[i]);
             }

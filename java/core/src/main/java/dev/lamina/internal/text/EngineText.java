@@ -6,7 +6,6 @@ import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.Comparator;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
@@ -36,16 +35,20 @@ final class EngineText {
         }
     }
 
-    private final StringWriter text = new StringWriter();
-    private final JsonWriter json = new JsonWriter(text);
+    private static final int CHARACTERS_OF_TOKEN = 32; // about
 
-    private EngineText() {
+    private final StringWriter text;
+    private final JsonWriter json;
+
+    private EngineText(int tokens) {
+        text = new StringWriter(CHARACTERS_OF_TOKEN * tokens);
+        json = new JsonWriter(text);
         json.setSerializeNulls(true);
     }
 
     /** The engine of a SentencePiece model: it takes text that was normalised before. */
     static String of(SentencePieceModel model) {
-        return new EngineText().write(engine -> {
+        return new EngineText(model.pieces().size()).write(engine -> {
             engine.writeUserDefined(model);
             engine.json.name("model").beginObject();
             if (model.unigram()) {
@@ -66,7 +69,7 @@ final class EngineText {
      * @param whole whether a word that is a token is that token, whatever its merges
      */
     static String of(Map<String, Integer> ids, @Nullable List<String[]> merges, int mergeable, boolean whole, Cut cut) {
-        return new EngineText().write(engine -> {
+        return new EngineText(ids.size()).write(engine -> {
             JsonWriter json = engine.json;
             if (cut.nfc) {
                 json.name("normalizer").beginObject().name("type").value("NFC").endObject();
@@ -183,18 +186,12 @@ final class EngineText {
         if (work > MAX_MERGE_WORK) {
             throw new IllegalArgumentException("its tokens are too long");
         }
-        Map<String, Integer> mergeable = new HashMap<>();
+        PieceTable mergeable = new PieceTable(order.size());
         order.forEach(token -> mergeable.put(token, ids.getOrDefault(token, 0)));
         List<Pair> pairs = new ArrayList<>();
         for (String token : order) {
             pairs.clear();
-            for (int at = 1; at < token.length(); at++) {
-                Integer left = mergeable.get(token.substring(0, at));
-                Integer right = left == null ? null : mergeable.get(token.substring(at));
-                if (left != null && right != null) {
-                    pairs.add(new Pair(left, right, at));
-                }
-            }
+            mergeable.cuts(token, (left, right, at) -> pairs.add(new Pair(left, right, at)));
             pairs.sort(Comparator.comparingInt(Pair::left).thenComparingInt(Pair::right));
             for (Pair pair : pairs) {
                 json.beginArray().value(token.substring(0, pair.at)).value(token.substring(pair.at)).endArray();

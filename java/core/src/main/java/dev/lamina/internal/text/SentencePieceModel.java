@@ -40,6 +40,7 @@ record SentencePieceModel(
     private static final int MAX_BYTES = 64 << 20;
     private static final int MAX_PIECES = 1 << 20;
     private static final int BYTES = 256;
+    private static final List<Type> TYPES = List.of(Type.values());
 
     /** A piece and how likely it is: larger scores come first. */
     record Piece(String text, float score, Type type) {}
@@ -133,10 +134,10 @@ record SentencePieceModel(
             if (!Float.isFinite(score)) {
                 throw new IllegalArgumentException("the score " + score + " of " + TextFiles.quote(text));
             }
-            if (type < 1 || type > Type.values().length) {
+            if (type < 1 || type > TYPES.size()) {
                 throw new IllegalArgumentException("the unknown type " + type + " of " + TextFiles.quote(text));
             }
-            return new Piece(text, score, Type.values()[type - 1]);
+            return new Piece(text, score, TYPES.get(type - 1));
         }
 
         private void readTrainer(ProtobufReader message) {

@@ -12,6 +12,7 @@ import java.nio.file.Path;
 /** Reads the files of a tokenizer, and says in one line what is wrong with them. */
 final class TextFiles {
     private static final int SHOWN_TEXT = 40;
+    private static final char REPLACEMENT = '\ufffd';
 
     private TextFiles() {}
 
@@ -43,6 +44,10 @@ final class TextFiles {
      * @throws IllegalArgumentException if it is not
      */
     static String utf8(byte[] bytes, int start, int length) {
+        String text = new String(bytes, start, length, StandardCharsets.UTF_8);
+        if (text.indexOf(REPLACEMENT) < 0) {
+            return text; // nothing had to be replaced
+        }
         try {
             return StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes, start, length)).toString();
         } catch (CharacterCodingException e) {

@@ -21,7 +21,8 @@
  *     file (lm_file_*, lm_device_file_*) may be read by many threads; a ring of reads (lm_ring_*) belongs to the thread that
  *     opened it.
  *   - Row invariance: the bits of a row's result do not depend on how many rows are computed beside it, on how a weight is
- *     cut into panels, on the places of its branch, on the number of threads, or on the SIMD instruction set.
+ *     cut into panels, on the places of its branch, on the number of threads, or on the SIMD instruction set. Where a
+ *     result is NaN it is so in all of these cases, but the bits that this NaN has are not promised.
  *
  * Activations are float32. A row is one token position. Shapes are written (rows, width), row-major.
  */
@@ -56,7 +57,7 @@ extern "C" {
 #define LM_BACKEND_CUDA 1
 #define LM_BACKEND_CUDA_EMULATED 2 /* the CUDA kernels, run by the CPU: slow, to test them where there is no GPU */
 
-/* SIMD instruction sets of the CPU backend; all of them give the same bits. */
+/* SIMD instruction sets of the CPU backend; all of them give the same bits, but for those of a NaN. */
 #define LM_SIMD_AUTO 0 /* the environment variable LAMINA_SIMD=plain|avx2|avx512|neon if set, otherwise the best there is */
 #define LM_SIMD_PLAIN 1
 #define LM_SIMD_AVX2 2 /* with FMA and F16C */

@@ -4,6 +4,8 @@
 
 #include "test.h"
 
+#include <math.h>
+
 typedef struct machine {
     lm_device* device;
     lm_queue* queue;
@@ -62,6 +64,54 @@ typedef struct attention {
     int32_t places;      /* of the layer; 0: all */
     const float* vector; // (heads) of its kind
 } attention;
+
+/* An attention with all that one can have, each of them or not; its sequences have up to `longest` tokens. */
+static inline attention random_attention(int32_t longest, uint64_t* shapes) {
+    attention t = {.kv_heads = random_int(shapes, 1, 4)};
+    t.heads = t.kv_heads * random_int(shapes, 1, 4);
+    t.head_dim = random_int(shapes, 1, 150);
+    t.latent = random_int(shapes, 0, 2) == 0;
+    t.head_dim_v = random_int(shapes, 1, t.latent ? t.head_dim : 150);
+    t.window = random_int(shapes, 0, 1) * random_int(shapes, 1, longest);
+    t.chunk = random_int(shapes, 0, 3) == 0 ? random_int(shapes, 1, longest) : 0;
+    int32_t seen = t.window > 0 ? t.window : t.chunk;
+    t.places = seen > 0 && random_int(shapes, 0, 1) ? seen + random_int(shapes, 0, 40) : 0;
+    t.kind = random_int(shapes, LM_ATTENTION_PLAIN, LM_ATTENTION_SINKS);
+    t.softcap = random_int(shapes, 0, 2) == 0 ? (float)random_int(shapes, 1, 40) / 8 : 0;
+    t.dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_F16);
+    t.sequences = random_int(shapes, 1, 3);
+    for (int32_t s = 0; s < t.sequences; s++) {
+        t.lengths[s] = random_int(shapes, 1, longest);
+    }
+    return t;
+}
+
+/* One sequence of several segments, in a shape that is small otherwise. */
+static inline attention random_long_attention(uint64_t* shapes) {
+    attention t = random_attention(1500, shapes);
+    t.heads = 2;
+    t.kv_heads = 1;
+    t.head_dim = random_int(shapes, 1, 12);
+    t.head_dim_v = random_int(shapes, 1, t.latent ? t.head_dim : 12);
+    t.sequences = 1;
+    t.lengths[0] = random_int(shapes, 1025, 1300);
+    t.lengths[1] = t.lengths[2] = 0;
+    return t;
+}
+
+/* Rows of a sequence that may be stored and attended to together. */
+static inline int32_t most_rows(const attention* t) {
+    return t->places == 0 ? INT32_MAX : t->places - (t->window > 0 ? t->window : t->chunk) + 1;
+}
+
+/* Slopes of heads, or scores of their sinks. */
+static inline float* make_vector(const attention* t, uint64_t* seed) {
+    float* vector = random_floats(t->heads, 1, seed);
+    for (int32_t h = 0; h < t->heads; h++) {
+        vector[h] = t->kind == LM_ATTENTION_ALIBI ? 0.01f + 0.5f * fabsf(vector[h]) : 5 * vector[h];
+    }
+    return vector;
+}
 
 static inline lm_kv_layer attention_layer(const attention* t, int32_t places) {
     return (lm_kv_layer){.kv_heads = t->kv_heads,

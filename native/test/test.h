@@ -66,6 +66,12 @@ static inline int32_t random_int(uint64_t* seed, int32_t from, int32_t to) {
     return from + (int32_t)(random_bits(seed) % (uint64_t)(to - from + 1));
 }
 
+/* How many rounds of random shapes LAMINA_ROUNDS asks for. */
+static inline int asked_rounds(void) {
+    const char* rounds = getenv("LAMINA_ROUNDS");
+    return rounds == NULL ? 0 : atoi(rounds);
+}
+
 /* -1 .. 1, most of them of size 2^-6 to 1. */
 static inline float random_float(uint64_t* seed) {
     uint64_t bits = random_bits(seed);

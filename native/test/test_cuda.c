@@ -13,7 +13,6 @@
 #include "ops.h"
 
 #include <dlfcn.h>
-#include <math.h>
 
 static int32_t backend = LM_BACKEND_CUDA_EMULATED;
 static const char* library = LIBRARY;
@@ -500,6 +499,12 @@ static void check_fast(const problem* p, float* result) {
     const lm_op* op = &p->op;
     run(&fast, p, result);
     double* a = malloc((size_t)op->a.width * sizeof *a);
+    double* weight = malloc((size_t)op->weight_rows * (size_t)op->a.width * sizeof *weight); // (weight_rows, a.width)
+    for (int32_t n = 0; n < op->weight_rows; n++) {
+        for (int32_t k = 0; k < op->a.width; k++) {
+            weight[(int64_t)n * op->a.width + k] = weight_value(p, n, k);
+        }
+    }
     for (int32_t r = 0; r < p->step.rows; r++) {
         for (int32_t k = 0; k < op->a.width; k++) {
             a[k] = rounded(p->image[op->a.offset + (int64_t)r * op->a.stride + k], op->dtype);
@@ -508,7 +513,7 @@ static void check_fast(const problem* p, float* result) {
             double sum = op->vector == NULL ? 0 : op->vector[n];
             double size = 1;
             for (int32_t k = 0; k < op->a.width; k++) {
-                double product = a[k] * weight_value(p, n, k);
+                double product = a[k] * weight[(int64_t)n * op->a.width + k];
                 sum += product;
                 size += fabs(product);
             }
@@ -518,6 +523,7 @@ static void check_fast(const problem* p, float* result) {
                   op->a.width, op->weight_rows, op->dtype, r, n, got, sum);
         }
     }
+    free(weight);
     for (int64_t i = 0; i < p->floats; i++) {
         CHECK(in_view(&op->out, p->step.rows, i) || memcmp(&result[i], &p->image[i], 4) == 0,
               "fast linear: float %lld is overwritten", (long long)i);
@@ -940,7 +946,7 @@ static void test_attention(uint64_t seed, attention t, const int32_t* chunks, in
         longest = t.lengths[s] > longest ? t.lengths[s] : longest;
     }
     int64_t out_floats = (int64_t)total * t.heads * t.head_dim_v;
-    float* vector = random_floats(t.heads, 3, &seed);
+    float* vector = make_vector(&t, &seed);
     float* q = random_floats((int64_t)total * t.heads * t.head_dim, 4, &seed);
     float* k = random_floats((int64_t)total * t.kv_heads * t.head_dim, 1, &seed);
     float* v = random_floats((int64_t)total * t.kv_heads * t.head_dim_v, 1, &seed);
@@ -961,7 +967,7 @@ static void test_attention(uint64_t seed, attention t, const int32_t* chunks, in
         CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0, "attention: chunks of %d rows give other bits",
               chunks[i]);
     }
-    for (int32_t host_layers = 1; host_layers <= 2; host_layers++) {
+    for (int32_t host_layers = 1; host_layers <= 2 && longest < 200; host_layers++) {
         attend(&gpu, &plain, longest, host_layers, q, k, v, other);
         CHECK(memcmp(out, other, (size_t)out_floats * 4) == 0, "attention: %d layers in host memory give other bits",
               host_layers);
@@ -1113,7 +1119,7 @@ static void test_further_attentions(void) {
 
 static void test_branches(uint64_t seed, attention shape, const int32_t* nodes, int32_t chain, int32_t spare,
                           int32_t most) {
-    float* vector = random_floats(shape.heads, 3, &seed);
+    float* vector = make_vector(&shape, &seed);
     shape.vector = vector;
     forest f = make_forest(shape, nodes, chain, spare, &seed);
     float* expected = attend_paths(&gpu, &f);
@@ -1321,46 +1327,68 @@ static void test_states(void) {
 
 /* -- more of all, and larger --------------------------------------------------------------------------------------- */
 
-/* One shape of each op: as many as LAMINA_ROUNDS says, and none where nobody asks. */
-static void test_round(uint64_t seed, uint64_t* shapes) {
+static void test_round_of_products(uint64_t seed, uint64_t* shapes) {
+    int32_t dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_MXFP4);
+    int32_t rows = random_int(shapes, 1, 80);
+    int32_t k = whole_blocks(dtype, random_int(shapes, 1, 1500));
+    int32_t n = random_int(shapes, 1, 70);
+    int32_t bias = random_int(shapes, 0, 1);
+    int32_t aligned = random_int(shapes, 0, 1);
+    test_linear(seed, rows, k, n, dtype, bias, aligned);
+    test_product(seed + 1, LM_OP_WEIGHT_NORM, rows, k, n, dtype, 0, aligned);
+    if (dtype != LM_DTYPE_MXFP4) {
+        test_product(seed + 2, LM_OP_LINEAR_TRANSPOSED, rows, k, n, dtype, bias, aligned);
+    }
+    int32_t list_rows = random_int(shapes, 0, rows);
+    test_list_rows(seed + 3, rows, list_rows, k);
+    test_list_products(seed + 4, LM_OP_LINEAR, rows, dtype);
+}
+
+static void test_round_of_rows(uint64_t seed, uint64_t* shapes) {
     int32_t dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_BF16);
     int32_t rows = random_int(shapes, 1, 80);
     int32_t width = random_int(shapes, 1, 3000);
     int32_t groups = random_int(shapes, 1, 12);
     int32_t rotary_dim = 2 * random_int(shapes, 1, 130);
     int32_t head_dim = rotary_dim + random_int(shapes, 0, 60);
-    test_linear(seed, rows, random_int(shapes, 1, 1500), random_int(shapes, 1, 70), dtype, random_int(shapes, 0, 1),
-                random_int(shapes, 0, 1));
-    test_embed(seed + 1, rows, width, dtype);
-    test_norm(seed + 2, LM_OP_RMS_NORM, rows, 1, width, random_int(shapes, 0, 1), random_int(shapes, 0, 1));
-    test_norm(seed + 3, LM_OP_LAYER_NORM, rows, groups, head_dim, random_int(shapes, 0, 2), random_int(shapes, 0, 1));
-    test_rope(seed + 4, rows, groups, head_dim, rotary_dim, random_int(shapes, LM_ROPE_HALF, LM_ROPE_INTERLEAVED));
+    int32_t any = random_int(shapes, 0, 1);
+    int32_t some = random_int(shapes, 0, 2);
     int32_t kind = random_int(shapes, LM_ACTIVATION_SILU, LM_ACTIVATION_SOFT_CAP);
-    test_pointwise(seed + 5, LM_OP_ACTIVATION, rows, width, kind, random_int(shapes, 0, 1), random_int(shapes, 0, 1),
-                   1);
-    test_pointwise(seed + 6, LM_OP_ADD, rows, width, 0, 1, random_int(shapes, 0, 2), 1);
-    test_gather_rows(seed + 7, rows, random_int(shapes, 1, rows), width);
-    attention t = {.kv_heads = random_int(shapes, 1, 4),
-                   .head_dim = random_int(shapes, 1, 200),
-                   .head_dim_v = random_int(shapes, 1, 200),
-                   .window = random_int(shapes, 0, 1) * random_int(shapes, 1, 150),
-                   .dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_F16),
-                   .sequences = random_int(shapes, 1, 3)};
-    t.heads = t.kv_heads * random_int(shapes, 1, 4);
-    for (int32_t s = 0; s < t.sequences; s++) {
-        t.lengths[s] = random_int(shapes, 1, 90);
+    int32_t output_rows = random_int(shapes, 1, rows);
+    test_embed(seed, rows, width, dtype);
+    test_norm(seed + 1, LM_OP_RMS_NORM, rows, 1, width, some, any);
+    test_norm(seed + 2, LM_OP_LAYER_NORM, rows, 1, width, some, any);
+    test_norm(seed + 3, any ? LM_OP_RMS_NORM : LM_OP_LAYER_NORM, rows, groups, head_dim, some, any);
+    test_rope(seed + 4, rows, groups, head_dim, rotary_dim, any ? LM_ROPE_HALF : LM_ROPE_INTERLEAVED);
+    test_pointwise(seed + 5, LM_OP_ACTIVATION, rows, width, kind, any, any ? some : some % 2, 1);
+    test_pointwise(seed + 6, LM_OP_ACTIVATION, rows, head_dim, kind, 1, some / 2 * 2, groups);
+    test_pointwise(seed + 7, LM_OP_ACTIVATION, rows, width, LM_ACTIVATION_CLAMPED_SWIGLU, 0, 0, 1);
+    test_pointwise(seed + 8, LM_OP_ADD, rows, width, 0, any ? 1 : 2, any ? some : some % 2, 1);
+    test_pointwise(seed + 9, LM_OP_SCALE, rows, width, 0, any * 2, some % 2, 1);
+    test_gather_rows(seed + 10, rows, output_rows, width);
+}
+
+static void test_round_of_sequences(uint64_t seed, uint64_t* shapes) {
+    for (int32_t several = 0; several < 2; several++) { /* segments */
+        attention t = several ? random_long_attention(shapes) : random_attention(90, shapes);
+        int32_t most = most_rows(&t);
+        int32_t chunks[2] = {random_int(shapes, 1, 90), random_int(shapes, 200, 700)};
+        int32_t chunk = chunks[several] < most ? chunks[several] : most;
+        test_attention(seed + (uint64_t)several, t, &chunk, 1);
     }
-    const int32_t chunks[] = {random_int(shapes, 1, 30), random_int(shapes, 1, 90)};
-    test_attention(seed + 8, t, chunks, 2);
-    t = (attention){.heads = 2, /* several segments */
-                    .kv_heads = 1,
-                    .head_dim = random_int(shapes, 1, 12),
-                    .head_dim_v = random_int(shapes, 1, 12),
-                    .window = random_int(shapes, 0, 1) * random_int(shapes, 1, 1500),
-                    .dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_F16),
-                    .sequences = 1,
-                    .lengths = {random_int(shapes, 1025, 1300)}};
-    test_attention(seed + 9, t, (int32_t[]){random_int(shapes, 200, 700)}, 1);
+    recurrence c = {.sequences = random_int(shapes, 1, 3)};
+    for (int32_t s = 0; s < c.sequences; s++) {
+        c.lengths[s] = random_int(shapes, 1, 40);
+    }
+    int32_t width = random_int(shapes, 1, 300);
+    int32_t taps = random_int(shapes, 2, 65);
+    int32_t silu = random_int(shapes, 0, 1);
+    test_convolution(seed + 2, width, taps, silu ? LM_ACTIVATION_SILU : LM_ACTIVATION_IDENTITY, c);
+    int32_t heads = random_int(shapes, 1, 3);
+    int32_t value_heads = heads * random_int(shapes, 1, 3);
+    int32_t K = random_int(shapes, 1, 140);
+    int32_t V = random_int(shapes, 1, 140);
+    test_delta_rule(seed + 3, heads, K, value_heads, V, c);
 }
 
 /* -- queues, memory, messages ------------------------------------------------------------------------------------ */
@@ -1910,10 +1938,12 @@ int main(int argc, char** argv) {
     test_further_attentions();
     test_all_branches();
     test_states();
-    const char* rounds = getenv("LAMINA_ROUNDS");
     uint64_t shapes = 6;
-    for (int round = 0; round < (rounds == NULL ? 0 : atoi(rounds)); round++) {
-        test_round(3000000 + 10 * (uint64_t)round, &shapes);
+    for (int round = 0; round < asked_rounds(); round++) {
+        uint64_t seed = 3000000 + 100 * (uint64_t)round;
+        test_round_of_products(seed, &shapes);
+        test_round_of_rows(seed + 20, &shapes);
+        test_round_of_sequences(seed + 40, &shapes);
     }
     close_machine(&fast);
     close_machine(&gpu);

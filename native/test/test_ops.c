@@ -8,8 +8,6 @@
 #define _GNU_SOURCE
 #include "ops.h"
 
-#include <math.h>
-
 /* FNV-1a over the bits of results below. A change means that results changed for every user of every platform. */
 #define DIGEST UINT64_C(0xc8ab73a2dc392ff)
 #define FURTHER_ROW_OPS_DIGEST UINT64_C(0x142cc5120af5057a)
@@ -1376,15 +1374,6 @@ static void check_attention(const attention* t, const float* q, const float* k, 
     free(keys);
 }
 
-/* Slopes of heads, or scores of their sinks. */
-static float* make_vector(const attention* t, uint64_t* seed) {
-    float* vector = random_floats(t->heads, 1, seed);
-    for (int32_t h = 0; h < t->heads; h++) {
-        vector[h] = t->kind == LM_ATTENTION_ALIBI ? 0.01f + 0.5f * fabsf(vector[h]) : 5 * vector[h];
-    }
-    return vector;
-}
-
 static void test_attention(uint64_t seed, attention t, int thorough) {
     attention limited = t;
     t.places = 0; /* till the end */
@@ -1444,7 +1433,7 @@ static void test_attention(uint64_t seed, attention t, int thorough) {
         base += t.lengths[s];
     }
     for (int i = 0; limited.places > 0 && i < machine_count; i++) {
-        int32_t most = limited.places - (limited.window > 0 ? limited.window : limited.chunk) + 1;
+        int32_t most = most_rows(&limited);
         for (int32_t chunk = most; chunk > 0; chunk = chunk == most ? most / 3 : 0) {
             memset(other, 0, (size_t)out_floats * 4);
             attend(&machines[i], &limited, chunk, 0, q, k, v, other);
@@ -1922,6 +1911,71 @@ static void test_all_branches(void) {
     test_branches(seed += 10, shared, few, 70, 100, 2);
 }
 
+/* -- more of all --------------------------------------------------------------------------------------------------- */
+
+static void test_round_of_products(uint64_t seed, uint64_t* shapes) {
+    int32_t dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_MXFP4);
+    int32_t whole = dtype == LM_DTYPE_MXFP4 ? 32 : 1;
+    int32_t rows = random_int(shapes, 1, 150);
+    int32_t k = random_int(shapes, 1, 1500 / whole) * whole;
+    int32_t n = random_int(shapes, 1, 150);
+    int32_t bias = random_int(shapes, 0, 1);
+    test_linear(seed, rows, k, n, dtype % 3, bias);
+    test_linear_exactly(seed + 1, rows, k, n, dtype, bias);
+    test_weight_norm(seed + 2, rows, k, n, dtype, bias);
+    int32_t start = random_int(shapes, 0, 2);
+    test_linear_transposed(seed + 3, rows, n, k, dtype % LM_DTYPE_MXFP4, start);
+    test_list_rows(seed + 4, rows, n);
+    int32_t list_rows = random_int(shapes, 0, rows);
+    int32_t kind = random_int(shapes, LM_ROWS_PLAIN, LM_ROWS_WEIGHTED);
+    test_gather_list(seed + 5, rows, list_rows, k, kind);
+    test_scatter_add(seed + 6, rows, list_rows, k, kind);
+}
+
+static void test_round_of_rows(uint64_t seed, uint64_t* shapes) {
+    int32_t rows = random_int(shapes, 1, 150);
+    int32_t width = random_int(shapes, 1, 2000);
+    int32_t groups = random_int(shapes, 1, 12);
+    int32_t rotary_dim = 2 * random_int(shapes, 1, 100);
+    int32_t head_dim = rotary_dim + random_int(shapes, 0, 60);
+    int32_t dtype = random_int(shapes, LM_DTYPE_F32, LM_DTYPE_BF16);
+    int32_t any = random_int(shapes, 0, 1);
+    int32_t some = random_int(shapes, 0, 2);
+    int32_t kind = random_int(shapes, LM_ACTIVATION_SILU, LM_ACTIVATION_SOFT_CAP);
+    int32_t output_rows = random_int(shapes, 0, rows);
+    test_embed(seed, rows, width, dtype);
+    test_norm(seed + 1, LM_OP_RMS_NORM, rows, groups, head_dim, any, some);
+    test_norm(seed + 2, LM_OP_LAYER_NORM, rows, groups, head_dim, any, some);
+    test_norm(seed + 3, LM_OP_LAYER_NORM, rows, 1, width + 1, any, some);
+    test_rope(seed + 4, rows, groups, head_dim, rotary_dim, some % 2, any);
+    test_activation(seed + 5, rows, width, 1, kind, any, any ? some : some % 2);
+    test_activation(seed + 6, rows, groups * head_dim, groups, kind, 1, some / 2 * 2);
+    test_activation(seed + 7, rows, width, 1, LM_ACTIVATION_CLAMPED_SWIGLU, 0, 0);
+    test_add(seed + 8, rows, width, any ? some : some % 2, 0.7f, any);
+    test_scale(seed + 9, rows, width, some % 2, any);
+    test_gather_rows(seed + 10, rows, output_rows, width);
+}
+
+static void test_round_of_sequences(uint64_t seed, uint64_t* shapes) {
+    attention t = random_attention(150, shapes);
+    test_attention(seed, t, 1);
+    t = random_long_attention(shapes);
+    test_attention(seed + 1, t, 0);
+    int32_t lengths[3];
+    for (int i = 0; i < 3; i++) {
+        lengths[i] = random_int(shapes, i == 0, 60);
+    }
+    int32_t width = random_int(shapes, 1, 500);
+    int32_t taps = random_int(shapes, 2, 65);
+    int32_t silu = random_int(shapes, 0, 1);
+    test_convolution(seed + 2, lengths, width, taps, silu ? LM_ACTIVATION_SILU : LM_ACTIVATION_IDENTITY);
+    int32_t heads = random_int(shapes, 1, 3);
+    int32_t group = random_int(shapes, 1, 3);
+    int32_t dim = random_int(shapes, 1, 140);
+    int32_t dim_v = random_int(shapes, 1, 140);
+    test_delta_rule(seed + 3, lengths, heads, group, dim, dim_v);
+}
+
 int main(void) {
     open_machines();
     test_linears();
@@ -1946,6 +2000,13 @@ int main(void) {
     test_attention_groups();
     test_places();
     test_all_branches();
+    uint64_t shapes = 16;
+    for (int round = 0; round < asked_rounds(); round++) {
+        uint64_t seed = 14000000 + 100 * (uint64_t)round;
+        test_round_of_products(seed, &shapes);
+        test_round_of_rows(seed + 20, &shapes);
+        test_round_of_sequences(seed + 40, &shapes);
+    }
     close_machines();
     return finish_tests("test_ops");
 }

@@ -45,7 +45,7 @@ static void chunk(const void* work, int32_t index, int32_t thread) {
     const lm_rows* w = work;
     const lm_op* op = w->op;
     int32_t width = op->a.width / op->heads;
-    int32_t weight_step = op->vector_length < op->a.width ? 0 : width; /* floats from the weight of a group to the next */
+    int32_t weight_step = op->vector_length < op->a.width ? 0 : width; /* floats from that of one group to the next */
     for (int64_t r = lm_part(w->rows, index, w->chunks); r < lm_part(w->rows, index + 1, w->chunks); r++) {
         for (int32_t h = 0; h < op->heads; h++) {
             const float* a = lm_row(w->step, &op->a, r) + (int64_t)h * width; // (width)

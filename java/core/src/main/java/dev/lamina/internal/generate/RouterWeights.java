@@ -39,7 +39,7 @@ final class RouterWeights implements AutoCloseable {
      * Reads the weights of some products.
      *
      * @param numbers number of each file, as {@link Extent#file} counts them
-     * @param memory bytes that Lamina may hold where they stay
+     * @param memory bytes that Lamina may still hold where they stay
      */
     static RouterWeights load(Processor processor, List<Op.Linear> products, Checkpoint checkpoint,
             List<DataFile> files, Map<Path, Integer> numbers, long memory) throws IOException {

@@ -130,7 +130,8 @@ record Weights(
                     var products = IntStream.range(0, rankOfStage.length)
                             .filter(stage -> rankOfStage[stage] == number)
                             .mapToObj(program.stages()::get).flatMap(Stage::predictionProducts).toList();
-                    var routers = RouterWeights.load(processor, products, checkpoint, files, numbers, room);
+                    var routers = RouterWeights.load(processor, products, checkpoint, files, numbers,
+                            room - vectors.bytes());
                     ranks.add(new Rank(processor, vectors, routers, kv.range(first, layers), first));
                 } catch (Throwable e) {
                     vectors.close();

@@ -28,7 +28,16 @@ final class RateLimiter {
             next = now;
         }
         long start = Math.max(now - CREDIT_NANOS - next, 0) + next; // by differences: nanoTime may overflow
-        next = start + (long) (bytes / bytesPerSecond * NANOS);
+        next = start + nanos(bytes);
         return next;
+    }
+
+    /** Gives back the place of a read that will not be made: those that come after it are earlier. */
+    void giveBack(long bytes) {
+        next -= nanos(bytes);
+    }
+
+    private long nanos(long bytes) {
+        return (long) (bytes / bytesPerSecond * NANOS);
     }
 }

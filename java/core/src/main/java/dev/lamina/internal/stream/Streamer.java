@@ -33,7 +33,7 @@ public final class Streamer implements AutoCloseable {
 
     private static final long COALESCED_GAP = 64 << 10; // reading over it costs less than another request
 
-    /** Requests to a drive for what is only predicted: what is asked for meanwhile waits for these at most. */
+    /** Requests for what is only predicted, for each drive: what is asked for meanwhile waits for these at most. */
     private static final int MOST_PREDICTED = 2;
 
     private final List<DataFile> files;
@@ -71,7 +71,8 @@ public final class Streamer implements AutoCloseable {
     private final ArrayDeque<Integer> predictions = new ArrayDeque<>(); // panels of experts that no reader has begun
     private final Map<Integer, Panel> readAhead = new HashMap<>(); // of those predicted, what was begun, by number
     private final List<ArrayDeque<Panel>> unclaimedAhead = new ArrayList<>(); // by drive, as unclaimed
-    private final int[] readsAhead; // by drive: requests for these under way
+    private final ArrayDeque<Panel> tailsAhead = new ArrayDeque<>(); // as tails
+    private final List<Request> requestsAhead = new ArrayList<>(); // for these, under way
     private @Nullable Demand demand;
     private long planPosition; // next position of the endless schedule to look at for reading
     private long position; // next position to consume
@@ -137,7 +138,6 @@ public final class Streamer implements AutoCloseable {
             unclaimedExperts.add(new ArrayDeque<>());
             unclaimedAhead.add(new ArrayDeque<>());
         }
-        this.readsAhead = new int[drives];
         if (experts != null) {
             experts.attach(this.files);
         }
@@ -419,6 +419,7 @@ public final class Streamer implements AutoCloseable {
             expertsToRead.clear();
             predictions.clear();
             tails.clear();
+            tailsAhead.clear();
             paced.signalAll();
             while (panelReads > 0) {
                 idle.awaitUninterruptibly();
@@ -501,16 +502,27 @@ public final class Streamer implements AutoCloseable {
     /** What was read ahead and is not asked for is forgotten; what is still on its way is, when it has arrived. */
     private void forgetReadAhead(ExpertCache cache) {
         predictions.clear();
+        tailsAhead.clear();
         unclaimedAhead.forEach(ArrayDeque::clear);
         for (Panel panel : readAhead.values()) {
             panel.dropped = true;
             panel.unwanted = true;
-            tails.remove(panel);
             if (panel.reading == 0) {
                 endReadAhead(cache, panel);
             }
         }
         readAhead.clear();
+        giveBackTurns();
+    }
+
+    /** What is asked for now must not wait for the turns of requests that nobody wants any more. */
+    private void giveBackTurns() {
+        for (Request request : requestsAhead) {
+            if (limiter != null && Objects.requireNonNull(request.panel).unwanted
+                    && request.turnNanos - System.nanoTime() > 0) {
+                limiter.giveBack(request.bytes);
+            }
+        }
         paced.signalAll();
     }
 
@@ -557,14 +569,17 @@ public final class Streamer implements AutoCloseable {
                     expertsToRead.add(panel);
                 }
             }
-            forgetReadAhead(cache);
-            for (Panel panel : adopted) { // which may take the place of a panel that nobody asked for
+            for (Panel panel : adopted) {
                 cache.adopt(Objects.requireNonNull(panel.slot));
                 expertsRead.put(panel.index() - cycle.size(), panel);
+                if (tailsAhead.remove(panel)) {
+                    tails.add(panel);
+                }
                 if (!panel.isClaimed()) {
                     unclaimedExperts.get(panel.file.drive()).add(panel);
                 }
             }
+            forgetReadAhead(cache);
             work.signalAll();
         } finally {
             lock.unlock();
@@ -848,7 +863,6 @@ public final class Streamer implements AutoCloseable {
         final long to;
         final long bytes;
         final boolean isTail; // of the panel
-        boolean isAhead; // nobody had asked for the panel when it began
         final DataFile.Tally tally = new DataFile.Tally();
         long startNanos;
         long turnNanos; // when it may be read, under a limit
@@ -996,7 +1010,7 @@ public final class Streamer implements AutoCloseable {
 
         /** Waits for the turn of a request under a limit; false when nobody wants it any more. */
         private boolean awaitTurn(Request request) {
-            if (isItsTurn(request)) {
+            if (limiter == null) {
                 return true;
             }
             lock.lock();
@@ -1049,17 +1063,8 @@ public final class Streamer implements AutoCloseable {
             if (restarting) {
                 return null;
             }
-            Panel due = tails.peek(); // any reader: it is read into the scratch
-            if (due != null) {
-                long from = due.tailClaimed;
-                long to = Math.min(due.tail.end(), (from / DataFile.UNIT + 1) * DataFile.UNIT);
-                due.tailClaimed = to;
-                if (to == due.tail.end()) {
-                    tails.remove();
-                }
-                due.reading++;
-                panelReads++;
-                return new Request(due, null, from, to, to - from, true);
+            if (!tails.isEmpty()) {
+                return claimTail(tails);
             }
             ArrayDeque<Panel> mine = unclaimedExperts.get(drive);
             while (mine.isEmpty()) {
@@ -1073,6 +1078,20 @@ public final class Streamer implements AutoCloseable {
                 }
             }
             return claim(mine);
+        }
+
+        /** The next piece of the oldest of these tails; any reader takes it, and reads it into its scratch. */
+        private Request claimTail(ArrayDeque<Panel> due) {
+            Panel panel = due.element();
+            long from = panel.tailClaimed;
+            long to = Math.min(panel.tail.end(), (from / DataFile.UNIT + 1) * DataFile.UNIT);
+            panel.tailClaimed = to;
+            if (to == panel.tail.end()) {
+                due.remove();
+            }
+            panel.reading++;
+            panelReads++;
+            return new Request(panel, null, from, to, to - from, true);
         }
 
         private @Nullable Request claimPanel() {
@@ -1092,8 +1111,13 @@ public final class Streamer implements AutoCloseable {
 
         /** The next piece of what may be asked for. */
         private @Nullable Request claimAhead() {
-            if (restarting || experts == null || readsAhead[drive] == MOST_PREDICTED) {
+            if (restarting || experts == null || requestsAhead.size() >= MOST_PREDICTED * drives) {
                 return null;
+            }
+            if (!tailsAhead.isEmpty()) {
+                Request request = claimTail(tailsAhead);
+                requestsAhead.add(request);
+                return request;
             }
             ArrayDeque<Panel> mine = unclaimedAhead.get(drive);
             while (mine.isEmpty()) {
@@ -1107,8 +1131,7 @@ public final class Streamer implements AutoCloseable {
                 }
             }
             Request request = Objects.requireNonNull(claim(mine));
-            request.isAhead = true;
-            readsAhead[drive]++;
+            requestsAhead.add(request);
             return request;
         }
 
@@ -1245,7 +1268,7 @@ public final class Streamer implements AutoCloseable {
                 return;
             }
             count--;
-            readsAhead[drive] -= request.isAhead ? 1 : 0;
+            requestsAhead.remove(request);
             Panel panel = request.panel;
             if (panel != null) {
                 panel.wantedBytes += wanted;
@@ -1256,7 +1279,8 @@ public final class Streamer implements AutoCloseable {
                 }
                 if (panel.slot != null && panel.tail != null && panel.reading == 0 && !restarting && failure == null
                         && panel.tailClaimed == panel.tail.offset() && panel.tailIsDue()) {
-                    tails.add(panel);
+                    boolean ahead = readAhead.get(panel.index() - cycle.size()) == panel;
+                    (ahead ? tailsAhead : tails).add(panel);
                     work.signalAll();
                 }
                 if (panel.isComplete() && failure == null) {

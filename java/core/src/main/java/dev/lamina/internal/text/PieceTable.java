@@ -4,7 +4,7 @@ import java.util.SplittableRandom;
 
 /**
  * Pieces and their ids, in which parts of a text are found without making strings of them. Hashes are those of a random
- * polynomial, so that no file can choose pieces that all have the same.
+ * polynomial, so that no file can choose short pieces that all have the same.
  */
 final class PieceTable {
     private static final long FACTOR = new SplittableRandom().nextLong() | 1;

@@ -32,4 +32,13 @@ class RateLimiterTest {
         long there = limiter.reserve(1_000_000, now);
         assertTrue(there >= now + SECOND - 5_000_000 && there <= now + SECOND, "an idle limiter gave " + (there - now));
     }
+
+    @Test
+    void whatIsGivenBackDelaysNobody() {
+        var limiter = new RateLimiter(1_000_000);
+        assertEquals(SECOND, limiter.reserve(1_000_000, 0));
+        assertEquals(3 * SECOND, limiter.reserve(2_000_000, 0));
+        limiter.giveBack(2_000_000);
+        assertEquals(3 * SECOND / 2, limiter.reserve(500_000, 0));
+    }
 }

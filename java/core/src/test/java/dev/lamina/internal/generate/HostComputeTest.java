@@ -366,6 +366,21 @@ class HostComputeTest {
         refused(directory, "is no plan that this version reads", built);
     }
 
+    /** A head that is normalised is the device's. */
+    @Test
+    void plansOfPanelsThatTheHostCannotComputeAreRefused() throws IOException {
+        var fixture = "baichuan2_13b_alibi_normhead";
+        var built = planned(fixture, ONE, 1).build();
+        LanguageModel.open(directory(fixture), built).close();
+        var json = JsonParser.parseString(Files.readString(built.plan())).getAsJsonObject();
+        var possible = possible(directory(fixture), json).possible();
+        int another = json.getAsJsonArray("host_panels").asList().stream().map(panel -> panel.getAsInt())
+                .filter(panel -> !possible.get(panel)).findFirst().orElseThrow();
+        json.getAsJsonArray("computed_by_host").add(another);
+        Files.writeString(built.plan(), json.toString());
+        refused(directory(fixture), "is of another model than this one", built);
+    }
+
     /** Products that come after other ops of their panel, or read what it computes, are the device's; so are norms. */
     @Test
     void onlyPanelsThatBeginWithAllThatReadsThemArePossible() {
